@@ -1,0 +1,35 @@
+"""Distillation losses, each called as ``loss(student, teacher)``, and their weighted sum."""
+
+from __future__ import annotations
+
+from monai_kd.losses.attention_transfer import AttentionTransferLoss
+from monai_kd.losses.correlation_congruence import CorrelationCongruenceLoss
+from monai_kd.losses.distillation import DistillationLoss, DistillationTerm
+from monai_kd.losses.factor_transfer import FactorTransferLoss
+from monai_kd.losses.flow_of_solution import FlowOfSolutionLoss
+from monai_kd.losses.hint import HintLoss
+from monai_kd.losses.hybrid_segmentation import HybridSegmentationLoss
+from monai_kd.losses.neuron_selectivity_transfer import NeuronSelectivityTransferLoss
+from monai_kd.losses.pooled_feature import PooledFeatureLoss
+from monai_kd.losses.precision import at_least_float32
+from monai_kd.losses.probabilistic_knowledge_transfer import ProbabilisticKnowledgeTransferLoss
+from monai_kd.losses.similarity_preserving import SimilarityPreservingLoss
+from monai_kd.losses.soft_target import BinarySoftTargetLoss, SoftTargetLoss
+
+__all__ = [
+    "AttentionTransferLoss",
+    "BinarySoftTargetLoss",
+    "CorrelationCongruenceLoss",
+    "DistillationLoss",
+    "DistillationTerm",
+    "FactorTransferLoss",
+    "FlowOfSolutionLoss",
+    "HintLoss",
+    "HybridSegmentationLoss",
+    "NeuronSelectivityTransferLoss",
+    "PooledFeatureLoss",
+    "ProbabilisticKnowledgeTransferLoss",
+    "SimilarityPreservingLoss",
+    "SoftTargetLoss",
+    "at_least_float32",
+]

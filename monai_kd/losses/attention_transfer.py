@@ -1,0 +1,57 @@
+"""Distillation of spatial attention maps."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from monai_kd.losses.precision import at_least_float32
+from monai_kd.losses.shapes import check_same_space
+
+__all__ = ["AttentionTransferLoss", "attention_map"]
+
+
+class AttentionTransferLoss(nn.Module):
+    """Compute the mean squared difference of two activation-based attention maps.
+
+    ``mean (a_s - a_t)^2`` with ``a = mean_c |F|^p``, flattened and L2-normalised per sample. The numbers of channels
+    may differ.
+
+    Zagoruyko, Komodakis: Paying More Attention to Attention: Improving the Performance of Convolutional Neural Networks
+    via Attention Transfer. ICLR 2017. The mean of squares, where the paper's equation 2 has the norm of the difference,
+    is what the authors computed; it is smooth where the maps agree.
+
+    Args:
+        p: power of the activations, >= 1 (below 1 the gradient is infinite at 0). Higher values look more at the
+            strongest positions; the paper's experiments use 2.
+
+    Raises:
+        ValueError: when ``p`` is less than 1.
+    """
+
+    def __init__(self, p: float = 2) -> None:
+        super().__init__()
+        if not p >= 1:
+            raise ValueError(f"p must be 1 or more, got {p}")
+        self.p = p
+
+    @at_least_float32
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """
+        Args:
+            student: features (B, C_s, *spatial).
+            teacher: features (B, C_t, *spatial), on the same grid.
+
+        Returns:
+            Scalar, from 0 to 2 / number of positions.
+
+        Raises:
+            ValueError: when batch or spatial sizes differ, or there are no spatial axes.
+        """
+        check_same_space(self, student, teacher)
+        return F.mse_loss(attention_map(student, self.p), attention_map(teacher, self.p))
+
+
+def attention_map(features: Tensor, p: float) -> Tensor:
+    """Attention (B, positions) of feature maps (B, C, *spatial), of unit length per sample; zero for a zero map."""
+    return F.normalize(features.abs().pow(p).mean(1).flatten(1), dim=1)

@@ -1,0 +1,67 @@
+"""Distillation of the correlations among the samples of a batch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from monai_kd.losses.precision import at_least_float32
+from monai_kd.losses.shapes import check_batch
+
+__all__ = ["CorrelationCongruenceLoss", "batch_correlation"]
+
+
+class CorrelationCongruenceLoss(nn.Module):
+    """Compute the mean squared difference of two correlation matrices among a batch's samples.
+
+    ``mean (K_s - K_t)^2`` with ``K_ij = sum_{p=0..order} exp(-2 gamma) (2 gamma)^p / p! (f_i . f_j)^p`` and f the
+    flattened features, L2-normalised per sample: the Taylor series of the Gaussian kernel
+    ``exp(-gamma |f_i - f_j|^2)``. Channels and spatial sizes may differ.
+
+    Peng, Jin, Liu, Li, Wu, Liu, Zhou, Zhang: Correlation Congruence for Knowledge Distillation. ICCV 2019.
+
+    Args:
+        gamma: sharpness of the kernel, > 0. 0.4 is the usual choice.
+        order: last power of the series, >= 0 (0 makes K a constant). 2 is the usual choice.
+
+    Raises:
+        ValueError: when ``gamma`` is not positive or ``order`` is negative.
+    """
+
+    def __init__(self, gamma: float = 0.4, order: int = 2) -> None:
+        super().__init__()
+        if not gamma > 0:
+            raise ValueError(f"gamma must be greater than 0, got {gamma}")
+        if order < 0:
+            raise ValueError(f"order must be 0 or more, got {order}")
+        self.gamma = gamma
+        self.order = order
+
+    @at_least_float32
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """
+        Args:
+            student: features (B, C_s[, *spatial]), B >= 2.
+            teacher: features (B, C_t[, *spatial]).
+
+        Returns:
+            Scalar, >= 0.
+
+        Raises:
+            ValueError: when B is 1 or differs.
+        """
+        check_batch(self, student, teacher)
+        return F.mse_loss(
+            batch_correlation(student, self.gamma, self.order), batch_correlation(teacher, self.gamma, self.order)
+        )
+
+
+def batch_correlation(features: Tensor, gamma: float, order: int) -> Tensor:
+    """Gaussian kernel (B, B) among the samples' unit vectors, as its Taylor series up to ``order``."""
+    unit = F.normalize(features.flatten(1), dim=1)
+    cosine = unit @ unit.T
+    coefficients = [math.exp(-2 * gamma) * (2 * gamma) ** p / math.factorial(p) for p in range(order + 1)]
+    return torch.stack([coefficient * cosine**p for p, coefficient in enumerate(coefficients)]).sum(0)

@@ -1,0 +1,138 @@
+"""One distillation term, and the weighted sum of the task's loss and several terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Union
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["DistillationLoss", "DistillationTerm"]
+
+Layers = Union[str, Sequence[str]]
+Features = Mapping[str, Tensor]
+
+
+class DistillationTerm(nn.Module):
+    """Compare what the student and the teacher make of the same batch, at one pair of places.
+
+    A term is ``loss(student_projector(s), teacher_projector(t))``, where ``s`` and ``t`` are the outputs of the named
+    layers. A published method is a choice of loss, layers and projectors, hence a piece of configuration.
+
+    Args:
+        loss: called as ``loss(student, teacher)``; gives a scalar. Any of :mod:`monai_kd.losses`, or any PyTorch or
+            MONAI loss of two tensors.
+        student_layer: dotted name of the student's layer. ``""`` is the network's prediction itself. A list of names
+            hands the loss (or the projector) a list of tensors.
+        teacher_layer: the same for the teacher.
+        student_projector: module applied to the student's side, for instance a 1 x 1 convolution that aligns the number
+            of channels. Its parameters train.
+        teacher_projector: the same for the teacher's side. It trains too: only the teacher itself is frozen.
+        weight: factor of this term in the total, >= 0. A term of weight 0 is not computed at all.
+
+    Raises:
+        ValueError: when ``weight`` is negative.
+    """
+
+    def __init__(
+        self,
+        loss: nn.Module,
+        student_layer: Layers = "",
+        teacher_layer: Layers = "",
+        student_projector: nn.Module | None = None,
+        teacher_projector: nn.Module | None = None,
+        weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if weight < 0:
+            raise ValueError(f"the weight of a distillation term must be 0 or more, got {weight}")
+        self.loss = loss
+        self.student_layer = student_layer
+        self.teacher_layer = teacher_layer
+        self.student_projector = student_projector
+        self.teacher_projector = teacher_projector
+        self.weight = weight
+
+    def forward(self, student: Features, teacher: Features) -> Tensor:
+        """
+        Args:
+            student: the student's tensors by layer name, its prediction under ``""``.
+            teacher: the teacher's, in the same manner.
+
+        Returns:
+            The term's value before weighting, a scalar.
+        """
+        s = _pick(student, self.student_layer, self.student_projector)
+        t = _pick(teacher, self.teacher_layer, self.teacher_projector)
+        return self.loss(s, t)
+
+
+class DistillationLoss(nn.Module):
+    """``task_weight * task + sum(weight * term)``.
+
+    Its parameters are the projectors': give them to the optimiser together with the student's
+    (``monai_kd.engines.parameters``).
+
+    Args:
+        terms: terms by name. The name is what logs and TensorBoard show.
+        task_weight: factor of the loss on the ground truth, >= 0.
+
+    Raises:
+        ValueError: when ``task_weight`` is negative.
+        TypeError: when a term is not a :class:`DistillationTerm`.
+    """
+
+    def __init__(self, terms: Mapping[str, DistillationTerm], task_weight: float = 1.0) -> None:
+        super().__init__()
+        if task_weight < 0:
+            raise ValueError(f"task_weight must be 0 or more, got {task_weight}")
+        for name, term in terms.items():
+            if not isinstance(term, DistillationTerm):
+                raise TypeError(f"term {name!r} must be a DistillationTerm, got {type(term).__name__}")
+        self.terms = nn.ModuleDict(terms)
+        self.task_weight = task_weight
+
+    def active_terms(self) -> dict[str, DistillationTerm]:
+        """The terms whose weight is not 0, by name."""
+        return {name: term for name, term in self.terms.items() if term.weight != 0}  # type: ignore[misc]
+
+    def student_layers(self) -> list[str]:
+        """Names of the student's layers that the active terms look at, without the prediction, each once."""
+        return _layer_names(term.student_layer for term in self.active_terms().values())
+
+    def teacher_layers(self) -> list[str]:
+        """Names of the teacher's layers that the active terms look at, without the prediction, each once."""
+        return _layer_names(term.teacher_layer for term in self.active_terms().values())
+
+    def forward(self, task_loss: Tensor, student: Features, teacher: Features) -> tuple[Tensor, dict[str, Tensor]]:
+        """
+        Args:
+            task_loss: the loss on the ground truth, a scalar.
+            student: the student's tensors by layer name, its prediction under ``""``.
+            teacher: the teacher's, in the same manner.
+
+        Returns:
+            The total, with its graph, and every active term's value before weighting, detached, by name.
+        """
+        # Multiplying by 1 would be harmless, but adding 0 * task would keep a NaN alive.
+        total = self.task_weight * task_loss if self.task_weight else torch.zeros_like(task_loss)
+        values = {}
+        for name, term in self.active_terms().items():
+            value = term(student, teacher)
+            total = total + term.weight * value
+            values[name] = value.detach()
+        return total, values
+
+
+def _pick(features: Features, layer: Layers, projector: nn.Module | None) -> Tensor | list[Tensor]:
+    picked = features[layer] if isinstance(layer, str) else [features[name] for name in layer]
+    return picked if projector is None else projector(picked)
+
+
+def _layer_names(layers: object) -> list[str]:
+    names: dict[str, None] = {}
+    for layer in layers:  # type: ignore[attr-defined]
+        names.update(dict.fromkeys([layer] if isinstance(layer, str) else layer))
+    names.pop("", None)
+    return list(names)

@@ -1,0 +1,74 @@
+"""Distillation of feature maps pooled to a common size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from monai_kd.losses.precision import at_least_float32
+
+__all__ = ["PooledFeatureLoss", "average_pool"]
+
+
+class PooledFeatureLoss(nn.Module):
+    """Compute the mean squared difference of two feature maps after adaptive average pooling.
+
+    ``mean (pool(s) - pool(t))^2``. The maps may have different spatial sizes.
+
+    Khan, Mantaqa: Cross-Architecture Knowledge Distillation Framework with Multi-scale Geometric Feature Fusion in
+    Medical Image Classification and Segmentation. North South University, 2025, methodology section 5. The paper's mean
+    over the scales is the terms' weights.
+
+    Args:
+        output_size: size of both maps after pooling, in positions; one number for all spatial axes, or one per axis.
+
+    Raises:
+        ValueError: when a size is not a positive integer.
+    """
+
+    def __init__(self, output_size: int | Sequence[int]) -> None:
+        super().__init__()
+        sizes = (output_size,) if isinstance(output_size, int) else tuple(output_size)
+        if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
+            raise ValueError(f"output_size must be a positive integer, or one per spatial axis, got {output_size!r}")
+        self.output_size = output_size
+
+    @at_least_float32
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """
+        Args:
+            student: features (B, C, *spatial) with one to three spatial axes.
+            teacher: features with the same B, C and number of spatial axes.
+
+        Returns:
+            Scalar, >= 0.
+
+        Raises:
+            ValueError: when batch, channels or the number of axes differ, or ``output_size`` does not fit the axes.
+        """
+        if student.shape[:2] != teacher.shape[:2] or student.ndim != teacher.ndim:
+            raise ValueError(
+                "PooledFeatureLoss expects student and teacher with equal batch, channels and number of spatial axes, "
+                f"got {tuple(student.shape)} and {tuple(teacher.shape)}: align channels by a projector "
+                "(a 1 x 1 convolution)"
+            )
+        return F.mse_loss(average_pool(student, self.output_size), average_pool(teacher, self.output_size))
+
+
+def average_pool(features: Tensor, output_size: int | Sequence[int]) -> Tensor:
+    """Feature maps (B, C, *spatial) with one to three spatial axes, average-pooled to ``output_size``.
+
+    Raises:
+        ValueError: when there are other than one to three spatial axes, or ``output_size`` has another number of them.
+    """
+    spatial_dims = features.ndim - 2
+    sizes = (output_size,) * spatial_dims if isinstance(output_size, int) else tuple(output_size)
+    if spatial_dims not in (1, 2, 3) or len(sizes) != spatial_dims:
+        raise ValueError(
+            f"pooling expects features (B, C, *spatial) with one to three spatial axes and a size for each, "
+            f"got features {tuple(features.shape)} and size {output_size!r}: tap a layer that keeps the spatial axes"
+        )
+    pool = getattr(F, f"adaptive_avg_pool{spatial_dims}d")
+    return pool(features, sizes)

@@ -1,0 +1,92 @@
+import pytest
+import torch
+from torch import nn
+
+from monai_kd import losses
+from monai_kd.losses import at_least_float32
+
+
+class Recorder(nn.Module):
+    """Remembers what its forward got, and whether autocast was on."""
+
+    @at_least_float32
+    def forward(self, student, teacher):
+        self.got = student, teacher
+        self.autocast = torch.is_autocast_enabled("cpu")
+        return torch.zeros(())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_lifted_to_float32(dtype):
+    recorder = Recorder()
+    recorder(torch.ones(2, dtype=dtype), teacher=[torch.ones(2, dtype=dtype), torch.ones(2)])
+    student, teacher = recorder.got
+    assert [x.dtype for x in (student, *teacher)] == [torch.float32] * 3
+
+
+def test_other_types_are_left_alone():
+    student, teacher = torch.ones(2, dtype=torch.float64), torch.ones(2, dtype=torch.uint8)
+    recorder = Recorder()
+    recorder(student, teacher)
+    assert recorder.got[0] is student and recorder.got[1] is teacher
+
+
+def test_autocast_is_off_inside_only():
+    recorder = Recorder()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        recorder([torch.ones(2)], [torch.ones(2)])
+        assert torch.is_autocast_enabled("cpu")
+    assert not recorder.autocast
+
+
+def test_gradient_comes_back_in_the_callers_type():
+    student = torch.tensor([1.0, 2.0], dtype=torch.bfloat16, requires_grad=True)
+    losses.HintLoss()(student, torch.zeros(2)).backward()
+    assert student.grad.dtype == torch.bfloat16
+    assert student.grad.tolist() == [1.0, 2.0]
+
+
+def test_a_call_without_tensors_is_refused():
+    with pytest.raises(TypeError, match="expects tensors"):
+        Recorder()(1.0, None)
+
+
+def flow_of_solution(student, teacher):
+    return losses.FlowOfSolutionLoss()([student, student], [teacher, teacher])
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        losses.AttentionTransferLoss(),
+        losses.BinarySoftTargetLoss(),
+        losses.CorrelationCongruenceLoss(),
+        losses.FactorTransferLoss(),
+        losses.HintLoss(),
+        losses.HybridSegmentationLoss(),
+        losses.NeuronSelectivityTransferLoss(),
+        losses.PooledFeatureLoss(2),
+        losses.ProbabilisticKnowledgeTransferLoss(),
+        losses.SimilarityPreservingLoss(),
+        losses.SoftTargetLoss(),
+        flow_of_solution,
+    ],
+    ids=lambda loss: getattr(loss, "__name__", type(loss).__name__),
+)
+def test_every_loss_computes_in_float32(loss):
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.rand(2, 2, 3, 4, 5, generator=generator).bfloat16()
+    expected = loss(student.float(), teacher.float())
+    assert loss(student, teacher).equal(expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert loss(student.float(), teacher.float()).equal(expected)
+        assert loss(student, teacher).equal(expected)
+
+
+def test_norms_that_overflow_half_precision_stay_finite():
+    student = torch.full((2, 3, 8, 8), 300.0, dtype=torch.float16, requires_grad=True)
+    teacher = torch.full((2, 3, 8, 8), -300.0, dtype=torch.float16)
+    value = losses.SimilarityPreservingLoss()(student, teacher)
+    value.backward()
+    assert value.item() == 0  # the similarities of equal samples do not depend on their size or sign
+    assert student.grad.isfinite().all()
