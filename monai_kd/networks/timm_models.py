@@ -1,0 +1,63 @@
+"""Networks of timm by name."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+from torch import nn
+
+from .torchvision_operators import import_timm
+
+__all__ = ["create_timm_model", "input_size"]
+
+
+def create_timm_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """Build a network of timm by its name.
+
+    R. Wightman, "PyTorch Image Models", GitHub, 2019.
+
+    >>> create_timm_model("vit_tiny_patch16_224", num_classes=3, img_size=32, depth=1).head
+    Linear(in_features=192, out_features=3, bias=True)
+
+    Args:
+        name: a name of ``timm.list_models()``, with or without the tag of its weights, for instance
+            ``"vit_base_patch16_224"`` or ``"vit_base_patch16_224.augreg_in21k"``. timm's ``"hf-hub:..."`` and
+            ``"local-dir:..."`` are passed on.
+        pretrained: load the weights that timm names. They are downloaded, unless they are in the cache or
+            ``pretrained_cfg_overlay={"file": PATH}`` names a local file. timm fits them to ``in_chans``,
+            ``num_classes`` and ``img_size``.
+        **kwargs: passed to ``timm.create_model``, for instance ``num_classes``, ``in_chans`` or ``img_size``.
+
+    Raises:
+        ValueError: when timm has no network of that name.
+        OSError: when the weights cannot be fetched or read. Without a connection that takes most of a minute to tell,
+            unless the environment has ``HF_HUB_OFFLINE=1``.
+    """
+    timm = import_timm()
+    if ":" not in name and not timm.is_model(name):
+        closest = ", ".join(get_close_matches(name.partition(".")[0], timm.list_models(), n=5)) or "none"
+        raise ValueError(f"timm has no network {name!r}; closest names: {closest}")
+    try:
+        return timm.create_model(name, pretrained=pretrained, **kwargs)
+    except OSError as error:
+        raise OSError(
+            f"the weights of {name!r} could not be fetched or read ({type(error).__name__}: {error}); without a "
+            "connection use pretrained=False, or pretrained=True with pretrained_cfg_overlay={'file': PATH}, where "
+            "PATH is an existing file of weights (.safetensors, .pth)"
+        ) from error
+
+
+def input_size(network: nn.Module) -> tuple[int, int]:
+    """Height and width in pixels that a network of timm is made for.
+
+    Args:
+        network: from :func:`create_timm_model`. A vision transformer has the size that it was built with; others accept
+            any size, and theirs is that of their pretrained weights.
+
+    >>> input_size(create_timm_model("vit_tiny_patch16_224", img_size=(32, 48), depth=1))
+    (32, 48)
+    """
+    built_for = getattr(getattr(network, "patch_embed", None), "img_size", None)
+    pretrained_cfg: Any = network.pretrained_cfg
+    return tuple(built_for or pretrained_cfg["input_size"][-2:])
