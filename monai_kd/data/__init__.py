@@ -1,0 +1,39 @@
+"""Readers, writers, data lists, splits by patient and generated data sets."""
+
+from __future__ import annotations
+
+from monai_kd.data.datalist import UnavailableData, figshare_datalist, find_images, image_items, load_datalist, require
+from monai_kd.data.figshare import (
+    TUMOR_CLASSES,
+    FigshareReader,
+    border_to_mask,
+    read_figshare_folds,
+    read_figshare_header,
+)
+from monai_kd.data.figshare_generator import FigshareGenerator
+from monai_kd.data.image_file import IMAGE_SUFFIXES, ImageFileReader
+from monai_kd.data.splits import SIDES, assign_folds, check_no_patient_leaks, patient_family, split_by_patient
+from monai_kd.data.writers import SegmentationWriter
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "SIDES",
+    "TUMOR_CLASSES",
+    "FigshareGenerator",
+    "FigshareReader",
+    "ImageFileReader",
+    "SegmentationWriter",
+    "UnavailableData",
+    "assign_folds",
+    "border_to_mask",
+    "check_no_patient_leaks",
+    "figshare_datalist",
+    "find_images",
+    "image_items",
+    "load_datalist",
+    "patient_family",
+    "read_figshare_folds",
+    "read_figshare_header",
+    "require",
+    "split_by_patient",
+]

@@ -1,0 +1,119 @@
+"""Splits by patient: no patient is ever on two sides."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from monai.utils import CommonKeys, ensure_tuple
+
+__all__ = ["SIDES", "assign_folds", "check_no_patient_leaks", "patient_family", "split_by_patient"]
+
+SIDES = ("training", "validation", "test")
+"""Names of the sides of a split, as a Decathlon datalist has them."""
+
+Item = TypeVar("Item", bound=Mapping[str, Any])
+
+
+def patient_family(pid: str) -> str:
+    """Return the patient behind a Figshare PID: PIDs that differ only by one trailing letter are the same patient's.
+
+    >>> patient_family("MR040240B"), patient_family("MR040240"), patient_family("100360")
+    ('MR040240', 'MR040240', '100360')
+    """
+    return re.sub(r"(?<=\d)[A-Za-z]$", "", pid)
+
+
+def split_by_patient(
+    items: Sequence[Item],
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+    group_key: str = "patient",
+) -> dict[str, list[Item]]:
+    """Split items into training, validation and test so that every patient is whole.
+
+    Patients are taken in an order drawn from ``seed``, and each goes to the side that has the smallest part of its
+    share so far. So the shares are met to about one patient's items, and no side stays empty if patients are enough.
+
+    Args:
+        items: anything with ``group_key``; the result does not depend on their order.
+        fractions: shares of the items for training, validation and test, each in [0, 1], together 1. The default is
+            the usual 70 / 10 / 20.
+        seed: of the draw; the same seed gives the same split on every machine.
+        group_key: key of an item's patient.
+
+    Raises:
+        ValueError: when ``fractions`` are not three shares of one, or an item has no ``group_key``.
+    """
+    if len(fractions) != len(SIDES) or min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+        raise ValueError(f"fractions must be three numbers from 0 that add up to 1 (for {SIDES}), got {fractions}")
+    groups: dict[str, list[Item]] = defaultdict(list)
+    for item in sorted(items, key=lambda item: str(item.get(CommonKeys.IMAGE))):
+        if group_key not in item:
+            raise ValueError(f"a split by patient needs the key {group_key!r} in every item, got {dict(item)}")
+        groups[str(item[group_key])].append(item)
+
+    shares = {side: fraction for side, fraction in zip(SIDES, fractions) if fraction > 0}
+    splits: dict[str, list[Item]] = {side: [] for side in SIDES}
+    for patient in np.random.default_rng(seed).permutation(sorted(groups)):
+        side = min(shares, key=lambda side: (len(splits[side]) / shares[side], -shares[side]))
+        splits[side] += groups[patient]
+    return splits
+
+
+def assign_folds(groups: Sequence[Hashable], folds: Sequence[int]) -> list[int]:
+    """Make folds whole: every group goes to the fold that holds most of its items, at a tie to the lowest such fold.
+
+    Args:
+        groups: group (such as the patient) of each item.
+        folds: fold of each item.
+
+    Returns:
+        the new fold of each item.
+
+    Raises:
+        ValueError: when there are not as many folds as groups.
+
+    >>> assign_folds(["a", "a", "a", "b", "b"], [1, 2, 2, 4, 3])
+    [2, 2, 2, 3, 3]
+    """
+    if len(groups) != len(folds):
+        raise ValueError(f"expected one fold for each item, got {len(folds)} folds for {len(groups)} items")
+    counts: dict[Hashable, Counter[int]] = defaultdict(Counter)
+    for group, fold in zip(groups, folds):
+        counts[group][fold] += 1
+    home = {group: min(count, key=lambda fold: (-count[fold], fold)) for group, count in counts.items()}
+    return [home[group] for group in groups]
+
+
+def check_no_patient_leaks(splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Refuse a split in which a patient, or one and the same image file, is on two sides.
+
+    Args:
+        splits: items by side; an item without ``patient`` is held to its ``image`` alone.
+
+    Raises:
+        ValueError: names the patients (or files) and their sides.
+    """
+    sides: dict[str, dict[str, None]] = defaultdict(dict)
+    for side, items in splits.items():
+        for item in items:
+            for identity in _identities(item):
+                sides[identity][side] = None
+    leaks = [f"{identity} is in {' and '.join(found)}" for identity, found in sides.items() if len(found) > 1]
+    if leaks:
+        shown = "; ".join(leaks[:20]) + (f"; and {len(leaks) - 20} more" if len(leaks) > 20 else "")
+        raise ValueError(f"the same patient is on two sides of the split: {shown}. Put each on one side only")
+
+
+def _identities(item: Mapping[str, Any]) -> Iterator[str]:
+    if item.get("patient") is not None:
+        yield f"patient {item['patient']}"
+    for image in ensure_tuple(item.get(CommonKeys.IMAGE, ())):
+        if isinstance(image, (str, os.PathLike)):
+            yield f"image {os.path.realpath(image)}"

@@ -1,0 +1,282 @@
+import copy
+import json
+import logging
+import pickle
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from monai.bundle import ConfigParser
+from monai.data import Dataset
+
+from monai_kd.data import (
+    UnavailableData,
+    check_no_patient_leaks,
+    figshare_datalist,
+    find_images,
+    load_datalist,
+    require,
+)
+
+SIDES = ("training", "validation", "test")
+
+
+def stems(items):
+    return [Path(item["image"]).stem for item in items]
+
+
+def write_json(folder, content):
+    path = folder / "datalist.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def slices(write_slice, tmp_path):
+    """Twelve slices of five families of PIDs, with the official folds; one family is torn between folds 1 and 2."""
+    pids = ["1", "1", "2", "2", "3", "MR4", "MR4", "MR4B", "5", "5", "5", "5"]
+    for number, pid in enumerate(pids, start=1):
+        label = np.array([[number % 3 + 1.0]])
+        write_slice(f"{number}.mat", folder=tmp_path / "data" / f"part_{number % 2}", PID=pid, label=label)
+    with h5py.File(tmp_path / "data" / "cvind.mat", "w") as file:
+        file["cvind"] = np.array([[1.0, 1, 2, 2, 3, 1, 1, 2, 4, 4, 5, 5]])
+    return tmp_path / "data"
+
+
+def test_missing_data_set_is_an_error_only_when_needed(tmp_path):
+    splits = figshare_datalist(tmp_path / "nowhere", bundle="brain_tumor_classification")
+    assert tuple(splits) == SIDES
+    assert all(items == [] for items in splits.values())
+    assert len(Dataset(splits["training"])) == 0
+    cure = f"python -m monai_kd generate brain_tumor_classification {tmp_path}/nowhere"
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/nowhere: no Figshare slices.*dataset_dir=.*{cure}"):
+        require([1, 2], splits["training"])
+
+
+def test_folder_with_nothing_but_the_fold_index_is_missing_data(tmp_path):
+    (tmp_path / "cvind.mat").touch()
+    assert isinstance(figshare_datalist(tmp_path)["test"], UnavailableData)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda data: pickle.loads(pickle.dumps(data))])
+def test_reason_survives_copies(duplicate):
+    assert duplicate(UnavailableData("why")).reason == "why"
+
+
+def test_require_in_a_bundle(tmp_path):
+    config = {
+        "imports": ["$import monai_kd"],
+        "datalist": {"_target_": "monai_kd.data.figshare_datalist", "dataset_dir": str(tmp_path / "nowhere")},
+        "dataset": {"_target_": "monai.data.Dataset", "data": "$@datalist['training']"},
+        "initialize": ["$monai_kd.data.require(@datalist['training'])"],
+    }
+    parser = ConfigParser(config)
+    parser.get_parsed_content("imports")
+    assert len(parser.get_parsed_content("dataset")) == 0
+    with pytest.raises(RuntimeError) as error:
+        parser.get_parsed_content("initialize")
+    assert isinstance(error.value.__cause__, FileNotFoundError)
+
+
+def test_require_refuses_any_empty_list():
+    require([1], [{"image": "1.png"}])
+    with pytest.raises(ValueError, match="is empty"):
+        require([1], [])
+
+
+def test_datalist_paths_and_labels(tmp_path):
+    items = {
+        "training": [{"image": "images/1.nii.gz", "label": "../labels/1.nii.gz", "patient": "a", "age": 50}],
+        "validation": [{"image": ["2_t1.png", "2_t2.png"], "label": [0, 1, 0]}, {"image": "/abs/3.png", "label": 2}],
+        "test": ["4.png"],
+        "name": "my data",
+    }
+    splits = load_datalist(write_json(tmp_path, items))
+    label = str(tmp_path.parent / "labels/1.nii.gz")
+    assert splits == {
+        "training": [{"image": f"{tmp_path}/images/1.nii.gz", "label": label, "patient": "a", "age": 50}],
+        "validation": [
+            {"image": [f"{tmp_path}/2_t1.png", f"{tmp_path}/2_t2.png"], "label": [0, 1, 0]},
+            {"image": "/abs/3.png", "label": 2},
+        ],
+        "test": [{"image": f"{tmp_path}/4.png"}],
+    }
+    assert load_datalist(tmp_path / "datalist.json", base_dir="/data")["test"] == [{"image": "/data/4.png"}]
+
+
+def test_list_that_a_datalist_lacks_is_unavailable(tmp_path):
+    splits = load_datalist(write_json(tmp_path, {"training": [{"image": "1.png"}], "val": [{"image": "2.png"}]}))
+    require(splits["training"])
+    with pytest.raises(FileNotFoundError, match="datalist.json: no list `validation`, found: training, val"):
+        require(splits["validation"])
+
+
+def test_datalist_with_a_leak_is_refused(tmp_path):
+    items = {"training": [{"image": "1.png", "patient": "a"}], "test": [{"image": "2.png", "patient": "a"}]}
+    with pytest.raises(ValueError, match="patient a is in training and test"):
+        load_datalist(write_json(tmp_path, items))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "datalist.json: not a JSON file"),
+        ("[]", "datalist.json: a datalist is a JSON object with the lists training, validation, test"),
+        ('{"train": []}', "a JSON object with the lists"),
+        ('{"training": [{"label": "1.png"}]}', r'training\[0\]: expected {"image": path'),
+        ('{"training": [7]}', r"training\[0\]: expected .* got 7"),
+    ],
+)
+def test_wrong_datalist(tmp_path, content, message):
+    (tmp_path / "datalist.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_datalist(tmp_path / "datalist.json")
+
+
+def test_missing_datalist(tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone.json: there is no such datalist"):
+        load_datalist(tmp_path / "gone.json")
+
+
+def test_seeded_split(slices):
+    splits = figshare_datalist(slices)
+    assert sorted(sum(map(stems, splits.values()), []), key=int) == [str(number) for number in range(1, 13)]
+    check_no_patient_leaks(splits)
+    item = next(item for items in splits.values() for item in items if stems([item]) == ["8"])
+    assert item == {"image": item["label"], "label": f"{slices}/part_0/8.mat", "class": 3, "patient": "MR4"}
+    assert figshare_datalist(slices) == splits
+    assert figshare_datalist(slices, seed=1) != splits
+    assert [len(items) for items in figshare_datalist(slices, fractions=(0, 0, 1)).values()] == [0, 0, 12]
+
+
+def test_official_folds_by_family(slices, caplog):
+    splits = figshare_datalist(slices, split="cvind", fold=1)
+    # Files in the order of their numbers; MR4 and MR4B go to fold 1; the four slices of 5 are a tie of folds 4 and 5.
+    assert stems(splits["test"]) == ["1", "2", "6", "7", "8"]
+    assert stems(splits["validation"]) == ["3", "4"]
+    assert stems(splits["training"]) == ["5", "9", "10", "11", "12"]
+    assert not caplog.records
+    last = figshare_datalist(slices, split="cvind", fold=5)
+    assert stems(last["test"]) == []
+    assert stems(last["validation"]) == ["1", "2", "6", "7", "8"]  # fold 1 comes after fold 5
+
+
+def test_official_folds_by_pid(slices, caplog):
+    with h5py.File(slices / "cvind.mat", "r+") as file:
+        file["cvind"][0, 10:] = 4  # the official index is whole by PID
+    with caplog.at_level(logging.WARNING):
+        splits = figshare_datalist(slices, split="cvind", fold=1, group_by="pid")
+    assert stems(splits["test"]) == ["1", "2", "6", "7"]
+    assert stems(splits["validation"]) == ["3", "4", "8"]  # MR4B, apart from MR4
+    assert [item["patient"] for item in splits["validation"]] == ["2", "2", "MR4B"]
+    assert "1 families" in caplog.text
+
+
+def test_official_folds_that_tear_a_pid_are_refused(slices):
+    with pytest.raises(ValueError, match="patient 5 is in validation and test"):
+        figshare_datalist(slices, split="cvind", fold=4, group_by="pid")
+
+
+def test_fold_index_that_does_not_fit(slices):
+    with pytest.raises(ValueError, match="fold must be from 1 to 5, got 6"):
+        figshare_datalist(slices, split="cvind", fold=6)
+    (slices / "part_1" / "1.mat").unlink()
+    with pytest.raises(ValueError, match="cvind.mat has 12 entries but there are 11 slices"):
+        figshare_datalist(slices, split="cvind")
+    (slices / "cvind.mat").unlink()
+    with pytest.raises(FileNotFoundError, match='no cvind.mat there: .* split="seeded"'):
+        figshare_datalist(slices, split="cvind")
+
+
+def test_split_by_an_index_file(slices, tmp_path, caplog):
+    index = tmp_path / "index.csv"
+    index.write_text("id,patient,split\n1,anna,train\n3,ben,val\n8,,test\n99,cleo,test\n")
+    with caplog.at_level(logging.WARNING):
+        splits = figshare_datalist(slices, split=str(index))
+    assert {side: stems(items) for side, items in splits.items()} == {
+        "training": ["1"],
+        "validation": ["3"],
+        "test": ["8"],
+    }
+    assert [items[0]["patient"] for items in splits.values()] == ["anna", "ben", "MR4"]
+    assert "9 slices have no row" in caplog.text
+    assert "1 rows have no slice" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("id,split\n98,train\n99,test\n", "none of its 2 rows names one of the 12 slices"),
+        ("name,split\n1,train\n", "columns `id` and `split` are needed, and rows, found the columns: name, split"),
+        ("id,split\n", "found the columns: none"),
+        ("id,split\n1,training\n", "`split` must be one of train, val, test, got training"),
+        ("id,split\n1,train\n1.mat,test\n", "the same `id` stands in several rows"),
+        ("id,split\n6,train\n8,test\n", "patient MR4 is in training and test"),
+    ],
+)
+def test_wrong_index_file(slices, tmp_path, content, message):
+    (tmp_path / "index.csv").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        figshare_datalist(slices, split=str(tmp_path / "index.csv"))
+
+
+def test_wrong_arguments(slices):
+    with pytest.raises(FileNotFoundError, match='split must be "seeded", "cvind" or the path .* no file \'random\''):
+        figshare_datalist(slices, split="random")
+    with pytest.raises(ValueError, match='group_by must be "family" or "pid"'):
+        figshare_datalist(slices, group_by="patient")
+
+
+def test_damaged_slice_is_named(slices):
+    (slices / "part_0" / "2.mat").write_bytes(b"")
+    with pytest.raises(ValueError, match="2.mat: the file is empty"):
+        figshare_datalist(slices)
+
+
+def test_datalist_wins_and_slices_complete_it(slices, tmp_path):
+    items = {
+        "training": [{"image": "data/part_1/1.mat"}, {"image": "x.png", "label": 3, "patient": "zoe"}],
+        "validation": [{"image": "data/part_1/3.mat", "label": 1, "patient": "ben"}],
+    }
+    splits = figshare_datalist(tmp_path / "nowhere", datalist=write_json(tmp_path, items))
+    path = f"{slices}/part_1/1.mat"
+    assert splits["training"] == [
+        {"image": path, "label": path, "class": 2, "patient": "1"},
+        {"image": f"{tmp_path}/x.png", "label": 3, "class": 3, "patient": "zoe"},
+    ]
+    assert splits["validation"] == [
+        {"image": f"{slices}/part_1/3.mat", "label": 1, "class": 1, "patient": "ben"},
+    ]
+    assert isinstance(splits["test"], UnavailableData)
+
+
+def test_datalist_of_slices_is_checked_by_their_own_patients(slices, tmp_path):
+    items = {"training": [{"image": "data/part_0/6.mat"}], "test": [{"image": "data/part_0/8.mat"}]}
+    with pytest.raises(ValueError, match="patient MR4 is in training and test"):
+        figshare_datalist(slices, datalist=write_json(tmp_path, items))
+
+
+def test_find_images_in_natural_order(tmp_path):
+    (tmp_path / "sub").mkdir()
+    names = ["10.png", "2.JPG", "1.mat", "sub/3.nii.gz", "cvind.mat", "notes.txt", "._1.mat", "sub/4.npy"]
+    for name in names:
+        (tmp_path / name).touch()
+    expected = [str(tmp_path / name) for name in ("1.mat", "2.JPG", "10.png", "sub/3.nii.gz")]
+    assert find_images(tmp_path) == expected
+    assert find_images(f"{tmp_path}/*.[pJ]*") == expected[1:3]
+    assert find_images(f"{tmp_path}/**/*.nii.gz") == expected[3:]
+    assert find_images(tmp_path / "10.png") == [str(tmp_path / "10.png")]
+
+
+def test_find_images_takes_a_name_literally_when_it_exists(tmp_path):
+    (tmp_path / "scan[1].png").touch()
+    assert find_images(tmp_path / "scan[1].png") == [str(tmp_path / "scan[1].png")]
+
+
+@pytest.mark.parametrize("source", ["", "nowhere", "*.png", "cvind.mat", "notes.txt"])
+def test_find_images_finds_none(tmp_path, source):
+    for name in ("cvind.mat", "notes.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(FileNotFoundError, match="no image there; images are files with .mat .png"):
+        find_images(tmp_path / source)
