@@ -1,0 +1,7 @@
+"""Ignite handlers: distillation itself, and what the training of teacher and student needs beside MONAI's own."""
+
+from .case_table import CaseTable
+from .distillation import DistillationHandler, LiveTeacher
+from .epoch_averages import EpochAverages
+
+__all__ = ["CaseTable", "DistillationHandler", "EpochAverages", "LiveTeacher"]

@@ -1,0 +1,84 @@
+"""The metrics of an evaluation, case by case and in summary."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ignite.engine import Events
+from monai.engines import Evaluator
+from monai.utils import CommonKeys as Keys
+
+__all__ = ["CaseTable"]
+
+
+class CaseTable:
+    """Write ``cases.csv`` and ``summary.json`` when an evaluation is completed.
+
+    ``cases.csv`` has a row per case: ``input``, ``patient`` where the data list names it, and a column per metric that
+    keeps its values per case (MONAI's metric handlers with ``save_details``). ``summary.json`` gives each metric's
+    mean, standard deviation over cases, median and number of cases, and the network's number of ``parameters``. A
+    metric ``val_mean_dice`` is called ``dice``.
+
+    Args:
+        output_dir: folder of the two files, made if need be.
+        image_key: key of the image whose metadata names the input file.
+    """
+
+    def __init__(self, output_dir: str, image_key: str = Keys.IMAGE) -> None:
+        self.output_dir = Path(output_dir)
+        self.image_key = image_key
+        self._cases: list[dict[str, str]] = []
+
+    def attach(self, engine: Evaluator) -> None:
+        """
+        Args:
+            engine: an evaluator that decollates its batches.
+        """
+        engine.add_event_handler(Events.STARTED, self._started)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration_completed)
+        engine.add_event_handler(Events.COMPLETED, self._completed)
+
+    def _started(self, engine: Any) -> None:
+        self._cases = []
+
+    def _iteration_completed(self, engine: Any) -> None:
+        for sample in engine.state.batch:
+            case = {"input": str(sample[self.image_key].meta["filename_or_obj"])}
+            if "patient" in sample:
+                case["patient"] = str(sample["patient"])
+            self._cases.append(case)
+
+    def _completed(self, engine: Any) -> None:
+        columns = {
+            _short(name): np.asarray(details.cpu(), dtype=float).reshape(len(self._cases), -1).mean(axis=1)
+            for name, details in engine.state.metric_details.items()
+        }
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        with open(self.output_dir / "cases.csv", "w", newline="") as file:
+            table = csv.DictWriter(file, [*self._cases[0], *columns])
+            table.writeheader()
+            for row, case in enumerate(self._cases):
+                table.writerow({**case, **{name: round(float(values[row]), 6) for name, values in columns.items()}})
+        summary = {**_summarise(columns), "parameters": sum(p.numel() for p in engine.network.parameters())}
+        (self.output_dir / "summary.json").write_text(json.dumps(summary, indent=2))
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("val_").removeprefix("mean_")
+
+
+def _summarise(columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    return {
+        name: {
+            "mean": float(values.mean()),
+            "std": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
+            "median": float(np.median(values)),
+            "cases": len(values),
+        }
+        for name, values in columns.items()
+    }

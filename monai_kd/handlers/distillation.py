@@ -1,0 +1,175 @@
+"""Distillation as a handler on MONAI's `SupervisedTrainer`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+from monai.engines.utils import IterationEvents
+from monai.inferers import Inferer, SimpleInferer
+from monai.utils import CommonKeys as Keys
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from monai_kd.losses.distillation import DistillationLoss
+from monai_kd.networks.feature_tap import FeatureTap
+
+if TYPE_CHECKING:
+    from monai.engines import SupervisedTrainer
+
+__all__ = ["DistillationHandler", "LiveTeacher"]
+
+
+class LiveTeacher:
+    """A teacher's answer to a batch, from a forward pass in evaluation mode without gradients.
+
+    This is all that :class:`DistillationHandler` knows of a teacher, so anything with ``open``, ``__call__`` and
+    ``close`` can answer in its place.
+
+    Args:
+        network: the teacher: any module that maps images to a tensor, a TorchScript module included.
+        layers: names of the layers to give beside the prediction.
+        keys: keys of the batch that the teacher reads, in the order of its arguments.
+        inferer: how the teacher is applied; plainly by default.
+    """
+
+    def __init__(
+        self, network: nn.Module, layers: Sequence[str], keys: Sequence[str], inferer: Inferer | None = None
+    ) -> None:
+        self.network = network
+        self.layers = layers
+        self.keys = keys
+        self.inferer = SimpleInferer() if inferer is None else inferer
+        self._tap: FeatureTap | None = None
+
+    def open(self, device: torch.device) -> None:
+        """Move the teacher to ``device`` and start to capture its layers."""
+        self.close()
+        self.network.to(device)
+        # TorchScript modules take no hooks below the top, and a teacher without tapped layers needs none.
+        self._tap = FeatureTap(self.network, self.layers) if self.layers else None
+
+    def close(self) -> None:
+        """Take the hooks off. Harmless when there are none."""
+        if self._tap is not None:
+            self._tap.remove()
+            self._tap = None
+
+    def __call__(self, engine: SupervisedTrainer) -> dict[str, Tensor]:
+        """The teacher's tensors for the engine's current batch by layer name, its prediction under ``""``."""
+        self.network.eval()
+        with torch.no_grad():
+            prediction = self.inferer(*_split_first(self._inputs(engine), self.network))
+        return {"": prediction, **(self._tap.pop() if self._tap is not None else {})}
+
+    def _inputs(self, engine: SupervisedTrainer) -> list[Tensor]:
+        inputs = []
+        for key in self.keys:
+            # The trainer has prepared and moved its own image; other keys are still as the loader gave them.
+            image = engine.state.output[key] if key == Keys.IMAGE else engine.state.batch.get(key)
+            if image is None:
+                raise ValueError(
+                    f"the teacher reads {key!r}, but the batch has only {sorted(engine.state.batch)}; "
+                    "name an existing key in teacher_keys, or add it in the preprocessing"
+                )
+            image = image.as_tensor() if isinstance(image, MetaTensor) else image
+            inputs.append(image.to(engine.state.device, non_blocking=engine.non_blocking))
+        return inputs
+
+
+class DistillationHandler:
+    """Add what a teacher knows to the loss of a `SupervisedTrainer`.
+
+    MONAI's trainer computes ``engine.state.output["loss"]``, fires ``IterationEvents.LOSS_COMPLETED`` and then runs the
+    backward pass, all under the same autocast. So it is enough to replace that loss when the event fires: no trainer
+    is subclassed, and mixed precision, gradient accumulation and compilation stay MONAI's.
+
+    Every active term's value, and the task's own loss as ``task``, are added to ``engine.state.output`` by name for
+    logging. Under `torch.distributed` the projectors are synchronised as the student is.
+
+    Args:
+        teacher: any module that maps the images to a tensor. It is used in evaluation mode without gradients, and it is
+            part of no checkpoint.
+        loss: the terms. Give its parameters to the optimiser (``monai_kd.engines.parameters``).
+        teacher_keys: keys of the batch that the teacher reads, in the order of its arguments. ``"image"`` is the
+            student's own input.
+        teacher_inferer: how the teacher is applied, a MONAI inferer; plainly by default.
+
+    Raises:
+        ValueError: when a term's name is already a key of the trainer's output.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        loss: DistillationLoss,
+        teacher_keys: Sequence[str] = (Keys.IMAGE,),
+        teacher_inferer: Inferer | None = None,
+    ) -> None:
+        taken = {Keys.IMAGE, Keys.LABEL, Keys.PRED, Keys.LOSS, "task"} & set(loss.terms)
+        if taken:
+            raise ValueError(
+                f"a distillation term may not be called {sorted(taken)}: the trainer's output has it already"
+            )
+        self.teacher = LiveTeacher(teacher, loss.teacher_layers(), tuple(teacher_keys), teacher_inferer)
+        self.loss = loss
+        self._synchronised_loss: nn.Module = loss
+        self._student: FeatureTap | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: a `SupervisedTrainer`, or any engine that fires `IterationEvents` in its manner.
+        """
+        # Handlers are attached before `engine.network` exists, so the taps can only open when the run starts.
+        engine.add_event_handler(Events.STARTED, self.started)
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self.completed)
+
+    def started(self, engine: SupervisedTrainer) -> None:
+        """Open the taps on both networks."""
+        self._close()
+        self.loss.to(engine.state.device)
+        self._synchronised_loss = _synchronised(self.loss)
+        # The student also runs in validation, perhaps under a sliding window: none of that may be captured.
+        self._student = FeatureTap(engine.network, self.loss.student_layers(), training_only=True)
+        self.teacher.open(engine.state.device)
+
+    def completed(self, engine: SupervisedTrainer) -> None:
+        """Close the taps on both networks."""
+        self._close()
+
+    def __call__(self, engine: SupervisedTrainer) -> None:
+        """Replace the loss of the current iteration."""
+        if self._student is None:
+            raise RuntimeError("the distillation handler has not seen Events.STARTED: attach it before the run")
+        output = engine.state.output
+        student = {"": output[Keys.PRED], **self._student.pop()}
+        teacher = self.teacher(engine) if self.loss.active_terms() else {}
+        task = output[Keys.LOSS]
+        output[Keys.LOSS], values = self._synchronised_loss(task, student, teacher)
+        output.update(values, task=task.detach())
+
+    def _close(self) -> None:
+        if self._student is not None:
+            self._student.remove()
+            self._student = None
+        self.teacher.close()
+
+
+def _split_first(inputs: Sequence[Tensor], network: nn.Module) -> tuple:
+    """MONAI's inferers take the image, the network, then the network's further arguments."""
+    return inputs[0], network, *inputs[1:]
+
+
+def _synchronised(loss: DistillationLoss) -> nn.Module:
+    """``loss`` with its projectors averaged over the processes, where there are several processes and projectors."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return loss
+    if not any(p.requires_grad for term in loss.active_terms().values() for p in term.parameters()):
+        return loss
+    # The projectors of terms that are switched off get no gradient, and the reducer has to know.
+    return DistributedDataParallel(loss, find_unused_parameters=len(loss.active_terms()) < len(loss.terms))

@@ -1,0 +1,50 @@
+"""Every scalar of a training iteration, averaged over the epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from monai.utils import is_scalar
+
+__all__ = ["EpochAverages"]
+
+
+class EpochAverages:
+    """Average the scalars in ``engine.state.output`` over each epoch into ``engine.state.metrics``.
+
+    The loss and every distillation term then reach the console, TensorBoard and the logs by their own names, whatever
+    terms a configuration has. Attach it before the handlers that write metrics. The averages are this process's own.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, torch.Tensor | float] = {}
+        self._iterations = 0
+
+    def attach(self, engine: Engine) -> None:
+        """
+        Args:
+            engine: a trainer whose output is a dictionary, or a list of them after decollation.
+        """
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._publish)
+
+    def _reset(self, engine: Engine) -> None:
+        self._sums, self._iterations = {}, 0
+
+    def _add(self, engine: Engine) -> None:
+        # Decollation copies a scalar to every sample of the batch, so the first sample speaks for all.
+        output: Any = engine.state.output
+        if isinstance(output, list):
+            output = output[0]
+        for name, value in output.items():
+            if is_scalar(value):
+                self._sums[name] = self._sums.get(name, 0.0) + (
+                    value.detach() if isinstance(value, torch.Tensor) else value
+                )
+        self._iterations += 1
+
+    def _publish(self, engine: Engine) -> None:
+        engine.state.metrics.update({name: float(total) / self._iterations for name, total in self._sums.items()})

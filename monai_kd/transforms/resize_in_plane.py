@@ -1,0 +1,90 @@
+"""Bring pictures, and the slices of volumes, to the size that a network of pictures wants."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from monai.config import KeysCollection
+from monai.transforms import InvertibleTransform, MapTransform, Orientation, Resize
+from monai.utils import ensure_tuple_rep
+from torch import Tensor
+
+__all__ = ["ResizeInPlane", "ResizeInPlaned"]
+
+
+class ResizeInPlane(InvertibleTransform):
+    """Resize the first two spatial axes; keep the others.
+
+    A volume is turned to LPS first: its x axis then runs to the patient's left and its y axis to the back, which is how
+    MONAI's readers give a picture of an axial slice (x to the right, y down). So a network trained on pictures sees
+    the slices of a volume the right way up. The inverse gives back the volume's own size and orientation.
+
+    Args:
+        spatial_size: wanted size (x, y) in pixels.
+        mode: interpolation as in `monai.transforms.Resize`: ``"bilinear"`` for images, ``"nearest"`` for masks.
+        anti_aliasing: smooth before shrinking; for images only.
+    """
+
+    def __init__(self, spatial_size: Sequence[int], mode: str = "bilinear", anti_aliasing: bool = False) -> None:
+        self.orientation = Orientation(axcodes="LPS", labels=None)
+        self.picture = Resize(spatial_size, mode=mode, anti_aliasing=anti_aliasing)
+        volume_mode = "trilinear" if mode == "bilinear" else mode
+        self.volume = Resize((*spatial_size, -1), mode=volume_mode, anti_aliasing=anti_aliasing)
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """
+        Args:
+            image: MetaTensor (C, X, Y) or (C, X, Y, Z).
+
+        Returns:
+            (C, *spatial_size) or (C, *spatial_size, Z).
+        """
+        return self.picture(image) if image.ndim == 3 else self.volume(self.orientation(image))
+
+    def inverse(self, image: Tensor) -> Tensor:
+        """Undo the resizing, then the turning, as recorded in ``image.applied_operations``."""
+        if image.ndim == 3:
+            return self.picture.inverse(image)
+        return self.orientation.inverse(self.volume.inverse(image))
+
+
+class ResizeInPlaned(MapTransform, InvertibleTransform):
+    """Dictionary form of :class:`ResizeInPlane`.
+
+    Args:
+        keys: keys of the images and masks.
+        spatial_size: wanted size (x, y) in pixels.
+        mode: interpolation, one for all keys or one for each.
+        anti_aliasing: smooth before shrinking, one for all keys or one for each.
+        allow_missing_keys: do not fail where a key is missing.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        spatial_size: Sequence[int],
+        mode: str | Sequence[str] = "bilinear",
+        anti_aliasing: bool | Sequence[bool] = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        modes, smooth = (ensure_tuple_rep(value, len(self.keys)) for value in (mode, anti_aliasing))
+        self.transforms = {key: ResizeInPlane(spatial_size, *args) for key, *args in zip(self.keys, modes, smooth)}
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """
+        Args:
+            data: sample with MetaTensors (C, X, Y) or (C, X, Y, Z).
+        """
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            sample[key] = self.transforms[key](sample[key])
+        return sample
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Undo :meth:`__call__` for the keys that are there."""
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            sample[key] = self.transforms[key].inverse(sample[key])
+        return sample

@@ -1,0 +1,207 @@
+"""With a real trainer, four samples and networks of a few weights."""
+
+import copy
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import ValidationHandler, from_engine
+from monai.inferers import SlidingWindowInferer
+from monai.utils import set_determinism
+from torch import nn
+
+from monai_kd.engines import parameters, plain_batch
+from monai_kd.handlers import DistillationHandler
+from monai_kd.losses import DistillationLoss, DistillationTerm
+
+
+def _network(channels: int, seed: int) -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(1, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.Conv2d(channels, 1, 3, padding=1)
+        )
+
+
+def _loader(batch_size: int = 2) -> DataLoader:
+    generator = torch.Generator().manual_seed(3)
+    samples = [
+        {"image": torch.randn(1, 8, 8, generator=generator), "label": torch.randn(1, 8, 8, generator=generator)}
+        for _ in range(4)
+    ]
+    for sample in samples:
+        sample["image_hr"] = sample["image"] * 2
+    return DataLoader(Dataset(samples), batch_size=batch_size, shuffle=False)
+
+
+def _trainer(student, handlers, loss=None, **arguments) -> SupervisedTrainer:
+    return SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=2,
+        train_data_loader=_loader(),
+        network=student,
+        optimizer=torch.optim.SGD(parameters(student, *([loss] if loss else [])), lr=0.1),
+        loss_function=nn.MSELoss(),
+        prepare_batch=plain_batch,
+        train_handlers=handlers,
+        **arguments,
+    )
+
+
+def _loss(weight: float = 1.0, side: str = "teacher_projector") -> DistillationLoss:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        projector = nn.Conv2d(4, 2, 1) if side == "teacher_projector" else nn.Conv2d(2, 4, 1)
+    return DistillationLoss(
+        {
+            "logits": DistillationTerm(nn.MSELoss(), weight=weight),
+            "hint": DistillationTerm(nn.MSELoss(), "0", "0", weight=weight, **{side: projector}),
+        }
+    )
+
+
+@pytest.mark.parametrize("side", ["student_projector", "teacher_projector"])
+def test_projectors_train_on_either_side_and_the_teacher_does_not(side):
+    teacher, loss = _network(4, 1), _loss(side=side)
+    before, projector_before = copy.deepcopy(teacher.state_dict()), copy.deepcopy(loss.state_dict())
+    _trainer(_network(2, 0), [DistillationHandler(teacher, loss)], loss).run()
+    assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())  # batch norm too
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert not any(torch.equal(projector_before[name], value) for name, value in loss.state_dict().items())
+
+
+def test_the_teacher_is_in_evaluation_mode_even_if_someone_turned_it_back():
+    teacher, modes = _network(4, 1), []
+    teacher.register_forward_hook(lambda module, inputs, output: modes.append(module.training))
+    trainer = _trainer(_network(2, 0), [DistillationHandler(teacher, loss := _loss())], loss)
+    trainer.add_event_handler(Events.ITERATION_STARTED, lambda: teacher.train())
+    trainer.run()
+    assert modes == [False] * 4
+
+
+def test_the_loss_is_the_sum_of_task_and_terms():
+    student, teacher, loss = _network(2, 0), _network(4, 1), _loss(weight=0.5)
+    trainer = _trainer(student, [DistillationHandler(teacher, loss)], loss, decollate=False)
+    initial = copy.deepcopy(student).train()
+    outputs = []
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED(once=1), lambda engine: outputs.append(dict(engine.state.output))
+    )
+    projector = copy.deepcopy(loss.terms["hint"].teacher_projector)
+    trainer.run()
+    image, label = outputs[0]["image"], outputs[0]["label"]
+    with torch.no_grad():
+        prediction, features = initial(image), initial[0](image)
+        teacher.eval()
+        task = ((prediction - label) ** 2).mean()
+        logits = ((prediction - teacher(image)) ** 2).mean()
+        hint = ((features - projector(teacher[0](image))) ** 2).mean()
+    torch.testing.assert_close(outputs[0]["task"], task)
+    torch.testing.assert_close(outputs[0]["logits"], logits)
+    torch.testing.assert_close(outputs[0]["hint"], hint)
+    torch.testing.assert_close(outputs[0]["loss"].detach(), task + 0.5 * logits + 0.5 * hint)
+
+
+def test_terms_of_weight_zero_leave_the_training_as_it_is_bit_for_bit():
+    results = []
+    for handlers in ([], [DistillationHandler(_network(4, 1), _loss(weight=0.0))]):
+        set_determinism(0)
+        student = _network(2, 0)
+        _trainer(student, handlers).run()
+        results.append(student.state_dict())
+    set_determinism(None)
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+
+
+def test_scalars_in_the_output_survive_decollation():
+    seen = []
+    trainer = _trainer(_network(2, 0), [DistillationHandler(_network(4, 1), loss := _loss())], loss, decollate=True)
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED,
+        lambda engine: seen.append(from_engine(["logits", "task"], first=True)(engine.state.output)),
+    )
+    trainer.run()
+    assert len(seen) == 4 and all(float(value) > 0 for pair in seen for value in pair)
+
+
+def test_taps_are_open_during_the_run_only():
+    student, teacher = _network(2, 0), _network(4, 1)
+    trainer = _trainer(student, [DistillationHandler(teacher, loss := _loss())], loss)
+    assert (
+        not student[0]._forward_hooks and not teacher[0]._forward_hooks
+    )  # attached, but `engine.network` was not there
+    counts = []
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED,
+        lambda: counts.append((len(student[0]._forward_hooks), len(teacher[0]._forward_hooks))),
+    )
+    trainer.run()
+    assert counts == [(1, 1)] * 4
+    assert not student[0]._forward_hooks and not teacher[0]._forward_hooks
+
+
+def test_validation_under_a_sliding_window_is_not_captured():
+    student = _network(2, 0)
+    validator = SupervisedEvaluator(
+        device=torch.device("cpu"), val_data_loader=_loader(1), network=student, inferer=SlidingWindowInferer((4, 4), 1)
+    )
+    handler = DistillationHandler(_network(4, 1), loss := _loss())
+    trainer = _trainer(student, [handler, ValidationHandler(1, validator, epoch_level=False)], loss)
+    left = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: left.append(dict(handler._student._features)))
+    trainer.run()
+    assert left == [{}] * 4 and validator.state.iteration > 0
+
+
+def test_the_teacher_reads_the_keys_it_is_given():
+    class Recorder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def forward(self, *inputs):
+            self.seen.append(inputs)
+            return inputs[0]
+
+    teacher, student = Recorder(), _network(2, 0)
+    loss = DistillationLoss({"logits": DistillationTerm(nn.MSELoss())})
+    _trainer(student, [DistillationHandler(teacher, loss, teacher_keys=("image_hr", "image"))]).run()
+    high, low = teacher.seen[0]
+    assert torch.equal(high, 2 * low) and type(high) is torch.Tensor
+
+    with pytest.raises(ValueError, match="the teacher reads 'image_4k'.*image_hr"):
+        _trainer(student, [DistillationHandler(teacher, loss, teacher_keys=("image_4k",))]).run()
+
+
+def test_a_torchscript_teacher_needs_no_code():
+    teacher = torch.jit.trace(_network(4, 1).eval(), torch.zeros(1, 1, 8, 8))
+    loss = DistillationLoss({"logits": DistillationTerm(nn.MSELoss())})
+    trainer = _trainer(_network(2, 0), [DistillationHandler(teacher, loss)], decollate=False)
+    trainer.run()
+    assert float(trainer.state.output["logits"]) > 0
+
+
+def test_data_parallel_students_are_unwrapped():
+    student = nn.DataParallel(_network(2, 0))
+    trainer = _trainer(student, [DistillationHandler(_network(4, 1), loss := _loss())], loss, decollate=False)
+    trainer.run()
+    assert "hint" in trainer.state.output
+
+
+def test_the_teacher_is_in_no_state():
+    loss = _loss()
+    DistillationHandler(_network(4, 1), loss)
+    assert set(loss.state_dict()) == {"terms.hint.teacher_projector.weight", "terms.hint.teacher_projector.bias"}
+
+
+def test_wrong_use_is_named():
+    with pytest.raises(ValueError, match=r"may not be called \['pred'\]"):
+        DistillationHandler(_network(4, 1), DistillationLoss({"pred": DistillationTerm(nn.MSELoss())}))
+    bad = DistillationLoss({"hint": DistillationTerm(nn.MSELoss(), "9", "0")})
+    with pytest.raises(ValueError, match="'9'"):
+        _trainer(_network(2, 0), [DistillationHandler(_network(4, 1), bad)]).run()
+    handler = DistillationHandler(_network(4, 1), _loss())
+    with pytest.raises(RuntimeError, match="attach it before the run"):
+        handler(_trainer(_network(2, 0), []))

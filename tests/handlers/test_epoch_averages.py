@@ -1,0 +1,15 @@
+import torch
+from ignite.engine import Engine, Events
+
+from monai_kd.handlers import EpochAverages
+
+
+def test_scalars_are_averaged_over_each_epoch_and_other_values_left_out():
+    def step(engine, value):
+        return [{"loss": torch.tensor(float(value * engine.state.epoch)), "lr": 0.5, "pred": torch.zeros(2)}] * 2
+
+    engine, seen = Engine(step), []
+    EpochAverages().attach(engine)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: seen.append(dict(e.state.metrics)))
+    engine.run([1, 2, 6], max_epochs=2)
+    assert seen == [{"loss": 3.0, "lr": 0.5}, {"loss": 6.0, "lr": 0.5}]
