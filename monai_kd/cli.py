@@ -1,0 +1,599 @@
+"""The command line: every verb works on any bundle, by what the bundle's configuration says.
+
+PyTorch and MONAI are imported when a verb needs them, so that help is at hand at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import json
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import fire
+from fire.decorators import SetParseFn
+from fire.parser import DefaultParseValue
+
+import monai_kd
+
+__all__ = ["main"]
+
+_STAGES = {"teacher": "teacher_training", "student_alone": "student_alone", "distill": "train"}
+_DONE, _SOME_FAILED, _WRONG_CALL = 0, 1, 2
+
+
+def _as_typed(*values: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Hand a verb its words as they were typed, but the named arguments as Python values.
+
+    Left alone, fire reads every word as Python: it would cut ``train#trainer=...`` at the comment sign, and turn a run
+    called 007 into a number.
+    """
+
+    def decorate(verb: Callable[..., int]) -> Callable[..., int]:
+        return SetParseFn(DefaultParseValue, *values)(SetParseFn(str)(verb)) if values else SetParseFn(str)(verb)
+
+    return decorate
+
+
+def list_bundles() -> int:
+    """Show the bundles, what each one reads, and whether trained weights are there."""
+    for name in monai_kd.bundle_names():
+        root = Path(monai_kd.bundle_root(name))
+        metadata = _read_json(root / "configs" / "metadata.json")
+        weights = "yes" if (root / "models" / "model.pt").is_file() else "no (train one, or use --run)"
+        runs = sorted(path.parent.name for path in Path(monai_kd.run_dir(root, "")).glob("*/config.json"))
+        _say(f"{name}\n    {metadata['task']}\n    data:    {metadata['data_source']}")
+        _say(f"    reads:   {metadata['data_type']}")
+        _say(f"    weights: {weights}\n    runs:    {', '.join(runs) or 'none'}")
+    return _DONE
+
+
+@_as_typed("cases", "seed")
+def generate(name: str, out: str, cases: int = 100, seed: int = 0, **options: Any) -> int:
+    """Write a generated data set in the file format of the bundle's real one.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+        out: a new or empty folder.
+        cases: how many cases.
+        seed: the same seed gives the same data.
+        options: further arguments of the bundle's generator, such as --difficulty hard.
+    """
+    bundle = _Bundle(name)
+    overrides = {f"generator#{key}": value for key, value in _parse((), options).items()}
+    generator = bundle.workflow("train.json", overrides=overrides).parser.get_parsed_content("generator")
+    folder = generator(str(out), cases=cases, seed=seed)
+    _say(f"{cases} generated cases in {folder}")
+    return _DONE
+
+
+@_as_typed("demo", "resume")
+def train(
+    name: str,
+    *overrides: str,
+    stages: str | Sequence[str] | None = None,
+    dataset_dir: str | None = None,
+    datalist: str | None = None,
+    run: str | None = None,
+    demo: bool = False,
+    resume: bool = False,
+    **options: Any,
+) -> int:
+    """Train the teacher if the run has none, then distil it into the student.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+        overrides: further settings as key=value, by the ids of the bundle's train.json.
+        stages: some of teacher,student_alone,distill instead.
+        dataset_dir: folder of the data set.
+        datalist: a Decathlon-style JSON list instead of the data set's own layout.
+        run: name or path of the run's folder.
+        demo: generated data and small networks: all three stages and a table in a few minutes.
+        resume: go on with an interrupted run; what is completed is kept.
+        options: the same as key=value, as --key value.
+    """
+    bundle = _Bundle(name)
+    settings: dict[str, Any] = {"resume": resume} if resume else {}
+    settings.update(_given(dataset_dir=dataset_dir, datalist_file=datalist))
+    if run is not None:
+        settings["ckpt_dir"] = str(bundle.run_folder(run))
+    if stages is not None:
+        chosen = stages.split(",") if isinstance(stages, str) else list(stages)
+        for stage in chosen:
+            _known(stage, _STAGES, "stage")
+        settings["run"] = ["$monai_kd.data.require(@train#dataset#data)"]
+        settings["run"] += [f"$@{section}#stage.run()" for stage, section in _STAGES.items() if stage in chosen]
+    overlays = ["demo.json"] if demo else []
+    bundle.run("train.json", *overlays, overrides={**settings, **_parse(overrides, options)})
+    return _DONE
+
+
+@_as_typed("batch_size", "resume", "probabilities", "overlay")
+def infer(
+    name: str,
+    input: str,
+    output: str,
+    *overrides: str,
+    run: str | None = None,
+    checkpoint: str | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    resume: bool = False,
+    probabilities: bool = False,
+    overlay: bool = False,
+    **options: Any,
+) -> int:
+    """Apply the student to a file, a folder or a glob.
+
+    Writes <stem>_pred.<ext> for every input, summary.csv, and failures.csv. The exit status is 1 if some inputs failed.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+        input: a file, a folder (with its sub-folders), or a quoted glob.
+        output: the folder that the outputs go to.
+        overrides: further settings as key=value, by the ids of the bundle's inference.json.
+        run: name or path of a run, whose student is used with the networks of that run.
+        checkpoint: other weights than models/model.pt or the run's.
+        device: cpu, cuda:0, ...
+        batch_size: how many inputs go through the network together.
+        resume: skip what is done already.
+        probabilities: write probability maps as well.
+        overlay: write pictures of the input with the outline of the result as well.
+        options: the same as key=value, as --key value.
+    """
+    bundle = _Bundle(name)
+    settings: dict[str, Any] = {"dataset_dir": str(input), "output_dir": str(output)}
+    if run is not None:
+        settings.update(bundle.model_of(run))
+    settings.update(_given(checkpoint=checkpoint, device=device, batch_size=batch_size))
+    switches = {"resume": resume, "probabilities": probabilities, "overlay": overlay}
+    settings.update({key: True for key, value in switches.items() if value})
+    results = bundle.run("inference.json", overrides={**settings, **_parse(overrides, options)})
+    return _SOME_FAILED if results[-1].failed else _DONE
+
+
+@_as_typed()
+def evaluate(
+    name: str,
+    *overrides: str,
+    dataset_dir: str | None = None,
+    datalist: str | None = None,
+    run: str | None = None,
+    checkpoint: str | None = None,
+    output: str | None = None,
+    **options: Any,
+) -> int:
+    """Measure the student on the test cases: cases.csv with a row per case, and summary.json.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+        overrides: further settings as key=value, by the ids of the bundle's train.json and evaluate.json.
+        dataset_dir: folder of the data set; by default the run's.
+        datalist: a Decathlon-style JSON list instead of the data set's own layout.
+        run: name or path of a run, whose student, networks and split are used.
+        checkpoint: other weights than models/model.pt or the run's.
+        output: the folder of the two files.
+        options: the same as key=value, as --key value.
+    """
+    bundle = _Bundle(name)
+    first: str | Path = "train.json"
+    settings: dict[str, Any] = {"checkpoint": str(bundle.root / "models" / "model.pt")}
+    if run is not None:
+        folder = bundle.existing_run(run)
+        first = folder / "config.json"
+        settings = {"ckpt_dir": str(folder), "checkpoint": str(folder / "model.pt")}
+    settings.update(_given(dataset_dir=dataset_dir, datalist_file=datalist, checkpoint=checkpoint, output_dir=output))
+    settings.update({**_parse(overrides, options)})
+    if not Path(settings["checkpoint"]).is_file():
+        raise FileNotFoundError(f"there is no trained network at {settings['checkpoint']}: train one, or name another")
+    workflow = bundle.workflow(first, "evaluate.json", overrides=settings)
+    workflow.run()
+    folder = Path(workflow.parser.get_parsed_content("output_dir"))
+    for metric, value in _read_json(folder / "summary.json").items():
+        if isinstance(value, dict):
+            _say(f"{metric}: {value['mean']:.4f} +- {value['std']:.4f} over {value['cases']} cases")
+    _say(f"cases.csv and summary.json are in {folder}")
+    return _DONE
+
+
+@_as_typed()
+def verify(name: str) -> int:
+    """Check everything that a bundle must satisfy: files, metadata, configurations, network, export, weights.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+    """
+    bundle = _Bundle(name)
+    failed = 0
+    for check in (_check_files, _check_metadata, _check_properties, _check_network, _check_export, _check_models):
+        title = (check.__doc__ or "").rstrip(".")
+        try:
+            check(bundle)
+            _say(f"ok      {title}")
+        except Exception as error:
+            failed += 1
+            _say(f"FAILED  {title}: {_reason(error)}")
+    return _SOME_FAILED if failed else _DONE
+
+
+@_as_typed()
+def copy(name: str, dir: str) -> int:
+    """Copy a bundle to change it and to train it on one's own data.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+        dir: a new folder. MONAI Label takes the task from its name, so keep `segmentation` or `classification` in it.
+    """
+    bundle = _Bundle(name)
+    target = Path(dir).resolve()
+    if target.exists() and any(target.iterdir()):
+        raise FileExistsError(f"{target} exists and is not empty; choose a new folder")
+    shutil.copytree(
+        bundle.root, target, ignore=shutil.ignore_patterns("runs", "data", "__pycache__"), dirs_exist_ok=True
+    )
+    for path in (target / "configs").glob("*.json"):
+        config = _read_json(path)
+        if "bundle_root" in config:
+            # The copy's own folder, or its runs would end up in the original.
+            text = path.read_text().replace(json.dumps(config["bundle_root"]), json.dumps(str(target)), 1)
+            path.write_text(text)
+    _say(f"{target} is yours; train it with: python -m monai_kd train {target} --dataset_dir ...")
+    return _DONE
+
+
+@_as_typed()
+def publish(name: str, run: str) -> int:
+    """Make a run's student the bundle's own: models/model.pt, with docs/model_card.md.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+        run: name or path of a completed run.
+    """
+    bundle = _Bundle(name)
+    if Path(monai_kd.run_dir(bundle.root)).parents[1] != bundle.root:
+        raise ValueError(
+            f"{bundle.root} belongs to an installed package; copy the bundle first, and publish to the copy"
+        )
+    folder = bundle.existing_run(run)
+    if not (folder / "model.pt").is_file() or (folder / "distillation_resume.pt").is_file():
+        raise FileNotFoundError(
+            f"the run {folder} has no completed student; go on with: train {name} --run {run} --resume"
+        )
+    for key, value in bundle.model_of(run).items():
+        if key != "checkpoint" and value != bundle.config("inference.json").get(key):
+            raise ValueError(
+                f"the run's {key} differs from inference.json, so its student does not fit the bundle; copy the "
+                f"bundle, set {key} in the copy's inference.json and train.json, and publish there"
+            )
+    summary_file = folder / "evaluation" / "distilled_student" / "summary.json"
+    if not summary_file.is_file():
+        evaluate(str(bundle.root), run=str(folder), output=str(summary_file.parent))
+    (bundle.root / "models").mkdir(exist_ok=True)
+    shutil.copyfile(folder / "model.pt", bundle.root / "models" / "model.pt")
+    card = bundle.root / "docs" / "model_card.md"
+    card.write_text(_model_card(bundle, _read_json(folder / "config.json"), _read_json(summary_file)))
+    _say(f"published {folder / 'model.pt'} as {bundle.root / 'models' / 'model.pt'}, described in {card}")
+    return _DONE
+
+
+_VERBS = {
+    "list": list_bundles,
+    "generate": generate,
+    "train": train,
+    "infer": infer,
+    "evaluate": evaluate,
+    "verify": verify,
+    "copy": copy,
+    "publish": publish,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: the words after ``python -m monai_kd``; by default those of this process.
+
+    Returns:
+        The exit status: 0 all done; 1 some cases failed, or the work broke off; 2 the call itself is wrong.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        status = fire.Fire(_VERBS, command=words, name="monai_kd", serialize=lambda result: None)
+        return status if isinstance(status, int) else _DONE
+    except SystemExit as exit_:  # fire's own, on a call that does not fit
+        return int(exit_.code or 0)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _SOME_FAILED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {_reason(error)}", file=sys.stderr)
+        return _WRONG_CALL if isinstance(_root_cause(error), (OSError, ValueError, TypeError)) else _SOME_FAILED
+
+
+class _Bundle:
+    """A bundle's directory and its configurations."""
+
+    def __init__(self, name: str) -> None:
+        path = Path(str(name))
+        if (path / "configs" / "metadata.json").is_file():
+            self.root = path.resolve()
+        else:
+            _known(str(name), monai_kd.bundle_names(), "bundle")
+            self.root = Path(monai_kd.bundle_root(str(name)))
+
+    def _file(self, file: str | Path) -> str:
+        return str(file if isinstance(file, Path) else self.root / "configs" / file)
+
+    def config(self, *files: str | Path) -> dict[str, Any]:
+        """The content of configuration files, later ones laid over earlier ones."""
+        from monai.bundle import ConfigParser
+
+        return ConfigParser.load_config_files([self._file(file) for file in files])
+
+    def workflow(self, *files: str | Path, overrides: Mapping[str, Any]) -> Any:
+        """MONAI's workflow over configuration files, initialised. Unknown ids in ``overrides`` are errors."""
+        _check_ids(self.config(*files), overrides)
+        from monai.bundle import ConfigWorkflow
+
+        workflow = ConfigWorkflow(
+            config_file=[self._file(file) for file in files],
+            meta_file=self._file("metadata.json"),
+            logging_file=self._file("logging.conf"),
+            workflow_type="infer" if "inference.json" in files else "train",
+            **{"bundle_root": str(self.root), **overrides},
+        )
+        workflow.initialize()
+        return workflow
+
+    def run(self, *files: str | Path, overrides: Mapping[str, Any]) -> list[Any]:
+        """Run the workflow over configuration files; what its last section gave."""
+        workflow = self.workflow(*files, overrides=overrides)
+        results = workflow.run()
+        workflow.finalize()
+        return results
+
+    def run_folder(self, run: str) -> Path:
+        """A run's folder: a path as it is, a bare name in the bundle's own place for runs."""
+        text = str(run)
+        return (
+            Path(text).resolve()
+            if os.sep in text or (Path(text) / "config.json").is_file()
+            else Path(monai_kd.run_dir(self.root, text))
+        )
+
+    def existing_run(self, run: str) -> Path:
+        """The folder of a run that has begun."""
+        folder = self.run_folder(run)
+        if not (folder / "config.json").is_file():
+            known = sorted(path.parent.name for path in folder.parent.glob("*/config.json"))
+            raise FileNotFoundError(f"{folder} is not the folder of a run; there are: {', '.join(known) or 'none'}")
+        return folder
+
+    def model_of(self, run: str) -> dict[str, Any]:
+        """Overrides of inference.json that give the student of a run."""
+        folder = self.existing_run(run)
+        trained = _read_json(folder / "config.json")
+        ids = self.config("inference.json")["model_ids"]
+        return {"checkpoint": str(folder / "model.pt"), **{key: trained[key] for key in ids}}
+
+
+def _check_files(bundle: _Bundle) -> None:
+    """the bundle has all its files."""
+    configs = [
+        "metadata.json",
+        "logging.conf",
+        "train.json",
+        "inference.json",
+        "train_teacher.json",
+        "student_alone.json",
+    ]
+    configs += ["evaluate.json", "multi_gpu_train.json", "demo.json"]
+    wanted = ["LICENSE", "docs/README.md", "docs/data_license.txt", *(f"configs/{name}" for name in configs)]
+    missing = [name for name in wanted if not (bundle.root / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"missing: {', '.join(missing)}")
+
+
+def _check_metadata(bundle: _Bundle) -> None:
+    """metadata.json names versions, changes, task, licence and the network's input and output."""
+    metadata = _read_json(bundle.root / "configs" / "metadata.json")
+    wanted = ["version", "changelog", "monai_version", "pytorch_version", "numpy_version", "required_packages_version"]
+    wanted += ["task", "description", "authors", "copyright", "data_source", "intended_use", "network_data_format"]
+    missing = [key for key in wanted if not metadata.get(key)]
+    if missing:
+        raise ValueError(f"missing: {', '.join(missing)}")
+    if metadata["version"] not in metadata["changelog"]:
+        raise ValueError(f"the changelog does not describe version {metadata['version']}")
+
+
+def _check_properties(bundle: _Bundle) -> None:
+    """train.json and inference.json have MONAI's bundle properties."""
+    for file in ("train.json", "inference.json"):
+        missing = bundle.workflow(file, overrides={}).check_properties()
+        if missing:
+            raise ValueError(f"{file} lacks {', '.join(missing)}")
+
+
+def _check_network(bundle: _Bundle) -> None:
+    """the network takes and gives what metadata.json says."""
+    from monai.bundle import verify_net_in_out
+
+    verify_net_in_out("network_def", bundle._file("metadata.json"), bundle._file("inference.json"), device="cpu")
+
+
+def _check_export(bundle: _Bundle) -> None:
+    """the network exports to TorchScript by MONAI's ckpt_export."""
+    import tempfile
+
+    import torch
+    from monai.bundle import ckpt_export
+
+    checkpoint = bundle.root / "models" / "model.pt"
+    with tempfile.TemporaryDirectory() as folder:
+        if not checkpoint.is_file():
+            checkpoint = Path(folder) / "untrained.pt"
+            network = bundle.workflow("inference.json", overrides={}).network_def
+            torch.save({"model": network.state_dict()}, checkpoint)
+        ckpt_export(
+            net_id="network_def",
+            filepath=str(Path(folder) / "model.ts"),
+            ckpt_file=str(checkpoint),
+            meta_file=bundle._file("metadata.json"),
+            config_file=bundle._file("inference.json"),
+            key_in_ckpt="model",
+        )
+
+
+def _check_models(bundle: _Bundle) -> None:
+    """models/ holds at most the student, which fits the network and is small enough to travel."""
+    import torch
+
+    files = sorted(path.name for path in (bundle.root / "models").glob("*"))
+    if files not in ([], ["model.pt"]):
+        raise ValueError(f"only model.pt may lie in models/, found {', '.join(files)}")
+    if files:
+        path = bundle.root / "models" / "model.pt"
+        network = bundle.workflow("inference.json", overrides={}).network_def
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
+        if path.stat().st_size > 20e6:
+            raise ValueError(
+                f"model.pt has {path.stat().st_size / 1e6:.1f} MB; at most 20 MB can travel with the bundle"
+            )
+
+
+def _model_card(bundle: _Bundle, trained: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    metadata = _read_json(bundle.root / "configs" / "metadata.json")
+    results = [
+        f"| {metric} | {value['mean']:.4f} | {value['std']:.4f} | {value['median']:.4f} | {value['cases']} |"
+        for metric, value in summary.items()
+        if isinstance(value, dict)
+    ]
+    settings = [f"- `{key}`: `{json.dumps(value)}`" for key, value in trained.items() if _is_setting(key, value)]
+    return "\n".join(
+        [
+            f"# Model card: {metadata['name']} {metadata['version']}",
+            "",
+            metadata["description"] + ".",
+            "",
+            f"**Intended use.** {metadata['intended_use']}.",
+            f"**Data.** {metadata['data_source']}. See `data_license.txt`.",
+            f"**Size.** {summary['parameters']:,} parameters.",
+            "",
+            "## Results on the test cases",
+            "",
+            "| metric | mean | standard deviation over cases | median | cases |",
+            "|---|---|---|---|---|",
+            *results,
+            "",
+            "## How it was trained",
+            "",
+            f"By `python -m monai_kd train {bundle.root.name}` with these settings:",
+            "",
+            *settings,
+            "",
+            "## References",
+            "",
+            *(f"- {reference}" for reference in metadata.get("references", [])),
+            "",
+        ]
+    )
+
+
+def _is_setting(key: str, value: Any) -> bool:
+    """Whether an id of a configuration is a plain setting that is no path of somebody's machine."""
+    plain = isinstance(value, (bool, int, float, list)) or (isinstance(value, str) and value[:1] not in "$@%")
+    return plain and key not in (
+        "imports",
+        "bundle_root",
+        "ckpt_dir",
+        "dataset_dir",
+        "datalist_file",
+        "run",
+        "training",
+    )
+
+
+def _check_ids(config: Mapping[str, Any], overrides: Iterable[str]) -> None:
+    """Refuse ids that a configuration does not have, naming the closest one; MONAI would accept them in silence."""
+    for key in overrides:
+        node: Any = config
+        parts = key.replace("::", "#").split("#")
+        for depth, part in enumerate(parts):
+            if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+                node = node[int(part)]
+            elif isinstance(node, Mapping) and part in node:
+                node = node[part]
+            elif isinstance(node, Mapping) and "_target_" in node and depth == len(parts) - 1:
+                node = None  # a further argument of a component; the component knows whether it takes it
+            else:
+                choices = [str(choice) for choice in node] if isinstance(node, Mapping) else []
+                _known(
+                    part, choices, f"option or configuration key {key!r}:" if depth else "option or configuration key"
+                )
+
+
+def _known(word: str, choices: Iterable[str], kind: str) -> None:
+    choices = list(choices)
+    if word in choices:
+        return
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(choices) or 'none'}"
+    raise ValueError(f"unknown {kind} {word!r}; {hint}")
+
+
+def _parse(overrides: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings from words like ``key=value`` and from options like ``--key value``."""
+    parsed: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ValueError(f"expected key=value, got {override!r}")
+        parsed[key] = _value(text)
+    return {**parsed, **{key: _value(value) for key, value in options.items()}}
+
+
+def _value(text: Any) -> Any:
+    """What a word means as JSON, else as Python, else the word itself."""
+    if not isinstance(text, str):
+        return text
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError):
+            continue
+    return text
+
+
+def _given(**settings: Any) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    cause = _root_cause(error)
+    text = str(cause.args[0]) if isinstance(cause, KeyError) and cause.args else str(cause)
+    return " ".join(text.split()) or type(cause).__name__
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")

@@ -1,0 +1,37 @@
+"""What a trainer does with a batch before the network sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.engines.utils import default_prepare_batch
+from torch import Tensor
+
+__all__ = ["plain_batch"]
+
+
+def plain_batch(
+    batchdata: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
+) -> tuple[Tensor, Tensor]:
+    """Image and label of a batch on ``device``, as plain tensors.
+
+    MONAI's `default_prepare_batch` hands the network MetaTensors, and then every operation of the forward pass, and
+    every term of a distillation loss, goes through Python once more to carry metadata that training has no use for.
+
+    Args:
+        batchdata: the loader's batch, a dictionary with ``image`` and ``label``.
+        device: where the tensors should be.
+        non_blocking: whether the copy may overlap with other work.
+        kwargs: further arguments of ``Tensor.to``.
+
+    Returns:
+        image (B, C, *spatial) and label (B, ...).
+    """
+    image, label = default_prepare_batch(batchdata, device, non_blocking, **kwargs)
+    return _plain(image), _plain(label)
+
+
+def _plain(tensor: Any) -> Any:
+    return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor

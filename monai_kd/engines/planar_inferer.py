@@ -1,0 +1,38 @@
+"""Apply a network of pictures to pictures and to volumes alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from monai.inferers import Inferer, SimpleInferer, SliceInferer
+from torch import Tensor
+
+__all__ = ["PlanarInferer"]
+
+
+class PlanarInferer(Inferer):
+    """Give pictures to a 2D network as they are, and volumes slice by slice along their last axis.
+
+    Args:
+        slices_per_batch: how many slices of a volume go through the network at once, >= 1. It bounds the memory.
+    """
+
+    def __init__(self, slices_per_batch: int = 4) -> None:
+        super().__init__()
+        self.slices_per_batch = slices_per_batch
+        self._picture = SimpleInferer()
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """
+        Args:
+            inputs: (B, C, X, Y) or (B, C, X, Y, Z).
+            network: maps (B, C, X, Y) to (B, C', X, Y).
+
+        Returns:
+            (B, C', X, Y) or (B, C', X, Y, Z).
+        """
+        if inputs.ndim == 4:
+            return self._picture(inputs, network, *args, **kwargs)
+        slices = SliceInferer(roi_size=inputs.shape[2:4], sw_batch_size=self.slices_per_batch, spatial_dim=2)
+        return slices(inputs, network, *args, **kwargs)

@@ -1,0 +1,208 @@
+"""One of the trainings that a distillation consists of: the teacher's, the student's alone, or the distillation."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Events
+from ignite.handlers import ProgressBar
+from monai.data.utils import set_rnd
+from monai.engines import Evaluator, SupervisedTrainer
+from monai.utils import is_scalar, set_determinism
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.utils.tensorboard import SummaryWriter
+
+from monai_kd.handlers import EpochAverages
+
+from .run_config import running_config, write_run_config
+
+__all__ = ["Stage"]
+
+
+class Stage:
+    """Run one trainer so that its result is reproducible, kept and never half done.
+
+    - At the start of every epoch all random states are set from ``(seed, epoch)``. Two stages with the same seed
+      therefore see the same batches and augmentations, whatever ran before, and a resumed run continues exactly as it
+      would have gone on.
+    - The weights that score best in validation are written to ``checkpoint`` as ``{"model": state_dict}``.
+    - After every epoch, what is needed to go on is written beside it (``<name>_resume.pt``). It is removed when the
+      stage is completed, so a checkpoint without such a neighbour is a finished one.
+    - One line an epoch goes to the log, with the average of the loss and of every distillation term: to the console and
+      to ``<name>.log`` in the folder of the checkpoint. The same numbers go to TensorBoard (``tensorboard/<name>``). On a
+      terminal a progress bar is shown as well.
+    - The configuration of the run is kept in the same folder.
+
+    Under `torch.distributed` the first process writes.
+
+    Args:
+        name: what the log calls this stage.
+        trainer: a MONAI trainer; it runs ``evaluator`` by a `ValidationHandler`.
+        evaluator: the evaluator whose key metric chooses the best weights.
+        checkpoint: path of the best weights. Its folder is the run's folder, made if need be.
+        seed: seed of this stage, >= 0.
+        resume: continue after the last completed epoch if the stage was interrupted; do nothing if it was completed.
+        skip_if_trained: do nothing when the stage is completed already, as is wanted of a teacher that several students
+            share.
+        state: further objects with a ``state_dict`` that training changes (a scheduler, the distillation loss with its
+            projectors), by name. The network and the optimiser are known from the trainer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        trainer: SupervisedTrainer,
+        evaluator: Evaluator,
+        checkpoint: str | os.PathLike,
+        seed: int = 0,
+        resume: bool = False,
+        skip_if_trained: bool = False,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.trainer = trainer
+        self.evaluator = evaluator
+        self.checkpoint = Path(checkpoint)
+        self.seed = seed
+        self.resume = resume
+        self.skip_if_trained = skip_if_trained
+        self.state = {"optimizer": trainer.optimizer, **(state or {})}
+        self.logger = logging.getLogger("monai_kd")
+        self._board: SummaryWriter | None = None
+        EpochAverages().attach(trainer)
+        trainer.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
+        # `disable=None` is tqdm's own way to stay silent where there is no terminal.
+        ProgressBar(desc=name, disable=None if self._writes else True).attach(trainer)
+
+    @property
+    def resume_file(self) -> Path:
+        """Where an unfinished stage keeps what it needs to go on."""
+        return self.checkpoint.with_name(f"{self.name}_resume.pt")
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether this stage was completed, in this process or another."""
+        return self.checkpoint.is_file() and not self.resume_file.is_file()
+
+    def run(self) -> None:
+        """Train, unless that was done before and need not be done again."""
+        if self.is_trained and (self.skip_if_trained or self.resume):
+            self.logger.info(f"{self.name}: trained already, {self.checkpoint}")
+            return
+        folder = self.checkpoint.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        if not self._writes:
+            self._run()
+            return
+        config = running_config()
+        if config is not None:
+            write_run_config(folder, config)
+        log = logging.FileHandler(folder / f"{self.name}.log", mode="a" if self.resume else "w")
+        log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.logger.addHandler(log)
+        self._board = SummaryWriter(str(folder / "tensorboard" / self.name))
+        try:
+            self._run()
+        finally:
+            self._board.close()
+            self.logger.removeHandler(log)
+            log.close()
+
+    def _run(self) -> None:
+        state = self.trainer.state
+        if self.resume and self.resume_file.is_file():
+            self._load()
+            self.logger.info(f"{self.name}: going on after epoch {state.epoch} of {state.max_epochs}")
+        elif self._writes:
+            # What an earlier run left is not this run's, and must not be taken for it if this one is interrupted.
+            self.checkpoint.unlink(missing_ok=True)
+            self.resume_file.unlink(missing_ok=True)
+        if state.epoch < state.max_epochs:
+            self._log(f"{state.max_epochs} epochs of {state.epoch_length} iterations, in {self.checkpoint.parent}")
+            self.trainer.run()
+        if self._writes:
+            if not self.checkpoint.is_file():  # never validated: the last weights are all there is
+                self._save(self.checkpoint, {"model": self._network.state_dict()})
+            self.resume_file.unlink(missing_ok=True)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()  # no process may look for the checkpoint before it is there
+        self._log(f"done, {self.checkpoint}")
+
+    def _epoch_started(self, engine: Any) -> None:
+        self._started_at = time.perf_counter()
+        # The process number makes augmentation differ between processes; the order of the data is the sampler's.
+        seed = int(np.random.SeedSequence([self.seed, engine.state.epoch, engine.state.rank]).generate_state(1)[0])
+        set_determinism(seed)
+        set_rnd(getattr(engine.data_loader, "dataset", None), seed)
+
+    def _epoch_completed(self, engine: Any) -> None:
+        state, best = engine.state, self.evaluator.state
+        validated = best.best_metric_epoch == state.epoch
+        if not math.isfinite(state.metrics.get("loss", 0.0)):
+            raise FloatingPointError(
+                f"{self.name}: the loss is {state.metrics['loss']} in epoch {state.epoch}; a lower learning rate or "
+                "smaller weights of the distillation terms may help"
+            )
+        if self._writes:
+            if validated:
+                self._save(self.checkpoint, {"model": self._network.state_dict()})
+            self._save(
+                self.resume_file,
+                {
+                    "model": self._network.state_dict(),
+                    "trainer": {"epoch": state.epoch, "iteration": state.iteration},
+                    "evaluator": {"best_metric": best.best_metric, "best_metric_epoch": best.best_metric_epoch},
+                    "state": {name: value.state_dict() for name, value in self.state.items()},
+                },
+            )
+            self._report(state.epoch, {**state.metrics, **best.metrics})
+
+    def _report(self, epoch: int, metrics: Mapping[str, Any]) -> None:
+        scalars = {name: float(value) for name, value in metrics.items() if is_scalar(value)}
+        for name, value in scalars.items():
+            self._board.add_scalar(name, value, epoch)  # type: ignore[union-attr]
+        self._board.flush()  # type: ignore[union-attr]
+        words = [f"{name} {value:.4g}" for name, value in scalars.items()]
+        best = self.evaluator.state
+        if best.best_metric_epoch > 0:
+            words.append(f"best {best.key_metric_name} {best.best_metric:.4f} in epoch {best.best_metric_epoch}")
+        words.append(f"{time.perf_counter() - self._started_at:.1f} s")
+        self._log(f"epoch {epoch}/{self.trainer.state.max_epochs}: {', '.join(words)}")
+
+    def _load(self) -> None:
+        saved = torch.load(self.resume_file, map_location=self.trainer.state.device, weights_only=True)
+        self._network.load_state_dict(saved["model"])
+        for name, value in self.state.items():
+            value.load_state_dict(saved["state"][name])
+        for target, values in ((self.trainer.state, saved["trainer"]), (self.evaluator.state, saved["evaluator"])):
+            for name, value in values.items():
+                setattr(target, name, value)
+
+    @staticmethod
+    def _save(path: Path, content: dict[str, Any]) -> None:
+        temporary = path.with_suffix(".tmp")
+        torch.save(content, temporary)
+        os.replace(temporary, path)  # a run that is killed here leaves the old file or the new one, nothing between
+
+    @property
+    def _network(self) -> nn.Module:
+        network = self.trainer.network
+        return network.module if isinstance(network, (DataParallel, DistributedDataParallel)) else network
+
+    @property
+    def _writes(self) -> bool:
+        return self.trainer.state.rank == 0
+
+    def _log(self, message: str) -> None:
+        if self._writes:
+            self.logger.info(f"{self.name}: {message}")
