@@ -12,13 +12,11 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import fire
-from fire.decorators import SetParseFn
-from fire.parser import DefaultParseValue
 
 import monai_kd
 
@@ -26,19 +24,7 @@ __all__ = ["main"]
 
 _STAGES = {"teacher": "teacher_training", "student_alone": "student_alone", "distill": "train"}
 _DONE, _SOME_FAILED, _WRONG_CALL = 0, 1, 2
-
-
-def _as_typed(*values: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Hand a verb its words as they were typed, but the named arguments as Python values.
-
-    Left alone, fire reads every word as Python: it would cut ``train#trainer=...`` at the comment sign, and turn a run
-    called 007 into a number.
-    """
-
-    def decorate(verb: Callable[..., int]) -> Callable[..., int]:
-        return SetParseFn(DefaultParseValue, *values)(SetParseFn(str)(verb)) if values else SetParseFn(str)(verb)
-
-    return decorate
+_LARGEST_MODEL = 20_000_000  # bytes that can travel with a bundle
 
 
 def list_bundles() -> int:
@@ -54,7 +40,6 @@ def list_bundles() -> int:
     return _DONE
 
 
-@_as_typed("cases", "seed")
 def generate(name: str, out: str, cases: int = 100, seed: int = 0, **options: Any) -> int:
     """Write a generated data set in the file format of the bundle's real one.
 
@@ -68,16 +53,15 @@ def generate(name: str, out: str, cases: int = 100, seed: int = 0, **options: An
     bundle = _Bundle(name)
     overrides = {f"generator#{key}": value for key, value in _parse((), options).items()}
     generator = bundle.workflow("train.json", overrides=overrides).parser.get_parsed_content("generator")
-    folder = generator(str(out), cases=cases, seed=seed)
+    folder = generator(out, cases=int(cases), seed=int(seed))
     _say(f"{cases} generated cases in {folder}")
     return _DONE
 
 
-@_as_typed("demo", "resume")
 def train(
     name: str,
     *overrides: str,
-    stages: str | Sequence[str] | None = None,
+    stages: str | None = None,
     dataset_dir: str | None = None,
     datalist: str | None = None,
     run: str | None = None,
@@ -99,22 +83,20 @@ def train(
         options: the same as key=value, as --key value.
     """
     bundle = _Bundle(name)
-    settings: dict[str, Any] = {"resume": resume} if resume else {}
-    settings.update(_given(dataset_dir=dataset_dir, datalist_file=datalist))
+    settings = _given(dataset_dir=dataset_dir, datalist_file=datalist, resume=_value(resume) or None)
     if run is not None:
         settings["ckpt_dir"] = str(bundle.run_folder(run))
     if stages is not None:
-        chosen = stages.split(",") if isinstance(stages, str) else list(stages)
+        chosen = stages.split(",")
         for stage in chosen:
             _known(stage, _STAGES, "stage")
         settings["run"] = ["$monai_kd.data.require(@train#dataset#data)"]
         settings["run"] += [f"$@{section}#stage.run()" for stage, section in _STAGES.items() if stage in chosen]
-    overlays = ["demo.json"] if demo else []
+    overlays = ["demo.json"] if _value(demo) else []
     bundle.run("train.json", *overlays, overrides={**settings, **_parse(overrides, options)})
     return _DONE
 
 
-@_as_typed("batch_size", "resume", "probabilities", "overlay")
 def infer(
     name: str,
     input: str,
@@ -148,17 +130,16 @@ def infer(
         options: the same as key=value, as --key value.
     """
     bundle = _Bundle(name)
-    settings: dict[str, Any] = {"dataset_dir": str(input), "output_dir": str(output)}
+    settings: dict[str, Any] = {"dataset_dir": input, "output_dir": output}
     if run is not None:
         settings.update(bundle.model_of(run))
-    settings.update(_given(checkpoint=checkpoint, device=device, batch_size=batch_size))
     switches = {"resume": resume, "probabilities": probabilities, "overlay": overlay}
-    settings.update({key: True for key, value in switches.items() if value})
+    settings.update(_given(**{key: _value(value) or None for key, value in switches.items()}))
+    settings.update(_given(checkpoint=checkpoint, device=device, batch_size=_value(batch_size)))
     results = bundle.run("inference.json", overrides={**settings, **_parse(overrides, options)})
     return _SOME_FAILED if results[-1].failed else _DONE
 
 
-@_as_typed()
 def evaluate(
     name: str,
     *overrides: str,
@@ -202,7 +183,6 @@ def evaluate(
     return _DONE
 
 
-@_as_typed()
 def verify(name: str) -> int:
     """Check everything that a bundle must satisfy: files, metadata, configurations, network, export, weights.
 
@@ -222,7 +202,6 @@ def verify(name: str) -> int:
     return _SOME_FAILED if failed else _DONE
 
 
-@_as_typed()
 def copy(name: str, dir: str) -> int:
     """Copy a bundle to change it and to train it on one's own data.
 
@@ -247,9 +226,10 @@ def copy(name: str, dir: str) -> int:
     return _DONE
 
 
-@_as_typed()
 def publish(name: str, run: str) -> int:
     """Make a run's student the bundle's own: models/model.pt, with docs/model_card.md.
+
+    A student of more than 20 MB is stored in half precision, provided that no metric of the test cases moves.
 
     Args:
         name: a bundle's name, or the path of a bundle's directory.
@@ -271,14 +251,21 @@ def publish(name: str, run: str) -> int:
                 f"the run's {key} differs from inference.json, so its student does not fit the bundle; copy the "
                 f"bundle, set {key} in the copy's inference.json and train.json, and publish there"
             )
-    summary_file = folder / "evaluation" / "distilled_student" / "summary.json"
-    if not summary_file.is_file():
-        evaluate(str(bundle.root), run=str(folder), output=str(summary_file.parent))
+    checkpoint = folder / "model.pt"
+    summary = _measure(bundle, folder, checkpoint, "distilled_student")
+    if checkpoint.stat().st_size > _LARGEST_MODEL:
+        checkpoint = _halve(checkpoint)
+        halved = _measure(bundle, folder, checkpoint, "half_precision")
+        for metric, value in summary.items():
+            if isinstance(value, dict) and abs(halved[metric]["mean"] - value["mean"]) > 1e-3:
+                raise ValueError(f"half precision moves {metric} from {value['mean']} to {halved[metric]['mean']}")
+        summary = halved
     (bundle.root / "models").mkdir(exist_ok=True)
-    shutil.copyfile(folder / "model.pt", bundle.root / "models" / "model.pt")
+    published = bundle.root / "models" / "model.pt"
+    shutil.copyfile(checkpoint, published)
     card = bundle.root / "docs" / "model_card.md"
-    card.write_text(_model_card(bundle, _read_json(folder / "config.json"), _read_json(summary_file)))
-    _say(f"published {folder / 'model.pt'} as {bundle.root / 'models' / 'model.pt'}, described in {card}")
+    card.write_text(_model_card(bundle, _read_json(folder / "config.json"), summary))
+    _say(f"published {checkpoint} as {published}, described in {card}")
     return _DONE
 
 
@@ -306,6 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
+    words = [words[0], *map(_as_typed, words[1:])] if words else []
     try:
         status = fire.Fire(_VERBS, command=words, name="monai_kd", serialize=lambda result: None)
         return status if isinstance(status, int) else _DONE
@@ -321,16 +309,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _WRONG_CALL if isinstance(_root_cause(error), (OSError, ValueError, TypeError)) else _SOME_FAILED
 
 
+def _as_typed(word: str) -> str:
+    """A word that fire, which reads every word as Python, takes for the text that was typed.
+
+    It would cut ``train#trainer=...`` at the comment sign, and turn a run called 007 into a number.
+    """
+    if word.startswith("-"):
+        option, equals, value = word.partition("=")
+        return f"{option}={value!r}" if equals else word
+    return repr(word)
+
+
+def _measure(bundle: _Bundle, run: Path, checkpoint: Path, name: str) -> dict[str, Any]:
+    """Summary of a run's checkpoint on the test cases, evaluated unless that was done before."""
+    summary = run / "evaluation" / name / "summary.json"
+    if not summary.is_file() or summary.stat().st_mtime < checkpoint.stat().st_mtime:
+        evaluate(str(bundle.root), run=str(run), checkpoint=str(checkpoint), output=str(summary.parent))
+    return _read_json(summary)
+
+
+def _halve(checkpoint: Path) -> Path:
+    """A copy of a checkpoint, beside it, with its weights in half precision."""
+    import torch
+
+    weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["model"]
+    half = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    copied = checkpoint.with_name("model_half.pt")
+    torch.save({"model": half}, copied)
+    return copied
+
+
 class _Bundle:
     """A bundle's directory and its configurations."""
 
     def __init__(self, name: str) -> None:
-        path = Path(str(name))
+        path = Path(name)
         if (path / "configs" / "metadata.json").is_file():
             self.root = path.resolve()
         else:
-            _known(str(name), monai_kd.bundle_names(), "bundle")
-            self.root = Path(monai_kd.bundle_root(str(name)))
+            _known(name, monai_kd.bundle_names(), "bundle")
+            self.root = Path(monai_kd.bundle_root(name))
 
     def _file(self, file: str | Path) -> str:
         return str(file if isinstance(file, Path) else self.root / "configs" / file)
@@ -365,12 +383,8 @@ class _Bundle:
 
     def run_folder(self, run: str) -> Path:
         """A run's folder: a path as it is, a bare name in the bundle's own place for runs."""
-        text = str(run)
-        return (
-            Path(text).resolve()
-            if os.sep in text or (Path(text) / "config.json").is_file()
-            else Path(monai_kd.run_dir(self.root, text))
-        )
+        is_path = os.sep in run or (Path(run) / "config.json").is_file()
+        return Path(run).resolve() if is_path else Path(monai_kd.run_dir(self.root, run))
 
     def existing_run(self, run: str) -> Path:
         """The folder of a run that has begun."""
@@ -466,10 +480,8 @@ def _check_models(bundle: _Bundle) -> None:
         path = bundle.root / "models" / "model.pt"
         network = bundle.workflow("inference.json", overrides={}).network_def
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
-        if path.stat().st_size > 20e6:
-            raise ValueError(
-                f"model.pt has {path.stat().st_size / 1e6:.1f} MB; at most 20 MB can travel with the bundle"
-            )
+        if path.stat().st_size > _LARGEST_MODEL:
+            raise ValueError(f"model.pt has {path.stat().st_size:,} bytes; at most {_LARGEST_MODEL:,} can travel along")
 
 
 def _model_card(bundle: _Bundle, trained: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
@@ -534,7 +546,9 @@ def _check_ids(config: Mapping[str, Any], overrides: Iterable[str]) -> None:
                 node = node[int(part)]
             elif isinstance(node, Mapping) and part in node:
                 node = node[part]
-            elif isinstance(node, Mapping) and "_target_" in node and depth == len(parts) - 1:
+            elif (
+                depth == len(parts) - 1 and isinstance(node, Mapping) and "_target_" in node and not _close(part, node)
+            ):
                 node = None  # a further argument of a component; the component knows whether it takes it
             else:
                 choices = [str(choice) for choice in node] if isinstance(node, Mapping) else []
@@ -547,9 +561,13 @@ def _known(word: str, choices: Iterable[str], kind: str) -> None:
     choices = list(choices)
     if word in choices:
         return
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    close = _close(word, choices, cutoff=0.5)
     hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(choices) or 'none'}"
     raise ValueError(f"unknown {kind} {word!r}; {hint}")
+
+
+def _close(word: str, choices: Iterable[str], cutoff: float = 0.85) -> list[str]:
+    return difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
 
 
 def _parse(overrides: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -584,7 +602,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _root_cause(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
+    """What was said before MONAI wrapped it: a transform or a part of a configuration fails as a RuntimeError."""
+    while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     return error
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
@@ -117,15 +118,19 @@ class BatchInference:
             images = [image for image in images if not _contains(output, image)]
         cases = [_Case(image, output / stem) for image, stem in zip(images, output_stems(images, input_root))]
         finished = _finished(output / "summary.csv") if self.resume else {}
-        todo = [case for case in cases if not _is_done(case.image, finished.get(case.image))]
+        todo = [case for case in cases if not _is_done(finished.get(case.image))]
+        redone = {case.image for case in todo}
+        kept = [row for image, row in finished.items() if image not in redone]
         report = BatchReport(skipped=len(cases) - len(todo))
         self.logger.info(f"{len(todo)} inputs to do, {report.skipped} done before, outputs in {output}")
         with (
-            _Table(output / "summary.csv", append=bool(finished)) as summary,
+            _Table(output / "summary.csv") as summary,
             _Table(output / "failures.csv", columns=["input", "reason"]) as failures,
             ThreadPoolExecutor(1) as readers,
             ThreadPoolExecutor(1) as writers,
         ):
+            for row in kept:
+                summary.add(row)
             read = _ahead(readers, self._read, todo, depth=2 * self.batch_size)
             written = _ahead(writers, self._write, self._predict(read), depth=2 * self.batch_size)
             for case in tqdm(written, total=len(todo), desc="inference", disable=None):
@@ -145,7 +150,10 @@ class BatchInference:
                 f"there is no trained network at {self.checkpoint}; train one first, or name another checkpoint or run"
             )
         content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        self.network.load_state_dict(content.get("model", content))
+        try:
+            self.network.load_state_dict(content.get("model", content))
+        except RuntimeError as error:
+            raise ValueError(f"{self.checkpoint}: these weights belong to another network: {error}") from error
         self.network.to(self.device).eval()
 
     def _read(self, case: _Case) -> _Case:
@@ -182,7 +190,7 @@ class BatchInference:
             predictions = self.inferer(images, self.network).float().cpu()
         seconds = (time.perf_counter() - start) / len(batch)
         for case, prediction in zip(batch, predictions):
-            case.sample[Keys.PRED] = prediction
+            case.sample[Keys.PRED] = MetaTensor(prediction)  # as an evaluator gives it: Invertd skips plain tensors
             case.seconds += seconds
 
     def _write(self, case: _Case) -> _Case:
@@ -235,8 +243,8 @@ class _Attempt:
         self.case.seconds += time.perf_counter() - self.start
         if not isinstance(error, Exception):
             return False  # a keyboard interrupt, say
-        while error.__cause__ is not None:  # MONAI wraps what a transform says
-            error = error.__cause__
+        while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__  # MONAI wraps what a transform says
         reason = " ".join(str(error).split()) or type(error).__name__
         self.case.reason = reason if self.case.image in reason else f"{self.case.image}: {reason}"
         return True
@@ -245,10 +253,9 @@ class _Attempt:
 class _Table:
     """A CSV file that grows row by row and is complete after each."""
 
-    def __init__(self, path: Path, columns: Sequence[str] | None = None, append: bool = False) -> None:
-        self.file = open(path, "a" if append else "w", newline="")
-        self.columns = columns
-        self.started = append
+    def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
+        self.file = open(path, "w", newline="")
+        self.started = False
         if columns:
             self._start(columns)
 
@@ -284,18 +291,18 @@ def _contains(folder: Path, path: str | os.PathLike) -> bool:
     return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
-def _finished(table: Path) -> dict[str, str]:
-    """Output by input, from an earlier run's table."""
+def _finished(table: Path) -> dict[str, dict[str, str]]:
+    """Row by input, from an earlier run's table."""
     if not table.is_file():
         return {}
     with open(table, newline="") as file:
-        return {row["input"]: row["output"] for row in csv.DictReader(file)}
+        return {row["input"]: row for row in csv.DictReader(file)}
 
 
-def _is_done(image: str, output: str | None) -> bool:
-    if not output or not (os.path.isfile(output) and os.path.isfile(image)):
+def _is_done(row: Mapping[str, str] | None) -> bool:
+    if row is None or not (os.path.isfile(row["output"]) and os.path.isfile(row["input"])):
         return False
-    return os.path.getmtime(output) >= os.path.getmtime(image)
+    return os.path.getmtime(row["output"]) >= os.path.getmtime(row["input"])
 
 
 def _shape(case: _Case) -> tuple[int, ...]:
@@ -303,4 +310,4 @@ def _shape(case: _Case) -> tuple[int, ...]:
 
 
 def _plain(image: Tensor) -> Tensor:
-    return image.as_tensor() if hasattr(image, "as_tensor") else image
+    return image.as_tensor() if isinstance(image, MetaTensor) else image

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import ConfigWorkflow
 
 from .run_config import RUN_CONFIG
@@ -33,8 +34,11 @@ def tabulate_run(run: str | os.PathLike, bundle_root: str | os.PathLike) -> dict
         bundle_root: the bundle's directory.
 
     Returns:
-        The summaries by model: ``teacher``, ``student_alone``, ``distilled_student``, as far as they were trained.
+        The summaries by model: ``teacher``, ``student_alone``, ``distilled_student``, as far as they were trained. None
+        where several processes train together: one of them cannot evaluate while the others go on.
     """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return {}
     folder = Path(run)
     summaries = {
         model: _evaluate(folder, Path(bundle_root), model)

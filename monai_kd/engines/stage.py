@@ -35,11 +35,11 @@ class Stage:
       therefore see the same batches and augmentations, whatever ran before, and a resumed run continues exactly as it
       would have gone on.
     - The weights that score best in validation are written to ``checkpoint`` as ``{"model": state_dict}``.
-    - After every epoch, what is needed to go on is written beside it (``<name>_resume.pt``). It is removed when the
-      stage is completed, so a checkpoint without such a neighbour is a finished one.
-    - One line an epoch goes to the log, with the average of the loss and of every distillation term: to the console and
-      to ``<name>.log`` in the folder of the checkpoint. The same numbers go to TensorBoard (``tensorboard/<name>``). On a
-      terminal a progress bar is shown as well.
+    - At the start and after every epoch, what is needed to go on is written beside it (``<name>_resume.pt``). It is
+      removed when the stage is completed, so a checkpoint without such a neighbour is a finished one.
+    - One line an epoch goes to the log, with the averages of the loss and of every term: to the console and
+      to ``<name>.log`` in the folder of the checkpoint. The same numbers go to TensorBoard (``tensorboard/<name>``).
+      On a terminal a progress bar is shown as well.
     - The configuration of the run is kept in the same folder.
 
     Under `torch.distributed` the first process writes.
@@ -54,7 +54,7 @@ class Stage:
         skip_if_trained: do nothing when the stage is completed already, as is wanted of a teacher that several students
             share.
         state: further objects with a ``state_dict`` that training changes (a scheduler, the distillation loss with its
-            projectors), by name. The network and the optimiser are known from the trainer.
+            projectors), by name. The network, the optimiser and the gradient scaler are known from the trainer.
     """
 
     def __init__(
@@ -78,7 +78,9 @@ class Stage:
         self.state = {"optimizer": trainer.optimizer, **(state or {})}
         self.logger = logging.getLogger("monai_kd")
         self._board: SummaryWriter | None = None
+        self._scaler: dict[str, Any] = {}
         EpochAverages().attach(trainer)
+        trainer.add_event_handler(Events.STARTED, self._started)
         trainer.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
         # `disable=None` is tqdm's own way to stay silent where there is no terminal.
@@ -126,7 +128,7 @@ class Stage:
         elif self._writes:
             # What an earlier run left is not this run's, and must not be taken for it if this one is interrupted.
             self.checkpoint.unlink(missing_ok=True)
-            self.resume_file.unlink(missing_ok=True)
+            self._save_progress()
         if state.epoch < state.max_epochs:
             self._log(f"{state.max_epochs} epochs of {state.epoch_length} iterations, in {self.checkpoint.parent}")
             self.trainer.run()
@@ -138,6 +140,11 @@ class Stage:
             torch.distributed.barrier()  # no process may look for the checkpoint before it is there
         self._log(f"done, {self.checkpoint}")
 
+    def _started(self, engine: Any) -> None:
+        # MONAI makes the gradient scaler when the trainer is run, and none without mixed precision.
+        if self._scaler and engine.scaler is not None:
+            engine.scaler.load_state_dict(self._scaler)
+
     def _epoch_started(self, engine: Any) -> None:
         self._started_at = time.perf_counter()
         # The process number makes augmentation differ between processes; the order of the data is the sampler's.
@@ -146,26 +153,18 @@ class Stage:
         set_rnd(getattr(engine.data_loader, "dataset", None), seed)
 
     def _epoch_completed(self, engine: Any) -> None:
-        state, best = engine.state, self.evaluator.state
-        validated = best.best_metric_epoch == state.epoch
+        state, validation = engine.state, self.evaluator.state
         if not math.isfinite(state.metrics.get("loss", 0.0)):
             raise FloatingPointError(
                 f"{self.name}: the loss is {state.metrics['loss']} in epoch {state.epoch}; a lower learning rate or "
                 "smaller weights of the distillation terms may help"
             )
         if self._writes:
-            if validated:
+            if validation.best_metric_epoch == state.epoch:
                 self._save(self.checkpoint, {"model": self._network.state_dict()})
-            self._save(
-                self.resume_file,
-                {
-                    "model": self._network.state_dict(),
-                    "trainer": {"epoch": state.epoch, "iteration": state.iteration},
-                    "evaluator": {"best_metric": best.best_metric, "best_metric_epoch": best.best_metric_epoch},
-                    "state": {name: value.state_dict() for name, value in self.state.items()},
-                },
-            )
-            self._report(state.epoch, {**state.metrics, **best.metrics})
+            self._save_progress()
+            validated = validation.epoch == state.epoch
+            self._report(state.epoch, {**state.metrics, **(validation.metrics if validated else {})})
 
     def _report(self, epoch: int, metrics: Mapping[str, Any]) -> None:
         scalars = {name: float(value) for name, value in metrics.items() if is_scalar(value)}
@@ -179,11 +178,26 @@ class Stage:
         words.append(f"{time.perf_counter() - self._started_at:.1f} s")
         self._log(f"epoch {epoch}/{self.trainer.state.max_epochs}: {', '.join(words)}")
 
+    def _save_progress(self) -> None:
+        state, scaler, best = self.trainer.state, self.trainer.scaler, self.evaluator.state
+        self._save(
+            self.resume_file,
+            {
+                "model": self._network.state_dict(),
+                "trainer": {"epoch": state.epoch, "iteration": state.iteration},
+                # As a float, because loading with `weights_only` refuses NumPy's scalars.
+                "evaluator": {"best_metric": float(best.best_metric), "best_metric_epoch": best.best_metric_epoch},
+                "state": {name: value.state_dict() for name, value in self.state.items()},
+                "scaler": {} if scaler is None else scaler.state_dict(),
+            },
+        )
+
     def _load(self) -> None:
         saved = torch.load(self.resume_file, map_location=self.trainer.state.device, weights_only=True)
         self._network.load_state_dict(saved["model"])
         for name, value in self.state.items():
             value.load_state_dict(saved["state"][name])
+        self._scaler = saved["scaler"]
         for target, values in ((self.trainer.state, saved["trainer"]), (self.evaluator.state, saved["evaluator"])):
             for name, value in values.items():
                 setattr(target, name, value)

@@ -78,8 +78,8 @@ class CheckImaged(MapTransform):
         sample = dict(data)
         for key in self.key_iterator(sample):
             sample[key] = self.check(sample[key])
-        image = sample[self.keys[0]]
         for key in self.label_keys:
+            image = sample[self.keys[0]]
             if sample[key].shape[1:] != image.shape[1:]:
                 raise ValueError(
                     f"{_name(sample[key])}: the mask has size {tuple(sample[key].shape[1:])}, but its image "

@@ -1,0 +1,69 @@
+"""What every bundle must satisfy."""
+
+import json
+from pathlib import Path
+
+import pytest
+from monai.bundle import ConfigParser
+
+import monai_kd
+from monai_kd.cli import main
+
+
+def _config(bundle: str, *files: str) -> dict:
+    root = Path(monai_kd.bundle_root(bundle))
+    return ConfigParser.load_config_files([root / "configs" / file for file in files])
+
+
+@pytest.fixture(params=monai_kd.bundle_names())
+def bundle(request) -> str:
+    return request.param
+
+
+def test_it_passes_its_own_verification(bundle, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["verify", bundle]) == 0, capsys.readouterr().out
+    assert not any(tmp_path.iterdir())
+
+
+def test_looking_at_it_needs_no_data_and_leaves_nothing_behind(bundle, workflow, tmp_path):
+    for file in ("train.json", "inference.json"):
+        inspected = workflow(bundle, file, ckpt_dir=str(tmp_path / "run"), dataset_dir=str(tmp_path / "none"))
+        assert inspected.check_properties() == []
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_run_without_data_names_the_folder_and_the_cure(bundle, workflow, tmp_path):
+    for file in ("train.json", "inference.json"):
+        settings = {"ckpt_dir": str(tmp_path / "run"), "dataset_dir": str(tmp_path / "none")}
+        with pytest.raises(RuntimeError) as error:
+            workflow(bundle, file, **settings).run()
+        assert isinstance(error.value.__cause__, FileNotFoundError) and "none" in str(error.value.__cause__)
+
+
+def test_training_and_inference_are_about_the_same_network(bundle):
+    train, inference = _config(bundle, "train.json"), _config(bundle, "inference.json")
+    for key in inference["model_ids"]:
+        assert train[key] == inference[key], key
+    assert "network_def" in inference["model_ids"]
+
+
+def test_every_way_to_start_it_is_there(bundle):
+    for overlay in ("train_teacher.json", "student_alone.json", "demo.json", "multi_gpu_train.json", "evaluate.json"):
+        merged = _config(bundle, "train.json", overlay)
+        assert merged["run"], overlay
+    assert _config(bundle, "train.json")["training"] == "%run"
+
+
+def test_the_overlays_hold_only_differences(bundle):
+    train = _config(bundle, "train.json")
+    for overlay in ("train_teacher.json", "student_alone.json", "demo.json", "evaluate.json", "multi_gpu_train.json"):
+        text = json.loads((Path(monai_kd.bundle_root(bundle)) / "configs" / overlay).read_text())
+        same = [key for key, value in text.items() if key in train and train[key] == value]
+        # evaluate.json may be laid over a run's own configuration, whose network can be wrapped for several processes.
+        assert not set(same) - {"network"}, overlay
+
+
+def test_metadata_names_the_foreground_by_an_index_above_zero(bundle):
+    outputs = _config(bundle, "metadata.json")["network_data_format"]["outputs"]["pred"]
+    assert any(int(index) > 0 for index in outputs["channel_def"])

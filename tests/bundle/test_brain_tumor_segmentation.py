@@ -1,0 +1,294 @@
+"""Teacher, student alone, distillation, evaluation and inference of the shipped JSON on a few generated slices."""
+
+import csv
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import monai_kd
+from monai_kd.cli import main
+from monai_kd.data import FigshareGenerator, FigshareReader
+
+NAME = "brain_tumor_segmentation"
+TINY = {
+    "image_size": 32,
+    "batch_size": 4,
+    "num_workers": 0,
+    "max_epochs": 2,
+    "student_features": [2, 2, 4, 4, 4, 2],
+    "teacher_features": [4, 4, 4, 8, 8, 4],
+    "teacher_def#vit": "vit_tiny_patch16_224",
+    "teacher_def#vit_kwargs": {"img_size": 32, "depth": 1},
+}
+
+
+def _words(**settings) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return FigshareGenerator(image_size=48, slices_per_patient=2)(
+        tmp_path_factory.mktemp("data") / "set", cases=24, seed=1
+    )
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    """A run of all three stages."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    stages = ["--stages", "teacher,student_alone,distill"]
+    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), *stages, *_words(**TINY)]) == 0
+    return folder
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    with open(file, newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def test_a_run_leaves_its_networks_its_logs_and_its_configuration(run):
+    for name in ("teacher.pt", "student_alone.pt", "model.pt"):
+        assert set(torch.load(run / name, weights_only=True)) == {"model"}
+    assert not list(run.glob("*_resume.pt"))
+    config = json.loads((run / "config.json").read_text())
+    assert config["student_features"] == TINY["student_features"] and config["training"] == config["run"]
+    board = EventAccumulator(str(run / "tensorboard" / "distillation")).Reload()
+    terms = {"logits", "fusion_d4", "fusion_d3", "fusion_d2", "fusion_d1"}
+    assert terms | {"loss", "task", "val_mean_dice"} <= set(board.Tags()["scalars"])
+    assert all(f"{term} " in (run / "distillation.log").read_text() for term in terms)
+
+
+def test_a_run_that_has_a_teacher_does_not_train_it_again(run, data, capsys):
+    before = (run / "teacher.pt").stat().st_mtime_ns
+    arguments = ["--dataset_dir", str(data), "--run", str(run), *_words(**{**TINY, "max_epochs": 1})]
+    assert main(["train", NAME, *arguments]) == 0
+    assert (run / "teacher.pt").stat().st_mtime_ns == before
+    assert "trained already" in capsys.readouterr().out
+
+
+def test_training_by_monai_trains_the_teacher_first(data, workflow, tmp_path):
+    settings = {**TINY, "max_epochs": 1, "dataset_dir": str(data), "ckpt_dir": str(tmp_path)}
+    trained = workflow(NAME, "train.json", run_id="training", **settings)
+    trained.run()
+    assert (tmp_path / "teacher.pt").is_file() and (tmp_path / "model.pt").is_file()
+    teacher = trained.parser.get_parsed_content("teacher")
+    saved = torch.load(tmp_path / "teacher.pt", weights_only=True)["model"]
+    assert all(torch.equal(saved[name], value) for name, value in teacher.state_dict().items())
+    assert not set(torch.load(tmp_path / "model.pt", weights_only=True)["model"]) & {"vit_projection.weight"}
+
+
+@pytest.mark.parametrize("fusion, weight", [("decoder", 0.1), ("pooled", 0.025)])
+def test_both_forms_of_the_fusion_loss_are_an_override(fusion, weight, workflow, tmp_path):
+    settings = {"fusion": fusion, "dataset_dir": str(tmp_path), **TINY}
+    loss = workflow(NAME, "train.json", **settings).parser.get_parsed_content("distillation")
+    kind = {"decoder": "HintLoss", "pooled": "PooledFeatureLoss"}[fusion]
+    fusions = {name: term for name, term in loss.terms.items() if name.startswith("fusion")}
+    assert len(fusions) == 4
+    assert all(type(term.loss).__name__ == kind and term.weight == weight for term in fusions.values())
+    assert loss.task_weight == 0.5 and loss.terms["logits"].weight == 0.5
+
+
+def test_student_alone_and_distilled_student_start_from_the_same_weights(workflow, tmp_path):
+    parser = workflow(NAME, "train.json", dataset_dir=str(tmp_path), **TINY).parser
+    alone, distilled = parser.get_parsed_content("student_alone#network"), parser.get_parsed_content("network")
+    assert alone is not distilled
+    assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), distilled.parameters()))
+
+
+def test_preprocessing_is_the_papers_in_training_and_in_inference(data, workflow):
+    settings = {"image_size": 48, "dataset_dir": str(data)}  # the files' own size: nothing is interpolated
+    trained = workflow(NAME, "train.json", num_workers=0, **settings).parser
+    inferred = workflow(NAME, "inference.json", **settings).parser.get_parsed_content("preprocessing")
+    path = str(data / "3.mat")
+    sample = trained.get_parsed_content("validate#preprocessing")({"image": path, "label": path})
+    image, label = sample["image"].numpy(), sample["label"]
+    np.testing.assert_array_equal(image, inferred({"image": path})["image"].numpy())
+    assert image.shape == (3, 48, 48) and set(label.unique().tolist()) == {0, 1}
+    reader = FigshareReader()
+    grey = reader.get_data(reader.read(path))[0].astype(float)
+    grey = np.floor((grey - grey.min()) / (grey.max() - grey.min()) * 255)
+    for channel, (mean, std) in zip(image, ((0.485, 0.229), (0.456, 0.224), (0.406, 0.225))):
+        # Scaling in single precision may round to the neighbouring grey value.
+        np.testing.assert_allclose(channel, (grey / 255 - mean) / std, atol=1.01 / 255 / std)
+        assert np.mean(np.abs(channel - (grey / 255 - mean) / std) < 1e-4) > 0.99
+
+
+def test_flips_keep_image_and_mask_together(data, workflow):
+    parser = workflow(NAME, "train.json", num_workers=0, image_size=48, dataset_dir=str(data)).parser
+    dataset = parser.get_parsed_content("train#dataset")
+    dataset.transform.set_random_state(0)
+    flipped = 0
+    for index in range(6):
+        plain = parser.get_parsed_content("validate#preprocessing")(dict(dataset.data[index]))
+        drawn = dataset[index]
+        is_flipped = not torch.equal(drawn["label"], plain["label"])
+        flipped += is_flipped
+        for key in ("image", "label"):
+            wanted = plain[key].flip(1) if is_flipped else plain[key]  # axis x, left to right
+            torch.testing.assert_close(drawn[key].as_tensor(), wanted.as_tensor())
+    assert 0 < flipped < 6
+
+
+def test_evaluation_is_on_the_files_own_grid_with_a_row_per_case(run, data, tmp_path):
+    assert main(["evaluate", NAME, "--run", str(run), "--output", str(tmp_path)]) == 0
+    rows, summary = _rows(tmp_path / "cases.csv"), json.loads((tmp_path / "summary.json").read_text())
+    assert len(rows) == summary["dice"]["cases"] > 0 and rows[0]["patient"]
+    assert summary["dice"]["mean"] == pytest.approx(np.mean([float(row["dice"]) for row in rows]), abs=1e-5)
+    # The same by hand, from what inference writes.
+    folder = tmp_path / "one"
+    assert main(["infer", NAME, rows[0]["input"], str(folder), "--run", str(run)]) == 0
+    with Image.open(next(folder.glob("*_pred.png"))) as picture:
+        pred = np.asarray(picture) > 0
+    reader = FigshareReader(key="mask")
+    truth = reader.get_data(reader.read(rows[0]["input"]))[0].T > 0
+    assert pred.shape == truth.shape == (48, 48)
+    dice = 1.0 if not (pred.any() or truth.any()) else 2 * (pred & truth).sum() / (pred.sum() + truth.sum())
+    assert float(rows[0]["dice"]) == pytest.approx(dice, abs=1e-5)
+
+
+def test_inference_goes_on_past_broken_files_and_says_so(run, data, tmp_path):
+    inputs, outputs = tmp_path / "in", tmp_path / "out"
+    (inputs / "sub").mkdir(parents=True)
+    reader = FigshareReader()
+    image = reader.get_data(reader.read(str(data / "1.mat")))[0]
+    grey = (255.0 * image / image.max()).astype(np.uint8)
+    (inputs / "a.mat").write_bytes((data / "1.mat").read_bytes())
+    Image.fromarray(grey.T[:40]).save(inputs / "a.png")  # 48 wide, 40 high; the same stem as the slice
+    volume = np.stack([grey] * 3, axis=-1)[::-1, ::-1]  # RAS, so that its slices are the picture again in LPS
+    affine = np.array([[0.9, 0, 0, -5], [0, 1.1, 0, 7], [0, 0, 3, 1], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(np.ascontiguousarray(volume), affine), inputs / "sub" / "v.nii.gz")
+    (inputs / "truncated.mat").write_bytes((data / "2.mat").read_bytes()[:3000])
+    (inputs / "empty.mat").touch()
+    Image.fromarray(np.full((48, 48), 9, np.uint8)).save(inputs / "constant.png")
+    arguments = [NAME, str(inputs), str(outputs), "--run", str(run), "--overlay", "--probabilities"]
+    assert main(["infer", *arguments]) == 1
+    failures = {Path(row["input"]).name: row["reason"] for row in _rows(outputs / "failures.csv")}
+    assert sorted(failures) == ["constant.png", "empty.mat", "truncated.mat"]
+    assert all(name in reason and "\n" not in reason for name, reason in failures.items())
+    done = {Path(row["input"]).relative_to(inputs).as_posix(): row for row in _rows(outputs / "summary.csv")}
+    assert sorted(done) == ["a.mat", "a.png", "sub/v.nii.gz"]
+    with Image.open(outputs / "a.png_pred.png") as picture:
+        assert picture.size == (48, 40)
+    written = nib.load(outputs / "sub" / "v_pred.nii.gz")
+    np.testing.assert_allclose(written.affine, affine, atol=1e-6)
+    prob = nib.load(outputs / "sub" / "v_prob.nii.gz").get_fdata()
+    with Image.open(outputs / "a.mat_prob.png") as picture:
+        flat = np.asarray(picture, float).T / 65535
+    # One slice of the volume is the slice of the .mat, up to the rounding of its grey values.
+    np.testing.assert_allclose(prob[::-1, ::-1, 1], flat, atol=0.02)
+    assert (outputs / "sub" / "v_overlay.png").is_file() and (outputs / "a.mat_overlay.png").is_file()
+
+
+def test_its_own_command_refuses_unknown_keys_and_names_the_closest(capsys, tmp_path):
+    for words, hint in (
+        (["train", NAME, "--epoch", "3"], "max_epochs"),
+        (["train", NAME, "train#trainer#max_epoch=3"], "max_epochs"),
+        (["train", NAME, "--stages", "student"], "student_alone"),
+        (["infer", NAME, str(tmp_path), str(tmp_path / "o"), "--overley"], "overlay"),
+        (["verify", "brain_tumour_segmentation"], NAME),
+    ):
+        assert main(words) == 2
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1 and f"did you mean '{hint}'" in message, message
+
+
+def test_missing_weights_and_runs_are_named(capsys, tmp_path, data):
+    assert main(["infer", NAME, str(data), str(tmp_path), "--checkpoint", str(tmp_path / "no.pt")]) == 2
+    assert "no trained network" in capsys.readouterr().err
+    assert main(["evaluate", NAME, "--run", str(tmp_path)]) == 2
+    assert "is not the folder of a run" in capsys.readouterr().err
+
+
+def test_a_copy_is_complete_and_writes_to_itself(run, data, tmp_path, capsys):
+    copy = tmp_path / "my_segmentation"
+    assert main(["copy", NAME, str(copy)]) == 0
+    assert main(["verify", str(copy)]) == 0, capsys.readouterr().out
+    parser = ConfigParser(ConfigParser.load_config_file(copy / "configs" / "train.json"))
+    assert parser.get_parsed_content("bundle_root") == str(copy)
+    assert parser.get_parsed_content("ckpt_dir") == str(copy / "runs" / "default")
+    assert main(["copy", NAME, str(copy)]) == 2
+    assert "not empty" in capsys.readouterr().err
+
+    assert main(["publish", str(copy), str(run)]) == 2  # the run's networks are not the bundle's
+    assert "differs from inference.json" in capsys.readouterr().err
+    for file in ("train.json", "inference.json"):
+        path = copy / "configs" / file
+        config = json.loads(path.read_text())
+        path.write_text(json.dumps({**config, **{key: TINY[key] for key in ("image_size", "student_features")}}))
+    assert main(["publish", str(copy), str(run)]) == 0
+    assert main(["verify", str(copy)]) == 0, capsys.readouterr().out
+    assert "| dice |" in (copy / "docs" / "model_card.md").read_text()
+    assert main(["infer", str(copy), str(data / "1.mat"), str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / "1_pred.png").is_file()
+
+
+def test_a_patient_on_two_sides_is_refused(data, tmp_path, capsys):
+    entries = [{"image": str(data / f"{n}.mat"), "label": str(data / f"{n}.mat")} for n in (1, 2)]
+    lists = {side: [{**entries[0], "patient": "P1"}] for side in ("training", "validation")}
+    lists["test"] = [{**entries[1], "patient": "P2"}]
+    (tmp_path / "list.json").write_text(json.dumps(lists))
+    assert main(["train", NAME, "--datalist", str(tmp_path / "list.json"), "--run", str(tmp_path / "run")]) == 2
+    assert "P1" in capsys.readouterr().err
+
+
+def test_a_decathlon_list_of_pictures_replaces_the_data_sets_layout(data, tmp_path):
+    lists: dict[str, list] = {"training": [], "validation": [], "test": []}
+    for number in range(1, 9):
+        image, mask = FigshareReader(), FigshareReader(key="mask")
+        path = str(data / f"{number}.mat")
+        grey, truth = image.get_data(image.read(path))[0], mask.get_data(mask.read(path))[0]
+        Image.fromarray((255.0 * grey / grey.max()).astype(np.uint8).T).save(tmp_path / f"{number}.png")
+        Image.fromarray((255 * truth).astype(np.uint8).T).save(tmp_path / f"{number}_mask.png")
+        side = ("training", "validation", "test")[0 if number < 5 else 1 + number % 2]
+        lists[side].append({"image": f"{number}.png", "label": f"{number}_mask.png", "patient": str(number)})
+    (tmp_path / "list.json").write_text(json.dumps(lists))
+    settings = _words(**{**TINY, "max_epochs": 1})
+    arguments = ["--datalist", str(tmp_path / "list.json"), "--run", str(tmp_path / "run"), *settings]
+    assert main(["train", NAME, "--stages", "student_alone", *arguments]) == 0
+    checkpoint = ["--checkpoint", str(tmp_path / "run" / "student_alone.pt")]
+    assert main(["evaluate", NAME, "--run", str(tmp_path / "run"), "--output", str(tmp_path / "e"), *checkpoint]) == 0
+    assert len(_rows(tmp_path / "e" / "cases.csv")) == len(lists["test"])
+
+
+def test_two_processes_give_the_weights_of_one(data, tmp_path):
+    """At equal global batch, with shuffling and augmentation off; all parts of the loss included."""
+    root = Path(monai_kd.bundle_root(NAME)) / "configs"
+    overlay = {**TINY, "dataset_dir": str(data), "train#random_transforms": [], "amp": False}
+    single = {**overlay, "train#dataloader#shuffle": False}
+    double = {**overlay, "batch_size": TINY["batch_size"] // 2, "train#sampler#shuffle": False}
+    for name, content in (("single", single), ("double", double)):
+        (tmp_path / f"{name}.json").write_text(json.dumps({**content, "ckpt_dir": str(tmp_path / name)}))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    runs = []
+    for name, files, world in (("single", ["train.json"], 1), ("double", ["train.json", "multi_gpu_train.json"], 2)):
+        config = [*(str(root / file) for file in files), str(tmp_path / f"{name}.json")]
+        command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config)]
+        for rank in range(world):
+            process = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)} if world > 1 else {}
+            process.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"})
+            runs.append(
+                subprocess.Popen(
+                    command, env={**os.environ, **process}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+                )
+            )
+    for started in runs:
+        output = started.communicate(timeout=300)[0].decode()
+        assert started.returncode == 0, output[-3000:]
+    for file in ("teacher.pt", "model.pt"):
+        one, two = (torch.load(tmp_path / name / file, weights_only=True)["model"] for name in ("single", "double"))
+        for name in one:
+            torch.testing.assert_close(one[name], two[name], atol=1e-5, rtol=1e-4, msg=lambda m: f"{file} {name}: {m}")

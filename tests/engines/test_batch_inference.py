@@ -1,0 +1,287 @@
+"""With arrays as images, a network of one weight and a writer of text files."""
+
+import csv
+import os
+from collections import Counter
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.inferers import SimpleInferer
+from monai.transforms import Compose, Invertd
+from torch import nn
+
+from monai_kd.engines import BatchInference
+from monai_kd.engines.batch_inference import output_stems
+from monai_kd.transforms import ResizeInPlaned
+
+UNLUCKY = 13.0
+
+
+class Doubler(nn.Conv2d):
+    """Doubles an image once its weight is loaded, remembers what it saw, and cannot stand the number 13."""
+
+    def __init__(self):
+        super().__init__(1, 1, 1, bias=False)
+        self.shapes = []
+        self.modes = set()
+
+    def forward(self, image):
+        if (image == UNLUCKY).any():
+            raise RuntimeError("13 is\n  unlucky")
+        self.shapes.append(tuple(image.shape))
+        self.modes.add((self.training, torch.is_grad_enabled()))
+        return super().forward(image)
+
+
+def _read(sample):
+    return {"image": torch.from_numpy(np.load(sample["image"]))}
+
+
+def _triple(sample):
+    return {**sample, "pred": sample["pred"] * 1.5}
+
+
+def _write(sample, stem):
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    output = stem.with_name(f"{stem.name}_pred.txt")
+    output.write_text("")
+    return {"output": output, "largest": float(sample["pred"].max())}
+
+
+def _inference(
+    folder, network=None, preprocessing=None, postprocessing=_triple, writer=_write, **arguments
+) -> BatchInference:
+    checkpoint = folder / "model.pt"
+    torch.save({"model": {"weight": torch.full((1, 1, 1, 1), 2.0)}}, checkpoint)
+    return BatchInference(
+        network or Doubler(),
+        checkpoint,
+        preprocessing or Compose([_read]),  # MONAI wraps what a transform raises
+        SimpleInferer(),
+        postprocessing,
+        writer,
+        **arguments,
+    )
+
+
+def _images(folder, *values, shape=(2, 2), names=None) -> list[dict]:
+    """One array per value, of that value everywhere; None gives a file that is no array."""
+    items = []
+    for number, value in enumerate(values):
+        path = folder / "images" / (names[number] if names else f"{number}.npy")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("no array\n")
+        if value is not None:
+            np.save(path, np.full((1, *shape), value, np.float32))
+        items.append({"image": str(path)})
+    return items
+
+
+def _table(path) -> list[dict]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _run(folder, items, inference) -> Counter:
+    report = inference.run(items, folder / "images", folder / "out")
+    return Counter(done=report.done, skipped=report.skipped, failed=report.failed)
+
+
+def test_every_input_has_its_output_and_its_row(tmp_path):
+    items = _images(tmp_path, 1, 2, 3, names=["1.npy", "sub/2.npy", "sub/deep/3.npy"])
+    network = Doubler()
+    assert _run(tmp_path, items, _inference(tmp_path, network)) == Counter(done=3)
+    rows = _table(tmp_path / "out" / "summary.csv")
+    assert list(rows[0]) == ["input", "output", "seconds", "largest"]
+    assert {row["input"]: (row["output"], float(row["largest"])) for row in rows} == {
+        items[0]["image"]: (str(tmp_path / "out/1_pred.txt"), 3.0),
+        items[1]["image"]: (str(tmp_path / "out/sub/2_pred.txt"), 6.0),
+        items[2]["image"]: (str(tmp_path / "out/sub/deep/3_pred.txt"), 9.0),
+    }
+    assert all(float(row["seconds"]) > 0 and Path(row["output"]).is_file() for row in rows)
+    assert (tmp_path / "out" / "failures.csv").read_text().split() == ["input,reason"]
+    assert network.modes == {(False, False)}
+
+
+def test_what_the_preprocessing_did_to_the_grid_can_be_undone(tmp_path):
+    def read(sample):
+        return {"image": MetaTensor(_read(sample)["image"], meta={"filename_or_obj": sample["image"]})}
+
+    shapes = []
+    preprocessing = Compose([read, ResizeInPlaned("image", (6, 4))])
+    inference = _inference(
+        tmp_path,
+        preprocessing=preprocessing,
+        postprocessing=Invertd("pred", preprocessing, orig_keys="image", nearest_interp=False),
+        writer=lambda sample, stem: shapes.append(sample["pred"].shape) or _write(sample, stem),
+    )
+    assert _run(tmp_path, _images(tmp_path, 1, shape=(3, 5)), inference) == Counter(done=1)
+    assert shapes == [(1, 3, 5)]
+
+
+def test_a_bare_state_dictionary_will_do(tmp_path):
+    inference = _inference(tmp_path)
+    torch.save({"weight": torch.full((1, 1, 1, 1), 4.0)}, inference.checkpoint)
+    _run(tmp_path, _images(tmp_path, 1), inference)
+    assert _table(tmp_path / "out" / "summary.csv")[0]["largest"] == "6.0"
+
+
+def test_failures_in_reading_network_and_writing_leave_the_others_alone(tmp_path):
+    def write(sample, stem):
+        if sample["image"].max() == 3:
+            raise OSError(f"{stem}: disk\nis full")
+        return _write(sample, stem)
+
+    items = _images(tmp_path, 1, None, UNLUCKY, 2, 3, 4)
+    assert _run(tmp_path, items, _inference(tmp_path, writer=write, batch_size=3)) == Counter(done=3, failed=3)
+    values = {row["input"]: float(row["largest"]) for row in _table(tmp_path / "out" / "summary.csv")}
+    assert values == {items[0]["image"]: 3.0, items[3]["image"]: 6.0, items[5]["image"]: 12.0}
+    reasons = {row["input"]: row["reason"] for row in _table(tmp_path / "out" / "failures.csv")}
+    unreadable, unlucky, unwritten = (items[index]["image"] for index in (1, 2, 4))
+    assert reasons.keys() == {unreadable, unlucky, unwritten}
+    assert reasons[unreadable].startswith(f"{unreadable}: ") and "pickle" in reasons[unreadable]  # NumPy's own words
+    assert reasons[unlucky] == f"{unlucky}: 13 is unlucky"
+    assert reasons[unwritten] == f"{unwritten}: {tmp_path / 'out' / '4'}: disk is full"
+
+
+def test_a_reason_that_names_the_file_does_not_name_it_twice(tmp_path):
+    def read(sample):
+        raise ValueError(f"{sample['image']}: is empty")
+
+    items = _images(tmp_path, 1)
+    _run(tmp_path, items, _inference(tmp_path, preprocessing=read))
+    assert _table(tmp_path / "out" / "failures.csv") == [
+        {"input": items[0]["image"], "reason": f"{items[0]['image']}: is empty"}
+    ]
+
+
+def test_batches_hold_neighbours_of_one_shape(tmp_path):
+    small, large = (1, 2, 2), (1, 3, 2)
+    items = []
+    for number, shape in enumerate((small, small, small, large, large, small)):
+        items += _images(tmp_path, number, shape=shape[1:], names=[f"{number}.npy"])
+    network = Doubler()
+    assert _run(tmp_path, items, _inference(tmp_path, network, batch_size=2)) == Counter(done=6)
+    assert network.shapes == [(2, *small), (1, *small), (2, *large), (1, *small)]
+    rows = _table(tmp_path / "out" / "summary.csv")
+    assert {row["input"]: float(row["largest"]) for row in rows} == {
+        item["image"]: 3.0 * number for number, item in enumerate(items)
+    }
+
+
+def test_reading_runs_ahead_of_the_network_but_not_far(tmp_path):
+    batch_size, ahead = 2, 7  # a batch, the first of the next, and two batches
+    enough_read, reads, leads = Event(), [], []
+
+    def read(sample):
+        reads.append(sample)
+        if len(reads) == ahead:
+            enough_read.set()
+        return _read(sample)
+
+    class Slow(Doubler):
+        def forward(self, image):
+            assert enough_read.wait(timeout=10)
+            leads.append(len(reads) - batch_size * len(leads))
+            return super().forward(image)
+
+    inference = _inference(tmp_path, Slow(), preprocessing=read, batch_size=batch_size)
+    assert _run(tmp_path, _images(tmp_path, *range(12)), inference) == Counter(done=12)
+    assert leads[0] == ahead and max(leads) == ahead and len(leads) == 6
+
+
+def test_resume_does_what_is_new_failed_missing_or_outdated(tmp_path):
+    items = _images(tmp_path, 1, 2, 3, None, 5)
+    assert _run(tmp_path, items[:4], _inference(tmp_path)) == Counter(done=3, failed=1)
+    values = [1, 20, 3, 4, 5]  # the second has changed, the fourth is repaired, the fifth is new
+    _images(tmp_path, *values)
+    for item, modified in zip(items, (0, 4e9, 0, 0, 0)):
+        os.utime(item["image"], (modified, modified))
+    (tmp_path / "out" / "2_pred.txt").unlink()
+
+    network = Doubler()
+    assert _run(tmp_path, items, _inference(tmp_path, network, resume=True)) == Counter(done=4, skipped=1)
+    assert sum(shape[0] for shape in network.shapes) == 4
+    rows = _table(tmp_path / "out" / "summary.csv")
+    assert len(rows) == 5 and _table(tmp_path / "out" / "failures.csv") == []
+    assert {row["input"]: float(row["largest"]) for row in rows} == {
+        item["image"]: 3.0 * value for item, value in zip(items, values)
+    }
+
+
+def test_resume_keeps_the_rows_of_inputs_that_it_is_not_given(tmp_path):
+    items = _images(tmp_path, 1, 2)
+    _run(tmp_path, items[:1], _inference(tmp_path))
+    assert _run(tmp_path, items[1:], _inference(tmp_path, resume=True)) == Counter(done=1)
+    assert [row["input"] for row in _table(tmp_path / "out" / "summary.csv")] == [item["image"] for item in items]
+
+
+def test_without_resume_everything_is_done_again(tmp_path):
+    items = _images(tmp_path, 1, 2)
+    for _ in range(2):
+        assert _run(tmp_path, items, _inference(tmp_path)) == Counter(done=2)
+    assert len(_table(tmp_path / "out" / "summary.csv")) == 2
+
+
+def test_a_run_that_is_killed_has_kept_what_it_did(tmp_path):
+    def write(sample, stem):
+        if sample["image"].max() == 9:
+            raise KeyboardInterrupt
+        return _write(sample, stem)
+
+    items = _images(tmp_path, *range(12))
+    with pytest.raises(KeyboardInterrupt):
+        _run(tmp_path, items, _inference(tmp_path, writer=write, batch_size=1))
+    rows = _table(tmp_path / "out" / "summary.csv")
+    assert [row["input"] for row in rows] == [item["image"] for item in items[:9]]
+    assert _run(tmp_path, items, _inference(tmp_path, resume=True)) == Counter(done=3, skipped=9)
+
+
+def test_the_outputs_of_an_earlier_run_are_no_inputs(tmp_path):
+    items = _images(tmp_path, 1, 2, names=["1.npy", "predicted/2.npy"])
+    report = _inference(tmp_path).run(items, tmp_path / "images", tmp_path / "images" / "predicted")
+    assert (report.done, report.skipped, report.failed) == (1, 0, 0)
+
+
+def test_inputs_may_lie_below_the_output_folder(tmp_path):
+    report = _inference(tmp_path).run(_images(tmp_path, 1), tmp_path / "images", tmp_path)
+    assert report.done == 1 and (tmp_path / "0_pred.txt").is_file()
+
+
+def test_no_inputs_are_no_error(tmp_path):
+    assert _run(tmp_path, [], _inference(tmp_path)) == Counter()
+
+
+def test_wrong_arguments_are_named(tmp_path):
+    with pytest.raises(ValueError, match="batch_size must be 1 or more, got 0"):
+        _inference(tmp_path, batch_size=0)
+    inference = _inference(tmp_path)
+    inference.checkpoint.unlink()
+    with pytest.raises(FileNotFoundError, match="no trained network at .*model.pt; train one first"):
+        _run(tmp_path, _images(tmp_path, 1), inference)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "images, root, stems",
+    [
+        (["d/a.png", "d/s/b.nii.gz", "d/s/t/c.1.mat"], "d", ["a", "s/b", "s/t/c.1"]),
+        (["d/a.png", "d/a.nii.gz", "d/s/a.png"], "d", ["a.png", "a.nii.gz", "s/a"]),
+        (["d/a.png", "d/A.mat", "d/b.mat"], "d", ["a.png", "A.mat", "b"]),  # one file where case does not count
+        (["d/a.png", "d/a.mat", "d/a.png.nii"], "d", ["a.png", "a.mat", "a.png.nii"]),  # a full name collides in turn
+        (["d/a.png"], "d/a.png", ["a"]),  # a single file
+        (["d/s/a.png", "d/t/b.png"], "d/*/*.png", ["s/a", "t/b"]),  # a glob
+        (["d/a.png", "e/b.png"], "d", ["d/a", "e/b"]),  # nothing leaves the output folder
+        (["d/../../a.png", "./d/b.png"], "d", None),
+        ([], "d", []),
+    ],
+)
+def test_output_stems(images, root, stems):
+    got = output_stems(images, root)
+    assert stems is None or got == stems
+    assert not any(Path(stem).is_absolute() or ".." in Path(stem).parts for stem in got)
+    assert len({stem.lower() for stem in got}) == len(images)

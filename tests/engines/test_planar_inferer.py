@@ -1,0 +1,38 @@
+import pytest
+import torch
+from torch import nn
+
+from monai_kd.engines import PlanarInferer
+
+
+class Recorder(nn.Conv2d):
+    """A network of pictures, from 2 to 3 channels, that remembers the shapes it saw."""
+
+    def __init__(self):
+        super().__init__(2, 3, 3, padding=1)
+        self.shapes = []
+
+    def forward(self, image):
+        self.shapes.append(tuple(image.shape))
+        return super().forward(image)
+
+
+def _random(*shape) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def test_pictures_are_given_as_they_are():
+    network, pictures = Recorder(), _random(5, 2, 4, 6)
+    assert torch.equal(PlanarInferer(slices_per_batch=1)(pictures, network), network(pictures))
+    assert network.shapes[0] == (5, 2, 4, 6)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("slices_per_batch", [1, 3, 16])
+def test_a_volume_is_predicted_as_its_slices_one_by_one(slices_per_batch):
+    network, volumes = Recorder(), _random(2, 2, 4, 6, 5)
+    predicted = PlanarInferer(slices_per_batch)(volumes, network)
+    assert all(len(shape) == 4 and shape[0] <= slices_per_batch and shape[1:] == (2, 4, 6) for shape in network.shapes)
+    assert sum(shape[0] for shape in network.shapes) == 2 * 5
+    torch.testing.assert_close(predicted, torch.stack([network(volumes[..., z]) for z in range(5)], dim=-1))

@@ -1,0 +1,39 @@
+import json
+import os
+
+from monai.bundle import ConfigParser
+
+from monai_kd.engines import running_config, write_run_config
+
+CONFIG = {"rate": 1, "copied": "%rate", "seen": "$running_config()"}
+
+
+def test_the_configuration_that_is_being_evaluated_is_found_with_overrides_and_macros():
+    parser = ConfigParser(dict(CONFIG), globals={"running_config": running_config})
+    parser["rate"] = 2
+    assert parser.get_parsed_content("seen") == {**CONFIG, "rate": 2, "copied": 2}
+
+
+def test_the_nearest_of_several_configurations_is_found():
+    inner = ConfigParser(dict(CONFIG), globals={"running_config": running_config})
+    outer = ConfigParser({"seen": "$inner.get_parsed_content('seen')"}, globals={"inner": inner})
+    assert outer.get_parsed_content("seen") == {**CONFIG, "copied": 1}
+
+
+def test_outside_of_a_configuration_there_is_none():
+    assert running_config() is None
+
+
+def test_what_json_lacks_is_written_as_text_and_a_folder_has_one_file(tmp_path):
+    path = write_run_config(tmp_path, {"folder": tmp_path, "rate": 1})
+    assert list(tmp_path.iterdir()) == [path] and path.name == "config.json"
+    assert json.loads(path.read_text()) == {"folder": str(tmp_path), "rate": 1}
+
+
+def test_the_same_configuration_is_not_written_again(tmp_path):
+    path = write_run_config(tmp_path, {"rate": 1})
+    os.utime(path, (0, 0))
+    write_run_config(tmp_path, {"rate": 1})
+    assert path.stat().st_mtime == 0
+    write_run_config(tmp_path, {"rate": 2})
+    assert json.loads(path.read_text()) == {"rate": 2}

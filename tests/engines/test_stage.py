@@ -1,0 +1,324 @@
+"""With a real trainer and evaluator, a network of one weight and four samples."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from ignite.metrics import Metric
+from monai.bundle import ConfigParser
+from monai.data import DataLoader, Dataset
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.handlers import LrScheduleHandler, ValidationHandler
+from monai.transforms import RandFlipd
+from monai.utils import set_determinism
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+from monai_kd.engines import Stage, parameters, plain_batch
+from monai_kd.handlers import DistillationHandler
+from monai_kd.losses import DistillationLoss, DistillationTerm
+
+EPOCHS, ITERATIONS = 3, 2  # two batches of two samples
+
+
+@pytest.fixture(autouse=True)
+def _leave_no_determinism_behind():
+    yield
+    set_determinism(None)
+
+
+class Score(Metric):
+    """A key metric that is told its value after each epoch."""
+
+    def __init__(self, scores):
+        self.scores = scores
+        super().__init__()
+
+    def reset(self): ...
+
+    def update(self, output): ...
+
+    def compute(self): ...
+
+    def completed(self, engine, name):
+        engine.state.metrics[name] = self.scores[engine.state.epoch - 1]
+
+
+def _one_weight(value: float = 0.5) -> nn.Conv1d:
+    network = nn.Conv1d(1, 1, 1, bias=False)
+    nn.init.constant_(network.weight, value)
+    return network
+
+
+def _stage(
+    folder,
+    scores=(0.1, 0.3, 0.2),
+    interval=1,
+    wrap=nn.Sequential,
+    handlers=(),
+    modules=(),
+    scaler=None,
+    state=None,
+    **arguments,
+) -> Stage:
+    """Shuffled data, a random flip, an optimiser and a schedule with a memory; no validation without scores."""
+    generator = torch.Generator().manual_seed(3)
+    samples = [{key: torch.randn(1, 4, generator=generator) for key in ("image", "label")} for _ in range(4)]
+    network = wrap(_one_weight())
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(Dataset(samples), batch_size=4),
+        network=network,
+        key_val_metric={"val_score": Score(scores)},
+    )
+    optimizer = torch.optim.Adam(parameters(network, *modules), lr=0.1)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=EPOCHS,
+        train_data_loader=DataLoader(
+            Dataset(samples, RandFlipd("image", prob=0.5, spatial_axis=0)), batch_size=2, shuffle=True
+        ),
+        network=network,
+        optimizer=optimizer,
+        loss_function=nn.MSELoss(),
+        prepare_batch=plain_batch,
+        train_handlers=[
+            *handlers,
+            LrScheduleHandler(schedule, print_lr=False),
+            *([ValidationHandler(interval, evaluator)] if scores else []),
+        ],
+        decollate=False,
+    )
+    if scaler:  # MONAI makes one of its own at this moment where there is mixed precision, that is on a GPU
+        trainer.add_event_handler(Events.STARTED, lambda engine: setattr(engine, "scaler", scaler))
+    return Stage(
+        "student", trainer, evaluator, folder / "student.pt", state={"schedule": schedule, **(state or {})}, **arguments
+    )
+
+
+def _distillation(folder, **arguments) -> Stage:
+    loss = DistillationLoss({"logits": DistillationTerm(nn.MSELoss(), student_projector=_one_weight(1.0))})
+    handlers = [DistillationHandler(_one_weight(-2.0), loss)]
+    return _stage(folder, handlers=handlers, modules=[loss], state={"distillation": loss}, **arguments)
+
+
+def _interrupt(stage: Stage, event=Events.ITERATION_COMPLETED(once=1)) -> None:
+    def power_cut():
+        raise RuntimeError("power cut")
+
+    stage.trainer.add_event_handler(event, power_cut)
+    with pytest.raises(RuntimeError, match="power cut"):
+        stage.run()
+
+
+def _weight(stage: Stage) -> float:
+    return float(next(stage.trainer.network.parameters()).detach())
+
+
+def _saved_weight(stage: Stage) -> float:
+    (weight,) = torch.load(stage.checkpoint, weights_only=True)["model"].values()
+    return float(weight)
+
+
+def _weights_by_epoch(stage: Stage) -> list[float]:
+    weights = []
+    stage.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: weights.append(_weight(stage)))
+    return weights
+
+
+def _batches(stage: Stage) -> list[torch.Tensor]:
+    batches = []
+    stage.trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda engine: batches.append(engine.state.batch["image"].as_tensor())
+    )
+    return batches
+
+
+def test_the_checkpoint_holds_the_weights_that_scored_best(tmp_path):
+    stage = _stage(tmp_path / "runs" / "first", scores=(0.1, 0.3, 0.2))
+    weights = _weights_by_epoch(stage)
+    stage.run()
+    assert torch.load(stage.checkpoint, weights_only=True).keys() == {"model"}
+    assert _saved_weight(stage) == weights[1] and len(set(weights)) == EPOCHS
+
+
+def test_without_validation_the_last_weights_are_saved(tmp_path):
+    stage = _stage(tmp_path, scores=())
+    weights = _weights_by_epoch(stage)
+    stage.run()
+    assert _saved_weight(stage) == weights[-1]
+
+
+def test_a_wrapped_network_is_saved_as_it_is_alone(tmp_path):
+    stage = _stage(tmp_path, wrap=nn.DataParallel)
+    stage.run()
+    _one_weight().load_state_dict(torch.load(stage.checkpoint, weights_only=True)["model"])
+
+
+def test_the_resume_file_marks_a_stage_as_unfinished_from_the_first_moment(tmp_path):
+    stage, seen = _stage(tmp_path), []
+    for event in (Events.EPOCH_STARTED, Events.EPOCH_COMPLETED):
+        stage.trainer.add_event_handler(event, lambda: seen.append((stage.resume_file.is_file(), stage.is_trained)))
+    stage.run()
+    assert seen == [(True, False)] * 2 * EPOCHS
+    assert stage.is_trained
+    assert {path.name for path in tmp_path.iterdir()} == {"student.pt", "student.log", "tensorboard"}
+
+
+@pytest.mark.parametrize("iteration", [1, ITERATIONS + 1, 2 * ITERATIONS + 2], ids="epoch {}".format)
+def test_an_interrupted_stage_ends_as_if_nothing_had_happened_bit_for_bit(tmp_path, iteration):
+    whole = _distillation(tmp_path / "whole")
+    whole.run()
+    _interrupt(_distillation(tmp_path / "broken"), Events.ITERATION_COMPLETED(once=iteration))
+    torch.rand(7), np.random.rand(7)  # a new process has other random states
+    resumed = _distillation(tmp_path / "broken", resume=True)
+    batches = _batches(resumed)
+    resumed.run()
+    assert len(batches) == ITERATIONS * (EPOCHS - (iteration - 1) // ITERATIONS)  # the interrupted epoch is repeated
+    assert _weight(resumed) == _weight(whole) and _saved_weight(resumed) == _saved_weight(whole)
+    assert torch.equal(*(next(stage.state["distillation"].parameters()) for stage in (whole, resumed)))
+    assert resumed.state["schedule"].state_dict() == whole.state["schedule"].state_dict()
+    assert resumed.trainer.state.metrics == whole.trainer.state.metrics
+
+
+def test_a_stage_interrupted_after_its_last_epoch_needs_no_more_training(tmp_path):
+    _interrupt(_stage(tmp_path), Events.COMPLETED)
+    resumed = _stage(tmp_path, resume=True)
+    batches = _batches(resumed)
+    assert not resumed.is_trained
+    resumed.run()
+    assert resumed.is_trained and not batches
+
+
+def test_the_best_metric_survives_the_interruption(tmp_path):
+    scores = [np.float64(0.9), 0.1, 0.2]  # metrics that are computed by NumPy give its scalars
+    broken = _stage(tmp_path, scores)
+    weights = _weights_by_epoch(broken)
+    _interrupt(broken, Events.ITERATION_COMPLETED(once=ITERATIONS + 1))
+    resumed = _stage(tmp_path, scores, resume=True)
+    resumed.run()
+    assert (resumed.evaluator.state.best_metric, resumed.evaluator.state.best_metric_epoch) == (0.9, 1)
+    assert _saved_weight(resumed) == weights[0]
+
+
+def test_the_gradient_scaler_goes_on_where_it_was(tmp_path):
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    _interrupt(_stage(tmp_path, scaler=scaler), Events.ITERATION_COMPLETED(once=ITERATIONS + 1))
+    resumed = _stage(tmp_path, scaler=torch.amp.GradScaler("cpu", init_scale=2.0), resume=True)
+    resumed.run()
+    assert resumed.trainer.scaler is not scaler and resumed.trainer.scaler.get_scale() == 8.0
+
+
+def test_a_stage_may_go_on_with_mixed_precision_or_without(tmp_path):
+    _interrupt(_stage(tmp_path), Events.ITERATION_COMPLETED(once=ITERATIONS + 1))
+    _interrupt(_stage(tmp_path, scaler=torch.amp.GradScaler("cpu", init_scale=2.0), resume=True), Events.COMPLETED)
+    resumed = _stage(tmp_path, resume=True)
+    resumed.run()
+    assert resumed.is_trained
+
+
+@pytest.mark.parametrize("choice", ["skip_if_trained", "resume"])
+def test_a_completed_stage_is_not_repeated(tmp_path, choice):
+    _stage(tmp_path).run()
+    again = _stage(tmp_path, **{choice: True})
+    before, batches = again.checkpoint.stat().st_mtime_ns, _batches(again)
+    again.run()
+    assert not batches and again.checkpoint.stat().st_mtime_ns == before
+
+
+def test_a_completed_stage_is_repeated_when_nothing_else_is_said(tmp_path):
+    _stage(tmp_path).run()
+    again = _stage(tmp_path, seed=1)
+    batches = _batches(again)
+    again.run()
+    assert len(batches) == EPOCHS * ITERATIONS and again.is_trained
+
+
+def test_an_interrupted_stage_is_not_skipped_but_begun_anew(tmp_path):
+    _interrupt(_stage(tmp_path), Events.ITERATION_COMPLETED(once=ITERATIONS + 1))
+    again = _stage(tmp_path, skip_if_trained=True)
+    batches = _batches(again)
+    again.run()
+    assert len(batches) == EPOCHS * ITERATIONS and again.is_trained
+
+
+def test_an_earlier_run_is_not_taken_for_an_interrupted_one(tmp_path):
+    _stage(tmp_path).run()
+    again = _stage(tmp_path)
+    _interrupt(again)
+    assert not again.is_trained and not again.checkpoint.exists()
+
+
+def test_stages_of_one_seed_see_the_same_batches_whatever_ran_before(tmp_path):
+    seen = []
+    for number, seed in enumerate((0, 0, 1)):
+        torch.rand(number), np.random.rand(number)
+        stage = _stage(tmp_path / str(number), seed=seed)
+        seen.append(_batches(stage))
+        stage.run()
+    assert all(torch.equal(first, second) for first, second in zip(seen[0], seen[1], strict=True))
+    assert not all(torch.equal(first, other) for first, other in zip(seen[0], seen[2], strict=True))
+    epochs = [torch.cat(seen[0][first : first + ITERATIONS]) for first in range(0, EPOCHS * ITERATIONS, ITERATIONS)]
+    assert not torch.equal(epochs[0], epochs[1]) and not torch.equal(epochs[1], epochs[2])
+
+
+def test_a_loss_that_is_not_finite_ends_the_stage_by_name_and_epoch(tmp_path):
+    def overflow(engine):
+        engine.state.output["loss"] = engine.state.output["loss"] * (float("nan") if engine.state.epoch == 2 else 1)
+
+    stage = _stage(tmp_path)
+    stage.trainer.add_event_handler(IterationEvents.LOSS_COMPLETED, overflow)
+    with pytest.raises(FloatingPointError, match="student: the loss is nan in epoch 2; a lower learning rate"):
+        stage.run()
+    assert not stage.is_trained
+
+
+def test_log_and_tensorboard_have_every_term_by_its_name(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "monai_kd")
+    stage = _distillation(tmp_path, interval=2)
+    stage.run()
+    log = (tmp_path / "student.log").read_text()
+    assert log == "".join(f"{line}\n" for line in log.splitlines() if " INFO student: " in line)
+    first, second, third = (line for line in log.splitlines() if "student: epoch " in line)
+    for name, value in stage.trainer.state.metrics.items():
+        assert f" {name} {value:.4g}," in third
+    assert {"loss", "task", "logits"} <= stage.trainer.state.metrics.keys()
+    assert " val_score 0.3, best val_score 0.3000 in epoch 2, " in second
+    assert "val_score" not in first and ", val_score 0.3" not in third  # only the second epoch was validated
+
+    board = EventAccumulator(str(tmp_path / "tensorboard" / "student")).Reload()
+    for name, value in stage.trainer.state.metrics.items():
+        assert [event.step for event in board.Scalars(name)] == [1, 2, 3]
+        assert board.Scalars(name)[-1].value == pytest.approx(value)
+    assert [(event.step, event.value) for event in board.Scalars("val_score")] == [(2, pytest.approx(0.3))]
+
+
+def test_a_resumed_stage_goes_on_in_the_same_log(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "monai_kd")
+    _interrupt(_stage(tmp_path), Events.ITERATION_COMPLETED(once=ITERATIONS + 1))
+    _stage(tmp_path, resume=True).run()
+    log = (tmp_path / "student.log").read_text()
+    assert [f"epoch {epoch}/3" in log for epoch in (1, 2, 3)] == [True] * 3
+    assert "going on after epoch 1 of 3" in log
+    assert not logging.getLogger("monai_kd").handlers
+
+
+def test_the_configuration_that_runs_a_stage_is_kept(tmp_path):
+    config = {"folder": "elsewhere", "stage": "$make(@folder)", "run": "$@stage.run()"}
+    parser = ConfigParser(config, globals={"make": _stage})
+    parser["folder"] = tmp_path / "run"
+    parser.get_parsed_content("run")
+    kept = ConfigParser.load_config_file(tmp_path / "run" / "config.json")
+    assert kept == {**config, "folder": str(tmp_path / "run")}
+
+
+def test_only_the_first_process_writes(tmp_path):
+    stage = _stage(tmp_path / "run")
+    stage.trainer.state.rank = 1
+    batches = _batches(stage)
+    stage.run()
+    assert len(batches) == EPOCHS * ITERATIONS and not any((tmp_path / "run").iterdir())

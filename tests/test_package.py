@@ -1,0 +1,95 @@
+"""What the package promises as a whole."""
+
+import ast
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+import monai_kd
+
+ROOT = Path(monai_kd.__file__).resolve().parents[1]
+PACKAGE = ROOT / "monai_kd"
+# Who may import whom; within itself every subpackage may import.
+ALLOWED = {
+    "networks": set(),
+    "losses": set(),
+    "metrics": set(),
+    "transforms": set(),
+    "data": {"transforms"},
+    "handlers": {"losses.distillation", "networks.feature_tap"},
+    "engines": {"handlers"},
+}
+
+
+def _imports(file: Path) -> set[str]:
+    """Modules of this package that a file imports, anywhere in it, without the package's own name."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            home = ("monai_kd." + file.relative_to(PACKAGE).parent.as_posix().replace("/", ".")).rstrip(".")
+            base = home.rsplit(".", node.level - 1)[0] + "." if node.level else ""
+            found.add(f"{base}{node.module or ''}".rstrip("."))
+    return {name.removeprefix("monai_kd.") for name in found if name.startswith("monai_kd.")}
+
+
+@pytest.mark.parametrize("subpackage", sorted(ALLOWED))
+def test_who_imports_whom(subpackage):
+    for file in (PACKAGE / subpackage).rglob("*.py"):
+        others = {name for name in _imports(file) if name.split(".")[0] != subpackage}
+        for name in others:
+            assert any(name == allowed or name.startswith(f"{allowed}.") for allowed in ALLOWED[subpackage]), (
+                file,
+                name,
+            )
+
+
+def test_the_command_line_talks_to_bundles_through_monai_only():
+    assert _imports(PACKAGE / "cli.py") == set()
+
+
+@pytest.mark.parametrize(
+    "code", ["import monai_kd; monai_kd.bundle_names()", "from monai_kd.cli import main; main(['list'])"]
+)
+def test_importing_and_looking_around_need_neither_torch_nor_monai(code):
+    check = "import sys; sys.exit(any(name in sys.modules for name in ('torch', 'monai', 'ignite', 'timm')))"
+    subprocess.run([sys.executable, "-c", f"{code}; {check}"], check=True, stdout=subprocess.DEVNULL, timeout=60)
+
+
+def test_no_configuration_names_timm_or_torchvision():
+    for file in (ROOT / "bundle").glob("*/configs/*.json"):
+        targets = [line for line in file.read_text().splitlines() if "_target_" in line]
+        assert not [line for line in targets if "timm" in line or "torchvision" in line], file
+
+
+def test_every_subpackage_is_installed():
+    if not (ROOT / "setup.cfg").is_file():
+        pytest.skip("not a checkout")
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    listed = set(setup["options"]["packages"].split())
+    there = {"monai_kd"} | {f"monai_kd.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py")}
+    assert listed == there | {"monai_kd.bundles"}
+
+
+def test_paths_follow_the_package_and_not_the_current_folder(tmp_path, monkeypatch):
+    before = monai_kd.bundle_root("brain_tumor_segmentation")
+    monkeypatch.chdir(tmp_path)
+    assert monai_kd.bundle_root("brain_tumor_segmentation") == before
+    assert monai_kd.run_dir(tmp_path, "x") == str(tmp_path.resolve() / "runs" / "x")
+    with pytest.raises(ValueError, match="there is no bundle 'brain'.*brain_tumor_segmentation"):
+        monai_kd.bundle_root("brain")
+
+
+def test_nothing_is_written_into_an_installed_package(tmp_path, monkeypatch):
+    package = tmp_path / "site-packages" / "monai_kd"
+    bundle = package / "bundles" / "some_segmentation"
+    bundle.mkdir(parents=True)
+    monkeypatch.setattr(monai_kd, "_PACKAGE", package)
+    monkeypatch.setenv("MONAI_KD_HOME", str(tmp_path / "home"))
+    assert monai_kd.run_dir(bundle) == str(tmp_path / "home" / "some_segmentation" / "runs" / "default")
+    assert monai_kd.data_dir(bundle) == str(tmp_path / "home" / "some_segmentation" / "data")

@@ -1,0 +1,59 @@
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from monai_kd.transforms import CheckImage, CheckImaged
+
+
+def _image(*shape, name="scan.nii", values=None) -> MetaTensor:
+    values = torch.arange(float(torch.Size(shape).numel())).reshape(shape) if values is None else values
+    return MetaTensor(values, meta={"filename_or_obj": f"d/{name}"})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.uint8, torch.int16])
+@pytest.mark.parametrize("shape", [(1, 3, 4), (2, 3, 4, 5)], ids=str)
+def test_pictures_and_volumes_pass_unchanged(shape, dtype):
+    image = _image(*shape).to(dtype)
+    assert CheckImage()(image) is image
+    assert CheckImaged("image")({"image": image, "id": 7}) == {"image": image, "id": 7}
+
+
+@pytest.mark.parametrize(
+    "image, reason",
+    [
+        (_image(1, 4), r"expected 2 or 3 spatial dimensions, got shape \(4,\)"),
+        (_image(1, 2, 3, 4, 5), r"expected 2 or 3 spatial dimensions, got shape \(2, 3, 4, 5\)"),
+        (_image(values=torch.tensor([[[1.0, float("nan")]]])), "holds NaN or infinite values"),
+        (_image(values=torch.tensor([[[1.0, -float("inf")]]])), "holds NaN or infinite values"),
+        (_image(values=torch.full((1, 2, 2), 3.0)), "one constant grey value"),
+        (_image(values=torch.zeros(1, 0, 2)), "one constant grey value"),
+    ],
+)
+def test_images_that_no_network_can_make_sense_of_are_refused_by_name(image, reason):
+    with pytest.raises(ValueError, match=f"d/scan.nii: .*{reason}"):
+        CheckImage()(image)
+    with pytest.raises(ValueError, match=f"d/scan.nii: .*{reason}"):
+        CheckImaged(["other", "image"])({"other": _image(1, 2, 2, name="fine.nii"), "image": image})
+
+
+def test_a_tensor_without_a_file_is_refused_all_the_same():
+    with pytest.raises(ValueError, match="^image: has one constant grey value"):
+        CheckImage()(torch.zeros(1, 2, 2))
+
+
+def test_the_accepted_dimensions_are_a_choice():
+    with pytest.raises(ValueError, match=r"expected 3 spatial dimensions, got shape \(3, 4\)"):
+        CheckImaged("image", spatial_dims=[3])({"image": _image(1, 3, 4)})
+
+
+def test_a_label_must_have_the_size_of_its_image_but_may_be_empty():
+    check, image = CheckImaged("image", label_keys="label"), _image(2, 3, 4)
+    check({"image": image, "label": torch.zeros(1, 3, 4)})
+    with pytest.raises(ValueError, match=r"d/mask.nii: .* size \(4, 3\), but its image d/scan.nii has \(3, 4\)"):
+        check({"image": image, "label": _image(1, 4, 3, name="mask.nii")})
+
+
+def test_images_may_be_missing_where_that_is_allowed():
+    assert CheckImaged("image", allow_missing_keys=True)({"id": 7}) == {"id": 7}
+    with pytest.raises(KeyError, match="image"):
+        CheckImaged("image")({"id": 7})

@@ -1,0 +1,116 @@
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, Invertd
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+
+from monai_kd.transforms import ResizeInPlane, ResizeInPlaned
+
+SIZE = (16, 12)
+
+
+def _smooth(*shape) -> torch.Tensor:
+    """Half a cosine along each axis, in other strengths, so that no turn or mirroring leaves it as it is; -1..1."""
+    axes = [weight * torch.cos(torch.linspace(0, torch.pi, size)) for weight, size in zip((1.0, 2.0, 4.0), shape)]
+    image = sum(torch.meshgrid(*axes, indexing="ij"))
+    return torch.stack([image / image.max(), (image / image.max()) ** 2])
+
+
+def _picture(*shape) -> MetaTensor:
+    affine = torch.tensor([[0.0, -0.8, 0, 5], [0.5, 0, 0, -3], [0, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.float64)
+    return MetaTensor(_smooth(*shape), affine=affine)
+
+
+def _volume(axcodes: str) -> MetaTensor:
+    """30 x 20 x 5 voxels of 0.5 x 2 x 3 mm, oblique by 0.2, whose axes run as ``axcodes`` says."""
+    cos, sin = np.cos(0.2), np.sin(0.2)
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]) @ np.diag([0.5, 2, 3])
+    affine[:3, 3] = 10, -20, 30
+    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(axcodes))
+    turned = nib.Nifti1Image(np.zeros((30, 20, 5)), affine).as_reoriented(turn)
+    return MetaTensor(_smooth(*turned.shape), affine=torch.from_numpy(turned.affine))
+
+
+def _axial_slices(volume: MetaTensor) -> np.ndarray:
+    """The volume with x to the patient's left, y to the back, by nibabel."""
+    turn = ornt_transform(io_orientation(volume.affine.numpy()), axcodes2ornt("LPS"))
+    return np.stack([apply_orientation(channel.numpy(), turn) for channel in volume])
+
+
+every_orientation = pytest.mark.parametrize("axcodes", ["RAS", "LPS", "PIR", "SLA"])
+
+
+def test_a_picture_gets_the_wanted_width_and_height():
+    assert ResizeInPlane(SIZE)(_picture(20, 30)).shape == (2, *SIZE)
+
+
+@every_orientation
+def test_a_volume_is_turned_and_keeps_its_slices_and_its_extent(axcodes):
+    resized = ResizeInPlane(SIZE)(_volume(axcodes))
+    assert resized.shape == (2, *SIZE, 5)
+    assert nib.aff2axcodes(resized.affine.numpy()) == ("L", "P", "S")
+    assert resized.pixdim.tolist() == pytest.approx([0.5 * 30 / 16, 2 * 20 / 12, 3])
+
+
+@pytest.mark.parametrize("mode, anti_aliasing", [("bilinear", False), ("bilinear", True), ("nearest", False)])
+@every_orientation
+def test_the_slices_of_a_volume_come_out_as_pictures_of_them_do(axcodes, mode, anti_aliasing):
+    volume, resize = _volume(axcodes), ResizeInPlane(SIZE, mode, anti_aliasing)
+    slices, resized = _axial_slices(volume), resize(volume)
+    for z in range(5):
+        picture = resize(MetaTensor(slices[..., z].copy()))
+        torch.testing.assert_close(resized[..., z].as_tensor(), picture.as_tensor())
+
+
+def test_masks_stay_masks():
+    mask = MetaTensor((_smooth(30, 20) > 0.5).float())
+    assert set(ResizeInPlane(SIZE, "nearest")(mask).unique().tolist()) == {0.0, 1.0}
+
+
+def _assert_restored(image: MetaTensor, original: MetaTensor) -> None:
+    assert image.shape == original.shape and image.applied_operations == []
+    torch.testing.assert_close(image.affine, original.affine)
+    torch.testing.assert_close(image.as_tensor(), original.as_tensor(), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(40, 28), (30, 20)], ids=["other size", "same size"])
+@every_orientation
+def test_the_inverse_gives_back_size_place_and_values_of_a_volume(axcodes, size):
+    resize, volume = ResizeInPlane(size, anti_aliasing=True), _volume(axcodes)
+    _assert_restored(resize.inverse(resize(volume)), volume)
+
+
+@pytest.mark.parametrize("size", [(40, 28), (30, 20)], ids=["other size", "same size"])
+def test_the_inverse_gives_back_size_place_and_values_of_a_picture(size):
+    resize, picture = ResizeInPlane(size), _picture(30, 20)
+    _assert_restored(resize.inverse(resize(picture)), picture)
+
+
+@pytest.mark.parametrize("image", [_picture(30, 20), _volume("SLA")], ids=["picture", "volume"])
+def test_a_prediction_is_brought_back_to_its_image(image):
+    resize = Compose([ResizeInPlaned("image", (40, 28))])
+    sample = resize({"image": image})
+    sample["pred"] = MetaTensor(sample["image"].as_tensor())  # a network keeps no record of transforms
+    pred = Invertd("pred", transform=resize, orig_keys="image", nearest_interp=False)(sample)["pred"]
+    _assert_restored(pred, image)
+
+
+def test_every_key_has_its_own_mode():
+    resize = ResizeInPlaned(["image", "label"], SIZE, mode=["bilinear", "nearest"], anti_aliasing=[True, False])
+    sample = {"image": _picture(20, 30), "label": _picture(20, 30), "id": 7}
+    resized = resize(sample)
+    assert torch.equal(resized["image"], ResizeInPlane(SIZE, "bilinear", True)(sample["image"]))
+    assert torch.equal(resized["label"], ResizeInPlane(SIZE, "nearest")(sample["label"]))
+    assert not torch.equal(resized["image"], resized["label"])
+    assert resized["id"] == 7 and sample["image"].shape == (2, 20, 30)
+    assert resize.inverse(resized)["label"].shape == (2, 20, 30)
+
+
+def test_keys_may_be_missing_where_that_is_allowed():
+    resize = ResizeInPlaned(["image", "label"], SIZE, allow_missing_keys=True)
+    assert resize.inverse(resize({"image": _picture(20, 30)})).keys() == {"image"}
+    with pytest.raises(KeyError, match="label"):
+        ResizeInPlaned(["image", "label"], SIZE)({"image": _picture(20, 30)})
