@@ -109,9 +109,12 @@ class BatchInference:
 
         Raises:
             FileNotFoundError: when there is no checkpoint.
+            ValueError: when the outputs would lie among the inputs.
         """
-        self._load_weights()
         output = Path(output_dir)
+        if os.path.abspath(output) == os.path.abspath(input_root):
+            raise ValueError(f"{output} is the folder of the inputs; choose another one for the outputs")
+        self._load_weights()
         output.mkdir(parents=True, exist_ok=True)
         images = [str(item[Keys.IMAGE]) for item in data]
         if not _contains(output, input_root):  # the outputs of an earlier run are no inputs

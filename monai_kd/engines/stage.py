@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,7 +99,8 @@ class Stage:
 
     def run(self) -> None:
         """Train, unless that was done before and need not be done again."""
-        if self.is_trained and (self.skip_if_trained or self.resume):
+        state = self.trainer.state
+        if self.is_trained and (self.skip_if_trained or self.resume or state.epoch == state.max_epochs):
             self.logger.info(f"{self.name}: trained already, {self.checkpoint}")
             return
         folder = self.checkpoint.parent
@@ -112,7 +114,12 @@ class Stage:
         log = logging.FileHandler(folder / f"{self.name}.log", mode="a" if self.resume else "w")
         log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self.logger.addHandler(log)
-        self._board = SummaryWriter(str(folder / "tensorboard" / self.name))
+        if self.logger.level == logging.NOTSET:  # or the file would stay empty where nobody has set up logging
+            self.logger.setLevel(logging.INFO)
+        board = folder / "tensorboard" / self.name
+        if not self.resume:
+            shutil.rmtree(board, ignore_errors=True)  # TensorBoard would mix the curves of two runs
+        self._board = SummaryWriter(str(board))
         try:
             self._run()
         finally:

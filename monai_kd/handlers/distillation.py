@@ -48,7 +48,7 @@ class LiveTeacher:
     def open(self, device: torch.device) -> None:
         """Move the teacher to ``device`` and start to capture its layers."""
         self.close()
-        self.network.to(device)
+        self.network.to(device).eval()
         # TorchScript modules take no hooks below the top, and a teacher without tapped layers needs none.
         self._tap = FeatureTap(self.network, self.layers) if self.layers else None
 
@@ -60,7 +60,8 @@ class LiveTeacher:
 
     def __call__(self, engine: SupervisedTrainer) -> dict[str, Tensor]:
         """The teacher's tensors for the engine's current batch by layer name, its prediction under ``""``."""
-        self.network.eval()
+        if self.network.training:  # looking is much cheaper than visiting every module in every step
+            self.network.eval()
         with torch.no_grad():
             prediction = self.inferer(*_split_first(self._inputs(engine), self.network))
         return {"": prediction, **(self._tap.pop() if self._tap is not None else {})}

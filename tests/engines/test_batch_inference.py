@@ -2,6 +2,7 @@
 
 import csv
 import os
+import time
 from collections import Counter
 from pathlib import Path
 from threading import Event
@@ -148,14 +149,17 @@ def test_failures_in_reading_network_and_writing_leave_the_others_alone(tmp_path
     assert reasons[unwritten] == f"{unwritten}: {tmp_path / 'out' / '4'}: disk is full"
 
 
-def test_a_reason_that_names_the_file_does_not_name_it_twice(tmp_path):
+def test_a_reason_is_what_the_reader_says_and_names_the_file_once(tmp_path):
     def read(sample):
-        raise ValueError(f"{sample['image']}: is empty")
+        try:
+            raise OSError("errno 5")
+        except OSError as error:
+            raise ValueError(f"{sample['image']}: is empty; copy it again") from error
 
     items = _images(tmp_path, 1)
-    _run(tmp_path, items, _inference(tmp_path, preprocessing=read))
+    _run(tmp_path, items, _inference(tmp_path, preprocessing=Compose([read])))
     assert _table(tmp_path / "out" / "failures.csv") == [
-        {"input": items[0]["image"], "reason": f"{items[0]['image']}: is empty"}
+        {"input": items[0]["image"], "reason": f"{items[0]['image']}: is empty; copy it again"}
     ]
 
 
@@ -186,6 +190,7 @@ def test_reading_runs_ahead_of_the_network_but_not_far(tmp_path):
     class Slow(Doubler):
         def forward(self, image):
             assert enough_read.wait(timeout=10)
+            time.sleep(0.004)  # an unbounded reader would now read on
             leads.append(len(reads) - batch_size * len(leads))
             return super().forward(image)
 
@@ -262,6 +267,9 @@ def test_wrong_arguments_are_named(tmp_path):
     inference = _inference(tmp_path)
     inference.checkpoint.unlink()
     with pytest.raises(FileNotFoundError, match="no trained network at .*model.pt; train one first"):
+        _run(tmp_path, _images(tmp_path, 1), inference)
+    torch.save({"model": {"weight": torch.zeros(2, 1, 1, 1)}}, inference.checkpoint)
+    with pytest.raises(ValueError, match="model.pt: these weights belong to another network: "):
         _run(tmp_path, _images(tmp_path, 1), inference)
     assert not (tmp_path / "out").exists()
 

@@ -57,7 +57,7 @@ def _stage(
     folder,
     scores=(0.1, 0.3, 0.2),
     interval=1,
-    wrap=nn.Sequential,
+    network=None,
     handlers=(),
     modules=(),
     scaler=None,
@@ -67,7 +67,7 @@ def _stage(
     """Shuffled data, a random flip, an optimiser and a schedule with a memory; no validation without scores."""
     generator = torch.Generator().manual_seed(3)
     samples = [{key: torch.randn(1, 4, generator=generator) for key in ("image", "label")} for _ in range(4)]
-    network = wrap(_one_weight())
+    network = network or _one_weight()
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(Dataset(samples), batch_size=4),
@@ -154,7 +154,7 @@ def test_without_validation_the_last_weights_are_saved(tmp_path):
 
 
 def test_a_wrapped_network_is_saved_as_it_is_alone(tmp_path):
-    stage = _stage(tmp_path, wrap=nn.DataParallel)
+    stage = _stage(tmp_path, network=nn.DataParallel(_one_weight()))
     stage.run()
     _one_weight().load_state_dict(torch.load(stage.checkpoint, weights_only=True)["model"])
 
@@ -174,7 +174,7 @@ def test_an_interrupted_stage_ends_as_if_nothing_had_happened_bit_for_bit(tmp_pa
     whole = _distillation(tmp_path / "whole")
     whole.run()
     _interrupt(_distillation(tmp_path / "broken"), Events.ITERATION_COMPLETED(once=iteration))
-    torch.rand(7), np.random.rand(7)  # a new process has other random states
+    set_determinism(7)  # a new process has other random states
     resumed = _distillation(tmp_path / "broken", resume=True)
     batches = _batches(resumed)
     resumed.run()
@@ -238,6 +238,14 @@ def test_a_completed_stage_is_repeated_when_nothing_else_is_said(tmp_path):
     assert len(batches) == EPOCHS * ITERATIONS and again.is_trained
 
 
+def test_one_stage_that_is_run_twice_keeps_its_best_weights(tmp_path):
+    stage = _stage(tmp_path, scores=(0.1, 0.3, 0.2))
+    stage.run()
+    best = _saved_weight(stage)
+    stage.run()
+    assert _saved_weight(stage) == best != _weight(stage)
+
+
 def test_an_interrupted_stage_is_not_skipped_but_begun_anew(tmp_path):
     _interrupt(_stage(tmp_path), Events.ITERATION_COMPLETED(once=ITERATIONS + 1))
     again = _stage(tmp_path, skip_if_trained=True)
@@ -256,7 +264,7 @@ def test_an_earlier_run_is_not_taken_for_an_interrupted_one(tmp_path):
 def test_stages_of_one_seed_see_the_same_batches_whatever_ran_before(tmp_path):
     seen = []
     for number, seed in enumerate((0, 0, 1)):
-        torch.rand(number), np.random.rand(number)
+        set_determinism(number)  # other random states at the start
         stage = _stage(tmp_path / str(number), seed=seed)
         seen.append(_batches(stage))
         stage.run()
