@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ast
 import difflib
+import inspect
 import json
 import os
 import shutil
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +270,7 @@ def publish(name: str, run: str) -> int:
     return _DONE
 
 
-_VERBS = {
+_VERBS: dict[str, Callable[..., int]] = {
     "list": list_bundles,
     "generate": generate,
     "train": train,
@@ -293,27 +294,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    words = [words[0], *map(_as_typed, words[1:])] if words else []
+    words = [words[0], *(_as_typed(word, _switches(words[0])) for word in words[1:])] if words else []
     try:
         status = fire.Fire(_VERBS, command=words, name="monai_kd", serialize=lambda result: None)
         return status if isinstance(status, int) else _DONE
     except SystemExit as exit_:  # fire's own, on a call that does not fit
         return int(exit_.code or 0)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        sys.stderr.write("interrupted\n")
         return _SOME_FAILED
     except Exception as error:
         if debug:
             traceback.print_exc()
-        print(f"error: {_reason(error)}", file=sys.stderr)
+        sys.stderr.write(f"error: {_reason(error)}\n")
         return _WRONG_CALL if isinstance(_root_cause(error), (OSError, ValueError, TypeError)) else _SOME_FAILED
 
 
-def _as_typed(word: str) -> str:
+def _switches(verb: str) -> set[str]:
+    """The options of a verb that are on when they are named."""
+    if verb not in _VERBS:
+        return set()
+    parameters = inspect.signature(_VERBS[verb]).parameters.values()
+    return {f"--{parameter.name}" for parameter in parameters if parameter.default is False}
+
+
+def _as_typed(word: str, switches: set[str]) -> str:
     """A word that fire, which reads every word as Python, takes for the text that was typed.
 
-    It would cut ``train#trainer=...`` at the comment sign, and turn a run called 007 into a number.
+    It would cut ``train#trainer=...`` at the comment sign, turn a run called 007 into a number, and take the word
+    behind ``--resume`` for its value.
     """
+    if word in switches:
+        return f"{word}=True"
     if word.startswith("-"):
         option, equals, value = word.partition("=")
         return f"{option}={value!r}" if equals else word

@@ -23,6 +23,12 @@ def test_words_stay_as_they_were_typed(tmp_path, capsys):
     assert "runs/007 is not the folder of a run" in capsys.readouterr().err.replace("\\", "/")
 
 
+def test_a_switch_does_not_swallow_the_word_behind_it(tmp_path, capsys):
+    words = ["train", "brain_tumor_segmentation", "--run", str(tmp_path), "--demo", "--resume", "max_epoch=1"]
+    assert main(words) == 2
+    assert "did you mean 'max_epochs'" in capsys.readouterr().err
+
+
 def test_debug_shows_the_trace(capsys):
     assert main(["verify", "nowhere", "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err

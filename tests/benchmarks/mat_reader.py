@@ -1,6 +1,6 @@
 """Measure FigshareReader against bare h5py on the same keys of the same files.
 
-    python tests/benchmarks/mat_reader.py [FOLDER] [--json OUT.json] [--slices N] [--repeats N]
+    python tests/benchmarks/mat_reader.py [FOLDER] [--out OUT.json] [--slices N] [--repeats N]
 
 FOLDER holds Figshare slices; without it, generated ones are written to a temporary folder. Both sides read image (or
 tumorMask), label and PID of every slice from the page cache, slice by slice in turn, so that whatever else the machine
@@ -50,7 +50,7 @@ def measure(paths: list[str], key: str, repeats: int) -> dict[str, str | float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", help="Figshare slices; generated ones by default")
-    parser.add_argument("--json", type=Path, help="where the results go as JSON")
+    parser.add_argument("--out", type=Path, help="where the results go as JSON")
     parser.add_argument("--slices", type=int, default=32, help="number of slices (default 32)")
     parser.add_argument("--repeats", type=int, default=9, help="number of repeats (default 9)")
     arguments = parser.parse_args()
@@ -65,9 +65,9 @@ def main() -> None:
     for row in rows:
         rates = f"{row['h5py_slices_per_second']:>16.0f} {row['reader_slices_per_second']:>18.0f} {row['ratio']:>6.2f}"
         print(f"{row['key']:<10} {rates}")
-    if arguments.json:
+    if arguments.out:
         results = {"slices": len(paths), "repeats": arguments.repeats, "target": TARGET, "results": rows}
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+        arguments.out.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":
