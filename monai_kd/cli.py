@@ -34,7 +34,7 @@ def list_bundles() -> int:
         root = Path(monai_kd.bundle_root(name))
         metadata = _read_json(root / "configs" / "metadata.json")
         weights = "yes" if (root / "models" / "model.pt").is_file() else "no (train one, or use --run)"
-        runs = sorted(path.parent.name for path in Path(monai_kd.run_dir(root, "")).glob("*/config.json"))
+        runs = _runs(Path(monai_kd.run_dir(root, "")))
         _say(f"{name}\n    {metadata['task']}\n    data:    {metadata['data_source']}")
         _say(f"    reads:   {metadata['data_type']}")
         _say(f"    weights: {weights}\n    runs:    {', '.join(runs) or 'none'}")
@@ -46,7 +46,7 @@ def generate(name: str, out: str, cases: int = 100, seed: int = 0, **options: An
 
     Args:
         name: a bundle's name, or the path of a bundle's directory.
-        out: a new or empty folder.
+        out: a new or empty folder, or one with an earlier generated data set, which is replaced.
         cases: how many cases.
         seed: the same seed gives the same data.
         options: further arguments of the bundle's generator, such as --difficulty hard.
@@ -84,7 +84,7 @@ def train(
         options: the same as key=value, as --key value.
     """
     bundle = _Bundle(name)
-    settings = _given(dataset_dir=dataset_dir, datalist_file=datalist, resume=_value(resume) or None)
+    settings = _given(dataset_dir=_path(dataset_dir), datalist_file=_path(datalist), resume=_value(resume) or None)
     if run is not None:
         settings["ckpt_dir"] = str(bundle.run_folder(run))
     if stages is not None:
@@ -131,12 +131,12 @@ def infer(
         options: the same as key=value, as --key value.
     """
     bundle = _Bundle(name)
-    settings: dict[str, Any] = {"dataset_dir": input, "output_dir": output}
+    settings: dict[str, Any] = {"dataset_dir": _path(input), "output_dir": _path(output)}
     if run is not None:
         settings.update(bundle.model_of(run))
     switches = {"resume": resume, "probabilities": probabilities, "overlay": overlay}
     settings.update(_given(**{key: _value(value) or None for key, value in switches.items()}))
-    settings.update(_given(checkpoint=checkpoint, device=device, batch_size=_value(batch_size)))
+    settings.update(_given(checkpoint=_path(checkpoint), device=device, batch_size=_value(batch_size)))
     results = bundle.run("inference.json", overrides={**settings, **_parse(overrides, options)})
     return _SOME_FAILED if results[-1].failed else _DONE
 
@@ -168,9 +168,12 @@ def evaluate(
     settings: dict[str, Any] = {"checkpoint": str(bundle.root / "models" / "model.pt")}
     if run is not None:
         folder = bundle.existing_run(run)
-        first = folder / "config.json"
-        settings = {"ckpt_dir": str(folder), "checkpoint": str(folder / "model.pt")}
-    settings.update(_given(dataset_dir=dataset_dir, datalist_file=datalist, checkpoint=checkpoint, output_dir=output))
+        weights = Path(_path(checkpoint) or folder / "model.pt")
+        own = weights.with_suffix(".json")  # a run can hold networks of several settings
+        first = own if own.is_file() else folder / "model.json"
+        settings = {"ckpt_dir": str(folder), "checkpoint": str(weights)}
+    settings.update(_given(dataset_dir=_path(dataset_dir), datalist_file=_path(datalist)))
+    settings.update(_given(checkpoint=_path(checkpoint), output_dir=_path(output)))
     settings.update({**_parse(overrides, options)})
     if not Path(settings["checkpoint"]).is_file():
         raise FileNotFoundError(f"there is no trained network at {settings['checkpoint']}: train one, or name another")
@@ -263,9 +266,10 @@ def publish(name: str, run: str) -> int:
         summary = halved
     (bundle.root / "models").mkdir(exist_ok=True)
     published = bundle.root / "models" / "model.pt"
-    shutil.copyfile(checkpoint, published)
+    shutil.copyfile(checkpoint, published.with_suffix(".tmp"))
+    os.replace(published.with_suffix(".tmp"), published)
     card = bundle.root / "docs" / "model_card.md"
-    card.write_text(_model_card(bundle, _read_json(folder / "config.json"), summary))
+    card.write_text(_model_card(bundle, _read_json(folder / "model.json"), summary))
     _say(f"published {checkpoint} as {published}, described in {card}")
     return _DONE
 
@@ -296,6 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     words = [words[0], *(_as_typed(word, _switches(words[0])) for word in words[1:])] if words else []
     try:
+        _check_options(words)
         status = fire.Fire(_VERBS, command=words, name="monai_kd", serialize=lambda result: None)
         return status if isinstance(status, int) else _DONE
     except SystemExit as exit_:  # fire's own, on a call that does not fit
@@ -307,7 +312,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         sys.stderr.write(f"error: {_reason(error)}\n")
-        return _WRONG_CALL if isinstance(_root_cause(error), (OSError, ValueError, TypeError)) else _SOME_FAILED
+        return (
+            _WRONG_CALL if isinstance(_root_cause(error), (OSError, ValueError, TypeError, KeyError)) else _SOME_FAILED
+        )
+
+
+def _check_options(words: Sequence[str]) -> None:
+    """Refuse what a verb does not take before it does anything; fire would complain afterwards."""
+    verb = _VERBS.get(words[0]) if words else None
+    if verb is None or "--help" in words or "--" in words:
+        return
+    parameters = inspect.signature(verb).parameters
+    kinds = {parameter.kind for parameter in parameters.values()}
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        for word in words[1:]:
+            if word.startswith("--"):
+                _known(word[2:].partition("=")[0].replace("-", "_"), parameters, "option")
+        taken = [word for before, word in zip(words, words[1:]) if word.startswith("--") or not before.startswith("--")]
+        if len(taken) > len(parameters):
+            raise ValueError(f"{words[0]} takes {', '.join(parameters) or 'no further words'}, got {' '.join(taken)}")
 
 
 def _switches(verb: str) -> set[str]:
@@ -395,23 +418,33 @@ class _Bundle:
 
     def run_folder(self, run: str) -> Path:
         """A run's folder: a path as it is, a bare name in the bundle's own place for runs."""
-        is_path = os.sep in run or (Path(run) / "config.json").is_file()
-        return Path(run).resolve() if is_path else Path(monai_kd.run_dir(self.root, run))
+        is_path = os.sep in run or _is_run(Path(run))
+        return Path(str(_path(run))) if is_path else Path(monai_kd.run_dir(self.root, run))
 
     def existing_run(self, run: str) -> Path:
         """The folder of a run that has begun."""
         folder = self.run_folder(run)
-        if not (folder / "config.json").is_file():
-            known = sorted(path.parent.name for path in folder.parent.glob("*/config.json"))
-            raise FileNotFoundError(f"{folder} is not the folder of a run; there are: {', '.join(known) or 'none'}")
+        if not _is_run(folder):
+            known = ", ".join(_runs(folder.parent)) or "none"
+            raise FileNotFoundError(f"{folder} is not the folder of a run; there are: {known}")
         return folder
 
     def model_of(self, run: str) -> dict[str, Any]:
         """Overrides of inference.json that give the student of a run."""
         folder = self.existing_run(run)
-        trained = _read_json(folder / "config.json")
+        if not (folder / "model.json").is_file():
+            raise FileNotFoundError(f"the run {folder} has no student yet; go on with: train ... --run {run} --resume")
+        trained = _read_json(folder / "model.json")
         ids = self.config("inference.json")["model_ids"]
         return {"checkpoint": str(folder / "model.pt"), **{key: trained[key] for key in ids}}
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("teacher.json", "student_alone.json", "model.json"))
+
+
+def _runs(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*") if _is_run(path))
 
 
 def _check_files(bundle: _Bundle) -> None:
@@ -605,6 +638,13 @@ def _value(text: Any) -> Any:
     return text
 
 
+def _path(text: str | None) -> str | None:
+    """A path that means the same in every folder and survives MONAI's reading of a configuration."""
+    if text is not None and "#" in text:
+        raise ValueError(f"{text}: MONAI reads the # in a path as a separator of ids; rename or link the folder")
+    return None if text is None else os.path.abspath(os.path.expanduser(text))
+
+
 def _given(**settings: Any) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if value is not None}
 
@@ -622,6 +662,8 @@ def _root_cause(error: BaseException) -> BaseException:
 
 def _reason(error: BaseException) -> str:
     cause = _root_cause(error)
+    if isinstance(cause, KeyError) and cause.args and " " not in str(cause.args[0]):
+        return f"there is no {cause.args[0]!r} to choose; look at the settings"
     text = str(cause.args[0]) if isinstance(cause, KeyError) and cause.args else str(cause)
     return " ".join(text.split()) or type(cause).__name__
 

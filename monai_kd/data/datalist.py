@@ -289,7 +289,8 @@ def image_items(source: PathLike) -> list[Item]:
 
 
 def _images_under(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    return [path for path in folder.rglob("*") if _is_image(path, suffixes)]
+    visible = (path for path in folder.rglob("*") if not any(p.startswith(".") for p in path.relative_to(folder).parts))
+    return [path for path in visible if _is_image(path, suffixes)]
 
 
 def _is_image(path: Path, suffixes: tuple[str, ...]) -> bool:

@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from monai.engines.utils import default_prepare_batch
 from torch import Tensor
 
-__all__ = ["plain_batch"]
+__all__ = ["plain_batch", "plain_tensor"]
 
 
 def plain_batch(
@@ -30,8 +30,9 @@ def plain_batch(
         image (B, C, *spatial) and label (B, ...).
     """
     image, label = default_prepare_batch(batchdata, device, non_blocking, **kwargs)
-    return _plain(image), _plain(label)
+    return plain_tensor(image), plain_tensor(label)
 
 
-def _plain(tensor: Any) -> Any:
+def plain_tensor(tensor: Any) -> Any:
+    """A tensor without MONAI's metadata; anything else as it is."""
     return tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor

@@ -17,8 +17,10 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils import CommonKeys as Keys
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
+
+from .batch import plain_tensor
 
 __all__ = ["BatchInference", "BatchReport", "output_stems"]
 
@@ -66,7 +68,7 @@ class BatchInference:
         device: where the network runs.
         amp: whether to use mixed precision; on CUDA devices only.
         batch_size: largest number of inputs of one size that go through the network together, >= 1.
-        resume: skip the inputs whose output is there and not older than they are.
+        resume: skip the inputs whose output is there and older neither than they are nor than the checkpoint.
     """
 
     def __init__(
@@ -121,7 +123,8 @@ class BatchInference:
             images = [image for image in images if not _contains(output, image)]
         cases = [_Case(image, output / stem) for image, stem in zip(images, output_stems(images, input_root))]
         finished = _finished(output / "summary.csv") if self.resume else {}
-        todo = [case for case in cases if not _is_done(finished.get(case.image))]
+        weights = os.path.getmtime(self.checkpoint)
+        todo = [case for case in cases if not _is_done(finished.get(case.image), weights)]
         redone = {case.image for case in todo}
         kept = [row for image, row in finished.items() if image not in redone]
         report = BatchReport(skipped=len(cases) - len(todo))
@@ -188,7 +191,7 @@ class BatchInference:
 
     def _apply_network(self, batch: Sequence[_Case]) -> None:
         start = time.perf_counter()
-        images = torch.stack([_plain(case.sample[Keys.IMAGE]) for case in batch]).to(self.device)
+        images = torch.stack([plain_tensor(case.sample[Keys.IMAGE]) for case in batch]).to(self.device)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=self.amp and self.device.type == "cuda"):
             predictions = self.inferer(images, self.network).float().cpu()
         seconds = (time.perf_counter() - start) / len(batch)
@@ -302,15 +305,11 @@ def _finished(table: Path) -> dict[str, dict[str, str]]:
         return {row["input"]: row for row in csv.DictReader(file)}
 
 
-def _is_done(row: Mapping[str, str] | None) -> bool:
+def _is_done(row: Mapping[str, str] | None, weights: float) -> bool:
     if row is None or not (os.path.isfile(row["output"]) and os.path.isfile(row["input"])):
         return False
-    return os.path.getmtime(row["output"]) >= os.path.getmtime(row["input"])
+    return os.path.getmtime(row["output"]) >= max(os.path.getmtime(row["input"]), weights)
 
 
 def _shape(case: _Case) -> tuple[int, ...]:
     return tuple(case.sample[Keys.IMAGE].shape)
-
-
-def _plain(image: Tensor) -> Tensor:
-    return image.as_tensor() if isinstance(image, MetaTensor) else image

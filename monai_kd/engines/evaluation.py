@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from monai.bundle import ConfigWorkflow
 
-from .run_config import RUN_CONFIG
-
 __all__ = ["tabulate_run"]
 
 # What each stage leaves in the run's folder, and the network of the configuration that it belongs to.
@@ -61,7 +59,7 @@ def _evaluate(run: Path, bundle_root: Path, model: str) -> dict[str, Any]:
     checkpoint, network = _MODELS[model]
     output_dir = run / "evaluation" / model
     workflow = ConfigWorkflow(
-        config_file=[str(run / RUN_CONFIG), str(bundle_root / "configs" / "evaluate.json")],
+        config_file=[str((run / checkpoint).with_suffix(".json")), str(bundle_root / "configs" / "evaluate.json")],
         meta_file=str(bundle_root / "configs" / "metadata.json"),
         logging_file=False,
         bundle_root=str(bundle_root),

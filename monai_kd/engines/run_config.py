@@ -1,4 +1,4 @@
-"""The configuration of a run, kept in the run's folder."""
+"""The configuration that makes a checkpoint, kept beside it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-__all__ = ["RUN_CONFIG", "running_config", "write_run_config"]
-
-RUN_CONFIG = "config.json"
+__all__ = ["running_config", "write_run_config"]
 
 
 def running_config() -> dict[str, Any] | None:
@@ -34,12 +32,10 @@ def running_config() -> dict[str, Any] | None:
     return None
 
 
-def write_run_config(folder: str | os.PathLike, config: dict[str, Any]) -> Path:
-    """Write ``config`` as ``config.json`` into a run's folder, and give the file's path."""
-    path = Path(folder) / RUN_CONFIG
-    content = json.dumps(config, indent=2, default=str)
-    if not path.is_file() or path.read_text() != content:
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(content)
-        os.replace(temporary, path)
+def write_run_config(checkpoint: Path, config: dict[str, Any]) -> Path:
+    """Write the configuration that makes a checkpoint beside it, ``model.json`` for ``model.pt``; the file's path."""
+    path = checkpoint.with_suffix(".json")
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(config, indent=2, default=str))
+    os.replace(temporary, path)
     return path

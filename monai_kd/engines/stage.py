@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,6 @@ from monai.utils import is_scalar, set_determinism
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
-
-from monai_kd.handlers import EpochAverages
 
 from .run_config import running_config, write_run_config
 
@@ -41,7 +40,7 @@ class Stage:
     - One line an epoch goes to the log, with the averages of the loss and of every term: to the console and
       to ``<name>.log`` in the folder of the checkpoint. The same numbers go to TensorBoard (``tensorboard/<name>``).
       On a terminal a progress bar is shown as well.
-    - The configuration of the run is kept in the same folder.
+    - The configuration that makes the checkpoint is kept beside it (``model.json`` for ``model.pt``).
 
     Under `torch.distributed` the first process writes.
 
@@ -56,6 +55,8 @@ class Stage:
             share.
         state: further objects with a ``state_dict`` that training changes (a scheduler, the distillation loss with its
             projectors), by name. The network, the optimiser and the gradient scaler are known from the trainer.
+        split_ids: ids of the configuration that decide which patients are trained on. A completed stage is used again
+            only where they are what they were.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Stage:
         resume: bool = False,
         skip_if_trained: bool = False,
         state: Mapping[str, Any] | None = None,
+        split_ids: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.trainer = trainer
@@ -77,10 +79,10 @@ class Stage:
         self.resume = resume
         self.skip_if_trained = skip_if_trained
         self.state = {"optimizer": trainer.optimizer, **(state or {})}
+        self.split_ids = tuple(split_ids)
         self.logger = logging.getLogger("monai_kd")
         self._board: SummaryWriter | None = None
         self._scaler: dict[str, Any] = {}
-        EpochAverages().attach(trainer)
         trainer.add_event_handler(Events.STARTED, self._started)
         trainer.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
@@ -101,7 +103,8 @@ class Stage:
         """Train, unless that was done before and need not be done again."""
         state = self.trainer.state
         if self.is_trained and (self.skip_if_trained or self.resume or state.epoch == state.max_epochs):
-            self.logger.info(f"{self.name}: trained already, {self.checkpoint}")
+            self._check_split()
+            self._log(f"trained already, {self.checkpoint}")
             return
         folder = self.checkpoint.parent
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +113,7 @@ class Stage:
             return
         config = running_config()
         if config is not None:
-            write_run_config(folder, config)
+            write_run_config(self.checkpoint, config)
         log = logging.FileHandler(folder / f"{self.name}.log", mode="a" if self.resume else "w")
         log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self.logger.addHandler(log)
@@ -127,20 +130,30 @@ class Stage:
             self.logger.removeHandler(log)
             log.close()
 
+    def _check_split(self) -> None:
+        """Refuse a network that was trained on another split: its training patients may be test patients here."""
+        config, kept = running_config(), self.checkpoint.with_suffix(".json")
+        if config is None or not kept.is_file():
+            return
+        trained = json.loads(kept.read_text())
+        differing = [key for key in self.split_ids if trained.get(key) != config.get(key)]
+        if differing:
+            raise ValueError(
+                f"{self.checkpoint} was trained on another split of the patients (other {', '.join(differing)}); "
+                "use the same split, or another run for another teacher"
+            )
+
     def _run(self) -> None:
         state = self.trainer.state
         if self.resume and self.resume_file.is_file():
             self._load()
             self.logger.info(f"{self.name}: going on after epoch {state.epoch} of {state.max_epochs}")
-        elif self._writes:
-            # What an earlier run left is not this run's, and must not be taken for it if this one is interrupted.
-            self.checkpoint.unlink(missing_ok=True)
-            self._save_progress()
         if state.epoch < state.max_epochs:
             self._log(f"{state.max_epochs} epochs of {state.epoch_length} iterations, in {self.checkpoint.parent}")
             self.trainer.run()
         if self._writes:
-            if not self.checkpoint.is_file():  # never validated: the last weights are all there is
+            if not self.checkpoint.is_file():
+                self.logger.warning(f"{self.name}: there was no validation, so the last weights are kept")
                 self._save(self.checkpoint, {"model": self._network.state_dict()})
             self.resume_file.unlink(missing_ok=True)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -151,6 +164,11 @@ class Stage:
         # MONAI makes the gradient scaler when the trainer is run, and none without mixed precision.
         if self._scaler and engine.scaler is not None:
             engine.scaler.load_state_dict(self._scaler)
+        if self._writes and engine.state.epoch == 0:
+            # This is the last handler of this event: the teacher, the taps and the weights to start from are in order.
+            # What an earlier run left must not be taken for this run's from now on.
+            self.checkpoint.unlink(missing_ok=True)
+            self._save_progress()
 
     def _epoch_started(self, engine: Any) -> None:
         self._started_at = time.perf_counter()
@@ -218,6 +236,7 @@ class Stage:
     @property
     def _network(self) -> nn.Module:
         network = self.trainer.network
+        network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
         return network.module if isinstance(network, (DataParallel, DistributedDataParallel)) else network
 
     @property

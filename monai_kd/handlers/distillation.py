@@ -63,7 +63,8 @@ class LiveTeacher:
         if self.network.training:  # looking is much cheaper than visiting every module in every step
             self.network.eval()
         with torch.no_grad():
-            prediction = self.inferer(*_split_first(self._inputs(engine), self.network))
+            image, *others = self._inputs(engine)
+            prediction = self.inferer(image, self.network, *others)
         return {"": prediction, **(self._tap.pop() if self._tap is not None else {})}
 
     def _inputs(self, engine: SupervisedTrainer) -> list[Tensor]:
@@ -93,7 +94,7 @@ class DistillationHandler:
 
     Args:
         teacher: any module that maps the images to a tensor. It is used in evaluation mode without gradients, and it is
-            part of no checkpoint.
+            part of no checkpoint. Something with the methods of :class:`LiveTeacher` is taken as it is.
         loss: the terms. Give its parameters to the optimiser (``monai_kd.engines.parameters``).
         teacher_keys: keys of the batch that the teacher reads, in the order of its arguments. ``"image"`` is the
             student's own input.
@@ -105,7 +106,7 @@ class DistillationHandler:
 
     def __init__(
         self,
-        teacher: nn.Module,
+        teacher: nn.Module | LiveTeacher,
         loss: DistillationLoss,
         teacher_keys: Sequence[str] = (Keys.IMAGE,),
         teacher_inferer: Inferer | None = None,
@@ -115,7 +116,9 @@ class DistillationHandler:
             raise ValueError(
                 f"a distillation term may not be called {sorted(taken)}: the trainer's output has it already"
             )
-        self.teacher = LiveTeacher(teacher, loss.teacher_layers(), tuple(teacher_keys), teacher_inferer)
+        if isinstance(teacher, nn.Module):
+            teacher = LiveTeacher(teacher, loss.teacher_layers(), tuple(teacher_keys), teacher_inferer)
+        self.teacher = teacher
         self.loss = loss
         self._synchronised_loss: nn.Module = loss
         self._student: FeatureTap | None = None
@@ -159,11 +162,6 @@ class DistillationHandler:
             self._student.remove()
             self._student = None
         self.teacher.close()
-
-
-def _split_first(inputs: Sequence[Tensor], network: nn.Module) -> tuple:
-    """MONAI's inferers take the image, the network, then the network's further arguments."""
-    return inputs[0], network, *inputs[1:]
 
 
 def _synchronised(loss: DistillationLoss) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Union
 
 import torch
@@ -130,9 +130,9 @@ def _pick(features: Features, layer: Layers, projector: nn.Module | None) -> Ten
     return picked if projector is None else projector(picked)
 
 
-def _layer_names(layers: object) -> list[str]:
+def _layer_names(layers: Iterable[Layers]) -> list[str]:
     names: dict[str, None] = {}
-    for layer in layers:  # type: ignore[attr-defined]
+    for layer in layers:
         names.update(dict.fromkeys([layer] if isinstance(layer, str) else layer))
     names.pop("", None)
     return list(names)

@@ -26,6 +26,33 @@ def test_it_passes_its_own_verification(bundle, capsys, tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "damage, title",
+    [
+        (lambda root: (root / "docs" / "data_license.txt").unlink(), "has all its files"),
+        (lambda root: _edit(root / "configs" / "metadata.json", version="9.9.9"), "metadata.json names"),
+        (lambda root: _edit(root / "configs" / "train.json", train={}), "bundle properties"),
+        (
+            lambda root: _edit(root / "configs" / "inference.json", network_def={"_target_": "Flatten"}),
+            "the network takes",
+        ),
+        (lambda root: ((root / "models").mkdir(), (root / "models" / "teacher.pt").touch()), "models/ holds"),
+    ],
+)
+def test_verification_finds_what_is_wrong(bundle, damage, title, tmp_path, capsys):
+    copy = tmp_path / bundle
+    assert main(["copy", bundle, str(copy)]) == 0
+    damage(copy)
+    capsys.readouterr()
+    assert main(["verify", str(copy)]) == 1
+    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED")]
+    assert any(title in line for line in failed), failed
+
+
+def _edit(path: Path, **changes) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
 def test_looking_at_it_needs_no_data_and_leaves_nothing_behind(bundle, workflow, tmp_path):
     for file in ("train.json", "inference.json"):
         inspected = workflow(bundle, file, ckpt_dir=str(tmp_path / "run"), dataset_dir=str(tmp_path / "none"))

@@ -62,7 +62,7 @@ def test_a_run_leaves_its_networks_its_logs_and_its_configuration(run):
     for name in ("teacher.pt", "student_alone.pt", "model.pt"):
         assert set(torch.load(run / name, weights_only=True)) == {"model"}
     assert not list(run.glob("*_resume.pt"))
-    config = json.loads((run / "config.json").read_text())
+    config = json.loads((run / "model.json").read_text())
     assert config["student_features"] == TINY["student_features"] and config["training"] == config["run"]
     board = EventAccumulator(str(run / "tensorboard" / "distillation")).Reload()
     terms = {"logits", "fusion_d4", "fusion_d3", "fusion_d2", "fusion_d1"}
@@ -105,6 +105,33 @@ def test_student_alone_and_distilled_student_start_from_the_same_weights(workflo
     alone, distilled = parser.get_parsed_content("student_alone#network"), parser.get_parsed_content("network")
     assert alone is not distilled
     assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), distilled.parameters()))
+
+
+def test_without_terms_distillation_is_the_student_alone_bit_for_bit(run, data, tmp_path):
+    folder = tmp_path / "run"
+    settings = _words(**TINY, hard_weight=1, fusion_weight=0, teacher_checkpoint=None)
+    assert (
+        main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), "--stages", "distill", *settings]) == 0
+    )
+    alone = torch.load(run / "student_alone.pt", weights_only=True)["model"]
+    distilled = torch.load(folder / "model.pt", weights_only=True)["model"]
+    assert all(torch.equal(alone[name], distilled[name]) for name in alone)
+
+
+def test_the_projectors_are_trained_and_kept_for_resuming(workflow, tmp_path):
+    parser = workflow(NAME, "train.json", dataset_dir=str(tmp_path), ckpt_dir=str(tmp_path), **TINY).parser
+    projectors = {id(parameter) for parameter in parser.get_parsed_content("distillation").parameters()}
+    optimizer = parser.get_parsed_content("train#optimizer")
+    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert len(projectors) == 8 and projectors < trained
+    stage = parser.get_parsed_content("train#stage")
+    assert stage.state["distillation"] is parser.get_parsed_content("distillation")
+
+
+def test_a_teacher_of_another_split_is_refused(run, data, capsys):
+    arguments = ["--dataset_dir", str(data), "--run", str(run), "split_seed=5", *_words(**TINY)]
+    assert main(["train", NAME, *arguments]) == 2
+    assert "another split of the patients (other split_seed)" in capsys.readouterr().err
 
 
 def test_preprocessing_is_the_papers_in_training_and_in_inference(data, workflow):

@@ -58,6 +58,7 @@ def _inference(
 ) -> BatchInference:
     checkpoint = folder / "model.pt"
     torch.save({"model": {"weight": torch.full((1, 1, 1, 1), 2.0)}}, checkpoint)
+    os.utime(checkpoint, (0, 0))  # older than any output
     return BatchInference(
         network or Doubler(),
         checkpoint,

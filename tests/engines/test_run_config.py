@@ -1,5 +1,4 @@
 import json
-import os
 
 from monai.bundle import ConfigParser
 
@@ -24,16 +23,8 @@ def test_outside_of_a_configuration_there_is_none():
     assert running_config() is None
 
 
-def test_what_json_lacks_is_written_as_text_and_a_folder_has_one_file(tmp_path):
-    path = write_run_config(tmp_path, {"folder": tmp_path, "rate": 1})
-    assert list(tmp_path.iterdir()) == [path] and path.name == "config.json"
-    assert json.loads(path.read_text()) == {"folder": str(tmp_path), "rate": 1}
-
-
-def test_the_same_configuration_is_not_written_again(tmp_path):
-    path = write_run_config(tmp_path, {"rate": 1})
-    os.utime(path, (0, 0))
-    write_run_config(tmp_path, {"rate": 1})
-    assert path.stat().st_mtime == 0
-    write_run_config(tmp_path, {"rate": 2})
-    assert json.loads(path.read_text()) == {"rate": 2}
+def test_it_is_kept_beside_its_checkpoint_and_what_json_lacks_is_written_as_text(tmp_path):
+    write_run_config(tmp_path / "model.pt", {"rate": 1})
+    path = write_run_config(tmp_path / "model.pt", {"folder": tmp_path, "rate": 2})
+    assert list(tmp_path.iterdir()) == [path] and path.name == "model.json"
+    assert json.loads(path.read_text()) == {"folder": str(tmp_path), "rate": 2}

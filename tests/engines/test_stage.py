@@ -11,14 +11,14 @@ from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
-from monai.handlers import LrScheduleHandler, ValidationHandler
+from monai.handlers import CheckpointLoader, LrScheduleHandler, ValidationHandler
 from monai.transforms import RandFlipd
 from monai.utils import set_determinism
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from monai_kd.engines import Stage, parameters, plain_batch
-from monai_kd.handlers import DistillationHandler
+from monai_kd.handlers import DistillationHandler, EpochAverages
 from monai_kd.losses import DistillationLoss, DistillationTerm
 
 EPOCHS, ITERATIONS = 3, 2  # two batches of two samples
@@ -87,6 +87,7 @@ def _stage(
         loss_function=nn.MSELoss(),
         prepare_batch=plain_batch,
         train_handlers=[
+            EpochAverages(),
             *handlers,
             LrScheduleHandler(schedule, print_lr=False),
             *([ValidationHandler(interval, evaluator)] if scores else []),
@@ -320,8 +321,45 @@ def test_the_configuration_that_runs_a_stage_is_kept(tmp_path):
     parser = ConfigParser(config, globals={"make": _stage})
     parser["folder"] = tmp_path / "run"
     parser.get_parsed_content("run")
-    kept = ConfigParser.load_config_file(tmp_path / "run" / "config.json")
+    kept = ConfigParser.load_config_file(tmp_path / "run" / "student.json")
     assert kept == {**config, "folder": str(tmp_path / "run")}
+
+
+def test_a_network_of_another_split_is_not_used_again(tmp_path):
+    def run(split: int) -> None:
+        settings = {
+            "split": split,
+            "folder": tmp_path,
+            "stage": "$make(@folder, skip_if_trained=True, split_ids=['split'])",
+        }
+        ConfigParser({**settings, "run": "$@stage.run()"}, globals={"make": _stage}).get_parsed_content("run")
+
+    run(1)
+    before = (tmp_path / "student.pt").stat().st_mtime_ns
+    run(1)
+    with pytest.raises(RuntimeError) as error:
+        run(2)
+    assert isinstance(error.value.__cause__, ValueError) and "another split" in str(error.value.__cause__)
+    assert (tmp_path / "student.pt").stat().st_mtime_ns == before
+
+
+def test_weights_to_start_from_may_lie_where_the_best_ones_go(tmp_path):
+    _stage(tmp_path, network=_one_weight(7.0)).run()
+    network = _one_weight()
+    loader = CheckpointLoader(str(tmp_path / "student.pt"), {"model": network})
+    stage = _stage(tmp_path, network=network, handlers=[loader])
+    stage.run()
+    assert _saved_weight(stage) > 3  # from 7 and not from 0.5
+
+
+def test_a_stage_that_cannot_start_leaves_the_earlier_checkpoint(tmp_path):
+    stage = _stage(tmp_path)
+    stage.run()
+    before = stage.checkpoint.read_bytes()
+    broken = _stage(tmp_path, handlers=[CheckpointLoader(str(tmp_path / "no.pt"), {"model": _one_weight()})])
+    with pytest.raises(FileNotFoundError):
+        broken.run()
+    assert stage.checkpoint.read_bytes() == before and stage.is_trained
 
 
 def test_only_the_first_process_writes(tmp_path):

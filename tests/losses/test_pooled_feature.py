@@ -49,9 +49,7 @@ def test_different_batch_channels_or_axes_are_refused(shape):
         PooledFeatureLoss(2)(torch.zeros(2, 3, 4, 4), torch.zeros(shape))
 
 
-@pytest.mark.parametrize(
-    ("output_size", "shape"), [((2, 2), (1, 1, 4)), (2, (1, 4)), (1, (1, 1, 2, 2, 2, 2))], ids=str
-)
+@pytest.mark.parametrize(("output_size", "shape"), [((2, 2), (1, 1, 4)), (2, (1, 4)), (1, (1, 1, 2, 2, 2, 2))], ids=str)
 def test_a_size_that_does_not_fit_the_axes_is_refused(output_size, shape):
     with pytest.raises(ValueError, match="one to three spatial axes and a size for each"):
         PooledFeatureLoss(output_size)(torch.zeros(shape), torch.zeros(shape))
