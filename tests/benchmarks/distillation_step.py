@@ -142,6 +142,7 @@ def _with_trainer(
         prepare_batch=plain_batch,
         train_handlers=handlers,
         decollate=False,
+        optim_set_to_none=True,
     )
     trainer.logger.setLevel(logging.WARNING)
     trainer.add_event_handler(
