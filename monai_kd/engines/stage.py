@@ -111,9 +111,6 @@ class Stage:
         if not self._writes:
             self._run()
             return
-        config = running_config()
-        if config is not None:
-            write_run_config(self.checkpoint, config)
         log = logging.FileHandler(folder / f"{self.name}.log", mode="a" if self.resume else "w")
         log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self.logger.addHandler(log)
@@ -164,8 +161,11 @@ class Stage:
         # MONAI makes the gradient scaler when the trainer is run, and none without mixed precision.
         if self._scaler and engine.scaler is not None:
             engine.scaler.load_state_dict(self._scaler)
+        # This is the last handler of this event: the teacher, the taps and the weights to start from are in order.
+        config = running_config()
+        if self._writes and config is not None:
+            write_run_config(self.checkpoint, config)
         if self._writes and engine.state.epoch == 0:
-            # This is the last handler of this event: the teacher, the taps and the weights to start from are in order.
             # What an earlier run left must not be taken for this run's from now on.
             self.checkpoint.unlink(missing_ok=True)
             self._save_progress()
