@@ -9,11 +9,15 @@ import ast
 import difflib
 import inspect
 import json
+import logging
 import os
+import re
 import shutil
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from multiprocessing.dummy import DummyProcess
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,7 @@ __all__ = ["main"]
 
 _STAGES = {"teacher": "teacher_training", "student_alone": "student_alone", "distill": "train"}
 _DONE, _SOME_FAILED, _WRONG_CALL = 0, 1, 2
+_MISFIT = "Error(s) in loading state_dict for "  # torch's words
 _LARGEST_MODEL = 20_000_000  # bytes that can travel with a bundle
 
 
@@ -54,7 +59,7 @@ def generate(name: str, out: str, cases: int = 100, seed: int = 0, **options: An
     bundle = _Bundle(name)
     overrides = {f"generator#{key}": value for key, value in _parse((), options).items()}
     generator = bundle.workflow("train.json", overrides=overrides).parser.get_parsed_content("generator")
-    folder = generator(out, cases=int(cases), seed=int(seed))
+    folder = generator(str(_path(out)), cases=int(cases), seed=int(seed))
     _say(f"{cases} generated cases in {folder}")
     return _DONE
 
@@ -67,7 +72,9 @@ def train(
     datalist: str | None = None,
     run: str | None = None,
     demo: bool = False,
+    cross_validation: bool = False,
     resume: bool = False,
+    overwrite: bool = False,
     **options: Any,
 ) -> int:
     """Train the teacher if the run has none, then distil it into the student.
@@ -80,7 +87,9 @@ def train(
         datalist: a Decathlon-style JSON list instead of the data set's own layout.
         run: name or path of the run's folder.
         demo: generated data and small networks: all three stages and a table in a few minutes.
+        cross_validation: all stages and a table for every fold of the data set, where the bundle has folds.
         resume: go on with an interrupted run; what is completed is kept.
+        overwrite: train again what the run has completed, over it.
         options: the same as key=value, as --key value.
     """
     bundle = _Bundle(name)
@@ -93,8 +102,15 @@ def train(
             _known(stage, _STAGES, "stage")
         settings["run"] = ["$monai_kd.data.require(@train#dataset#data)"]
         settings["run"] += [f"$@{section}#stage.run()" for stage, section in _STAGES.items() if stage in chosen]
-    overlays = ["demo.json"] if _value(demo) else []
-    bundle.run("train.json", *overlays, overrides={**settings, **_parse(overrides, options)})
+    demo, cross_validation, overwrite = (_value(switch) for switch in (demo, cross_validation, overwrite))
+    overlays = [file for file, wanted in (("demo.json", demo), ("cross_validate.json", cross_validation)) if wanted]
+    for file in overlays:
+        if not (bundle.root / "configs" / file).is_file():
+            raise ValueError(f"the bundle {bundle.root.name} has no {file}, so it cannot be trained in this way")
+    workflow = bundle.workflow("train.json", *overlays, overrides={**settings, **_parse(overrides, options)})
+    _check_stages(workflow.parser, may_overwrite=overwrite or (demo and run is None))
+    workflow.run()
+    workflow.finalize()
     return _DONE
 
 
@@ -175,14 +191,13 @@ def evaluate(
     settings.update(_given(dataset_dir=_path(dataset_dir), datalist_file=_path(datalist)))
     settings.update(_given(checkpoint=_path(checkpoint), output_dir=_path(output)))
     settings.update({**_parse(overrides, options)})
-    if not Path(settings["checkpoint"]).is_file():
-        raise FileNotFoundError(f"there is no trained network at {settings['checkpoint']}: train one, or name another")
     workflow = bundle.workflow(first, "evaluate.json", overrides=settings)
+    _check_checkpoint(settings["checkpoint"])
     workflow.run()
     folder = Path(workflow.parser.get_parsed_content("output_dir"))
-    for metric, value in _read_json(folder / "summary.json").items():
-        if isinstance(value, dict):
-            _say(f"{metric}: {value['mean']:.4f} +- {value['std']:.4f} over {value['cases']} cases")
+    for metric, value in _scores(_read_json(folder / "summary.json")).items():
+        spread = f" +- {value['std']:.4f}" if "std" in value else ""
+        _say(f"{metric}: {_score(value):.4f}{spread} over {value['cases']} cases")
     _say(f"cases.csv and summary.json are in {folder}")
     return _DONE
 
@@ -214,7 +229,7 @@ def copy(name: str, dir: str) -> int:
         dir: a new folder. MONAI Label takes the task from its name, so keep `segmentation` or `classification` in it.
     """
     bundle = _Bundle(name)
-    target = Path(dir).resolve()
+    target = Path(str(_path(dir))).resolve()
     if target.exists() and any(target.iterdir()):
         raise FileExistsError(f"{target} exists and is not empty; choose a new folder")
     shutil.copytree(
@@ -260,9 +275,10 @@ def publish(name: str, run: str) -> int:
     if checkpoint.stat().st_size > _LARGEST_MODEL:
         checkpoint = _halve(checkpoint)
         halved = _measure(bundle, folder, checkpoint, "half_precision")
-        for metric, value in summary.items():
-            if isinstance(value, dict) and abs(halved[metric]["mean"] - value["mean"]) > 1e-3:
-                raise ValueError(f"half precision moves {metric} from {value['mean']} to {halved[metric]['mean']}")
+        for metric, value in _scores(summary).items():
+            before, after = _score(value), _score(halved[metric])
+            if abs(after - before) > 1e-3:
+                raise ValueError(f"half precision moves {metric} from {before} to {after}")
         summary = halved
     (bundle.root / "models").mkdir(exist_ok=True)
     published = bundle.root / "models" / "model.pt"
@@ -298,23 +314,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    words = [words[0], *(_as_typed(word, _switches(words[0])) for word in words[1:])] if words else []
+    if words in ([], ["-h"], ["--help"]):
+        return _show_verbs()
     try:
         _check_options(words)
+        words = [words[0], *(_as_typed(word, _switches(words[0])) for word in words[1:])]
         status = fire.Fire(_VERBS, command=words, name="monai_kd", serialize=lambda result: None)
         return status if isinstance(status, int) else _DONE
     except SystemExit as exit_:  # fire's own, on a call that does not fit
         return int(exit_.code or 0)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        cure = "; go on with --resume" if words[0] in ("train", "infer") else ""
+        sys.stderr.write(f"interrupted{cure}\n")
         return _SOME_FAILED
     except Exception as error:
         if debug:
             traceback.print_exc()
         sys.stderr.write(f"error: {_reason(error)}\n")
-        return (
-            _WRONG_CALL if isinstance(_root_cause(error), (OSError, ValueError, TypeError, KeyError)) else _SOME_FAILED
-        )
+        cause = _root_cause(error)
+        wrong = isinstance(cause, (OSError, ValueError, TypeError, KeyError)) or _MISFIT in str(cause)
+        return _WRONG_CALL if wrong else _SOME_FAILED
+    finally:
+        _wait_for_readers()
+
+
+def _show_verbs() -> int:
+    """Show what there is to do."""
+    _say("python -m monai_kd VERB ...\n")
+    for name, verb in _VERBS.items():
+        _say(f"  {name:<9} {(verb.__doc__ or '').splitlines()[0]}")
+    _say("\npython -m monai_kd VERB --help shows what a verb takes; --debug shows the trace of an error")
+    return _DONE
+
+
+def _wait_for_readers() -> None:
+    """Let the threads that fill MONAI's caches end: after an error its pool leaves them alone.
+
+    Python would stop them in the middle of a file, in code that aborts the process then, or waits for ever.
+    """
+    for thread in threading.enumerate():
+        if isinstance(thread, DummyProcess):
+            thread.join(timeout=60)
 
 
 def _check_options(words: Sequence[str]) -> None:
@@ -323,6 +363,10 @@ def _check_options(words: Sequence[str]) -> None:
     if verb is None or "--help" in words or "--" in words:
         return
     parameters = inspect.signature(verb).parameters
+    for word, after in zip(words[1:], [*words[2:], "--"]):
+        name = word[2:].replace("-", "_") if word.startswith("--") else ""
+        if name in parameters and parameters[name].default is not False and after.startswith("--"):
+            raise ValueError(f"{word} needs a value behind it")
     kinds = {parameter.kind for parameter in parameters.values()}
     if inspect.Parameter.VAR_KEYWORD not in kinds:
         for word in words[1:]:
@@ -399,6 +443,7 @@ class _Bundle:
         _check_ids(self.config(*files), overrides)
         from monai.bundle import ConfigWorkflow
 
+        logging.getLogger("monai.bundle.workflows").addFilter(_is_news)
         workflow = ConfigWorkflow(
             config_file=[self._file(file) for file in files],
             meta_file=self._file("metadata.json"),
@@ -406,6 +451,11 @@ class _Bundle:
             workflow_type="infer" if "inference.json" in files else "train",
             **{"bundle_root": str(self.root), **overrides},
         )
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(_is_news)
+        _check_choices(workflow.parser)
+        if "device" in overrides:
+            _check_device(workflow.parser.get_parsed_content("device"))
         workflow.initialize()
         return workflow
 
@@ -418,8 +468,8 @@ class _Bundle:
 
     def run_folder(self, run: str) -> Path:
         """A run's folder: a path as it is, a bare name in the bundle's own place for runs."""
-        is_path = os.sep in run or _is_run(Path(run))
-        return Path(str(_path(run))) if is_path else Path(monai_kd.run_dir(self.root, run))
+        path = Path(str(_path(run)))
+        return path if os.sep in run or _is_run(path) else Path(monai_kd.run_dir(self.root, run))
 
     def existing_run(self, run: str) -> Path:
         """The folder of a run that has begun."""
@@ -531,11 +581,10 @@ def _check_models(bundle: _Bundle) -> None:
 
 def _model_card(bundle: _Bundle, trained: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     metadata = _read_json(bundle.root / "configs" / "metadata.json")
-    results = [
-        f"| {metric} | {value['mean']:.4f} | {value['std']:.4f} | {value['median']:.4f} | {value['cases']} |"
-        for metric, value in summary.items()
-        if isinstance(value, dict)
-    ]
+    results = []
+    for metric, value in _scores(summary).items():
+        spread = [f"{value[key]:.4f}" if key in value else "" for key in ("std", "median")]
+        results.append(f"| {metric} | {_score(value):.4f} | {' | '.join(spread)} | {value['cases']} |")
     settings = [f"- `{key}`: `{json.dumps(value)}`" for key, value in trained.items() if _is_setting(key, value)]
     return "\n".join(
         [
@@ -544,12 +593,12 @@ def _model_card(bundle: _Bundle, trained: Mapping[str, Any], summary: Mapping[st
             metadata["description"] + ".",
             "",
             f"**Intended use.** {metadata['intended_use']}.",
-            f"**Data.** {metadata['data_source']}. See `data_license.txt`.",
+            f"**Data.** {_data_source(trained, metadata)}",
             f"**Size.** {summary['parameters']:,} parameters.",
             "",
             "## Results on the test cases",
             "",
-            "| metric | mean | standard deviation over cases | median | cases |",
+            "| metric | value or mean over cases | standard deviation over cases | median | cases |",
             "|---|---|---|---|---|",
             *results,
             "",
@@ -567,23 +616,94 @@ def _model_card(bundle: _Bundle, trained: Mapping[str, Any], summary: Mapping[st
     )
 
 
+def _data_source(trained: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
+    """Which data a run was trained on, by the configuration that it keeps."""
+    folder = str(trained.get("dataset_dir", ""))
+    if trained.get("datalist_file"):
+        return f"Those that `{Path(trained['datalist_file']).name}` lists."
+    if "@generator" in folder or (Path(folder) / "generated.json").is_file():
+        return "GENERATED images, no patient's: the results say nothing about real ones."
+    return f"{metadata['data_source']}. See `data_license.txt`."
+
+
 def _is_setting(key: str, value: Any) -> bool:
     """Whether an id of a configuration is a plain setting that is no path of somebody's machine."""
-    plain = isinstance(value, (bool, int, float, list)) or (isinstance(value, str) and value[:1] not in "$@%")
-    return plain and key not in (
-        "imports",
-        "bundle_root",
-        "ckpt_dir",
-        "dataset_dir",
-        "datalist_file",
-        "run",
-        "training",
-    )
+    if isinstance(value, list):
+        return all(_is_setting(key, element) for element in value)
+    if isinstance(value, str):
+        return value[:1] not in ("$", "@", "%") and not os.path.isabs(value)
+    return isinstance(value, (bool, int, float)) and key != "resume"
 
 
-def _check_ids(config: Mapping[str, Any], overrides: Iterable[str]) -> None:
+def _scores(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The metrics of a summary: over cases (mean, std, median) or one value for all cases."""
+    return {name: value for name, value in summary.items() if isinstance(value, dict)}
+
+
+def _score(value: Mapping[str, Any]) -> float:
+    return value["value"] if "value" in value else value["mean"]
+
+
+def _check_stages(parser: Any, may_overwrite: bool) -> None:
+    """Refuse to train over what a run has completed, and to distil without a teacher."""
+    steps = json.dumps(parser["run"]).replace("::", "#")
+    trained = {stage for stage, section in _STAGES.items() if f"@{section}#stage.run()" in steps}
+    if not (may_overwrite or parser.get_parsed_content("resume")):
+        for stage in sorted(trained - {"teacher"}):  # a completed teacher is used again
+            checkpoint = Path(parser.get_parsed_content(f"{_STAGES[stage]}#stage#checkpoint"))
+            name = parser.get_parsed_content(f"{_STAGES[stage]}#stage#name")
+            if checkpoint.is_file() and not checkpoint.with_name(f"{name}_resume.pt").is_file():
+                raise FileExistsError(
+                    f"{checkpoint} is completed: keep it by --resume, train another --run, or replace it by --overwrite"
+                )
+    if "distill" in trained and "teacher" not in trained:
+        teacher = parser.get_parsed_content("teacher_checkpoint")
+        if teacher is not None and not Path(teacher).is_file():
+            raise FileNotFoundError(
+                f"there is no teacher at {teacher}: train one by --stages teacher,distill, or name another one as "
+                "teacher_checkpoint=FILE"
+            )
+
+
+def _check_choices(parser: Any) -> None:
+    """Where a configuration chooses from a table, as ``$@losses[@loss]`` does, refuse what the table does not have."""
+    for value in parser.get().values():
+        choice = re.fullmatch(r"\$@(\w+)\[@(\w+)\]", value) if isinstance(value, str) else None
+        if choice:
+            table, key = choice.groups()
+            _known(str(parser.get_parsed_content(key)), parser[table], key)
+
+
+def _check_device(device: Any) -> None:
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        raise ValueError(f"the device {device!r} cannot be used; there are: {', '.join(['cpu', *gpus])}") from error
+
+
+def _check_checkpoint(path: str | os.PathLike) -> None:
+    import torch
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no trained network at {path}; train one, or name another checkpoint or run")
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # another one for every kind of file
+        raise ValueError(f"{path} is no checkpoint that torch can read; name another one") from error
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of the log says something that is neither wanted nor said again as the error."""
+    message = record.getMessage()
+    return not (message.startswith("Not all config files are in") or "run is terminating due to exception" in message)
+
+
+def _check_ids(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
     """Refuse ids that a configuration does not have, naming the closest one; MONAI would accept them in silence."""
-    for key in overrides:
+    for key, value in overrides.items():
         node: Any = config
         parts = key.replace("::", "#").split("#")
         for depth, part in enumerate(parts):
@@ -600,6 +720,9 @@ def _check_ids(config: Mapping[str, Any], overrides: Iterable[str]) -> None:
                 _known(
                     part, choices, f"option or configuration key {key!r}:" if depth else "option or configuration key"
                 )
+        is_number = isinstance(node, (int, float)) and not isinstance(node, bool)
+        if is_number and isinstance(value, str) and value[:1] not in ("$", "@", "%"):
+            raise ValueError(f"{key} must be a number, such as {node}, got {value!r}")
 
 
 def _known(word: str, choices: Iterable[str], kind: str) -> None:
@@ -623,7 +746,15 @@ def _parse(overrides: Iterable[str], options: Mapping[str, Any]) -> dict[str, An
         if not equals:
             raise ValueError(f"expected key=value, got {override!r}")
         parsed[key] = _value(text)
-    return {**parsed, **{key: _value(value) for key, value in options.items()}}
+    parsed.update({key: _value(value) for key, value in options.items()})
+    return {key: _path(value) if _names_path(key, value) else value for key, value in parsed.items()}
+
+
+def _names_path(key: str, value: Any) -> bool:
+    """Whether a setting is a path, which means the current folder now and when a run's configuration is used later."""
+    if not isinstance(value, str) or value[:1] in ("$", "@", "%"):
+        return False
+    return key.endswith(("_dir", "_file", "checkpoint")) or os.path.isfile(value)
 
 
 def _value(text: Any) -> Any:
@@ -640,6 +771,8 @@ def _value(text: Any) -> Any:
 
 def _path(text: str | None) -> str | None:
     """A path that means the same in every folder and survives MONAI's reading of a configuration."""
+    if text is not None and not text.strip():
+        raise ValueError("an empty word is no path; the current folder is .")
     if text is not None and "#" in text:
         raise ValueError(f"{text}: MONAI reads the # in a path as a separator of ids; rename or link the folder")
     return None if text is None else os.path.abspath(os.path.expanduser(text))
@@ -665,7 +798,23 @@ def _reason(error: BaseException) -> str:
     if isinstance(cause, KeyError) and cause.args and " " not in str(cause.args[0]):
         return f"there is no {cause.args[0]!r} to choose; look at the settings"
     text = str(cause.args[0]) if isinstance(cause, KeyError) and cause.args else str(cause)
+    if _MISFIT in text:
+        text = _misfit(text)
     return " ".join(text.split()) or type(cause).__name__
+
+
+def _misfit(text: str) -> str:
+    """What torch says on a page about weights of another network, in a line."""
+    before, _, page = text.partition(_MISFIT)
+    missing, unexpected = (
+        re.findall(r'"([^"]+)"', "".join(re.findall(rf"{kind} key\(s\) in state_dict: (.*)", page)))
+        for kind in ("Missing", "Unexpected")
+    )
+    other_shape = re.findall(r"size mismatch for ([^:\s]+):", page)
+    found = {"missing": missing, "unexpected": unexpected, "of another shape": other_shape}
+    counts = ", ".join(f"{len(names)} {kind} (such as {names[0]})" for kind, names in found.items() if names)
+    where = before if "weights belong to another network" in before else "these weights belong to another network: "
+    return f"{where}{counts}; name the --run that they were trained in, or other weights"
 
 
 def _say(text: str) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import hashlib
+import json
 import logging
 import os
+import re
+import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,12 +23,17 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils import CommonKeys as Keys
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from .batch import plain_tensor
+from .run_config import running_config
 
 __all__ = ["BatchInference", "BatchReport", "output_stems"]
+
+# Settings that say where and how the work is done, and change nothing in its results.
+_NO_INFLUENCE = {"bundle_root", "dataset_dir", "output_dir", "checkpoint", "device", "batch_size", "num_workers"}
+_NO_INFLUENCE |= {"resume", "run", "_meta_"}
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -47,6 +58,7 @@ class _Case:
     seconds: float = 0.0
     row: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
+    fingerprint: str = ""
 
 
 class BatchInference:
@@ -54,8 +66,9 @@ class BatchInference:
 
     Reading, the network and writing overlap, and only a few inputs are in memory at a time. An input that cannot be
     read, processed or written is listed in ``failures.csv`` (``input,reason``) and the others go on. Every finished
-    input has a row in ``summary.csv``: ``input``, ``output``, ``seconds`` (reading, network and writing) and what the
-    writer counts. Rows are written as the work goes on, so that a run that is killed has kept what it did.
+    input has a row in ``summary.csv``: ``input``, ``output``, ``seconds`` (reading, network and writing), what the
+    writer counts, and ``fingerprint``: a hash of the input file, the checkpoint and the settings that decide the
+    result. Rows are written as the work goes on, so that a run that is killed has kept what it did.
 
     Args:
         network: the student.
@@ -68,7 +81,15 @@ class BatchInference:
         device: where the network runs.
         amp: whether to use mixed precision; on CUDA devices only.
         batch_size: largest number of inputs of one size that go through the network together, >= 1.
-        resume: skip the inputs whose output is there and older neither than they are nor than the checkpoint.
+        resume: skip the inputs that have a row with the same fingerprint, and the output that it names.
+        explainer: called as ``explainer(image, network)`` with one image (1, C, *spatial) and gradients allowed, as
+            MONAI's `SaliencyInferer` is; what it gives, (1, 1, *spatial), is the sample's ``explanation`` from the
+            postprocessing on. It gets a copy of the network, so hooks and gradients may be left on it.
+        prediction_columns: columns of the writer's rows that also go to ``predictions.csv``, behind ``input``; none
+            for no such table.
+        num_workers: threads that read and preprocess, >= 1. Two or more need transforms that do not change themselves
+            in a call, as those of this package and most of MONAI's; not the random ones, ``ImageFilter`` and
+            ``SavitzkyGolaySmooth``.
     """
 
     def __init__(
@@ -83,9 +104,13 @@ class BatchInference:
         amp: bool = False,
         batch_size: int = 4,
         resume: bool = False,
+        explainer: Callable[[Tensor, nn.Module], Tensor] | None = None,
+        prediction_columns: Sequence[str] = (),
+        num_workers: int = 1,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+        for name, number in (("batch_size", batch_size), ("num_workers", num_workers)):
+            if not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} must be 1 or more, got {number!r}")
         self.network = network
         self.checkpoint = Path(checkpoint)
         self.preprocessing = preprocessing
@@ -96,6 +121,10 @@ class BatchInference:
         self.amp = amp
         self.batch_size = batch_size
         self.resume = resume
+        self.explainer = explainer
+        self.prediction_columns = tuple(prediction_columns)
+        self.num_workers = num_workers
+        self._method = hashlib.blake2b(digest_size=8)
         self.logger = logging.getLogger("monai_kd")
 
     def run(self, data: Sequence[Mapping[str, Any]], input_root: str, output_dir: str) -> BatchReport:
@@ -114,31 +143,36 @@ class BatchInference:
             ValueError: when the outputs would lie among the inputs.
         """
         output = Path(output_dir)
-        if os.path.abspath(output) == os.path.abspath(input_root):
+        images = [str(item[Keys.IMAGE]) for item in data]
+        if not os.path.isfile(input_root) and _input_folder(images, input_root) == Path(os.path.abspath(output)):
             raise ValueError(f"{output} is the folder of the inputs; choose another one for the outputs")
         self._load_weights()
         output.mkdir(parents=True, exist_ok=True)
-        images = [str(item[Keys.IMAGE]) for item in data]
+        for unfinished in output.rglob(".writing-*"):  # what a writer that was killed could not remove
+            shutil.rmtree(unfinished, ignore_errors=True)
         if not _contains(output, input_root):  # the outputs of an earlier run are no inputs
             images = [image for image in images if not _contains(output, image)]
         cases = [_Case(image, output / stem) for image, stem in zip(images, output_stems(images, input_root))]
+        self._method = self._hash_method()
         finished = _finished(output / "summary.csv") if self.resume else {}
-        weights = os.path.getmtime(self.checkpoint)
-        todo = [case for case in cases if not _is_done(finished.get(case.image), weights)]
+        todo = [case for case in cases if not self._is_done(case, finished.get(case.image))]
         redone = {case.image for case in todo}
         kept = [row for image, row in finished.items() if image not in redone]
         report = BatchReport(skipped=len(cases) - len(todo))
         self.logger.info(f"{len(todo)} inputs to do, {report.skipped} done before, outputs in {output}")
-        with (
-            _Table(output / "summary.csv") as summary,
-            _Table(output / "failures.csv", columns=["input", "reason"]) as failures,
-            ThreadPoolExecutor(1) as readers,
-            ThreadPoolExecutor(1) as writers,
-        ):
+        with ExitStack() as stack:
+            tables = [stack.enter_context(_Table(output / "summary.csv"))]
+            if self.prediction_columns:
+                columns = ["input", *self.prediction_columns]
+                tables.append(stack.enter_context(_Table(output / "predictions.csv", columns)))
+            failures = stack.enter_context(_Table(output / "failures.csv", ["input", "reason"]))
+            readers = stack.enter_context(ThreadPoolExecutor(self.num_workers))
+            writers = stack.enter_context(ThreadPoolExecutor(1))
             for row in kept:
-                summary.add(row)
+                for table in tables:
+                    table.add(row)
             read = _ahead(readers, self._read, todo, depth=2 * self.batch_size)
-            written = _ahead(writers, self._write, self._predict(read), depth=2 * self.batch_size)
+            written = _ahead(writers, self._write, self._predict(read), depth=2 * self.batch_size, at_once=True)
             for case in tqdm(written, total=len(todo), desc="inference", disable=None):
                 if case.reason:
                     report.failed += 1
@@ -146,7 +180,9 @@ class BatchInference:
                     self.logger.error(f"failed: {case.reason}")
                 else:
                     report.done += 1
-                    summary.add({"input": case.image, "output": "", "seconds": round(case.seconds, 4), **case.row})
+                    row = {"input": case.image, "output": "", "seconds": round(case.seconds, 4), **case.row}
+                    for table in tables:
+                        table.add({**row, "fingerprint": case.fingerprint})
         self.logger.info(f"{report.done} done, {report.failed} failed, {report.skipped} done before; {output}")
         return report
 
@@ -155,15 +191,36 @@ class BatchInference:
             raise FileNotFoundError(
                 f"there is no trained network at {self.checkpoint}; train one first, or name another checkpoint or run"
             )
-        content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        try:
+            content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch has another one for every kind of file that is none of its own
+            raise ValueError(f"{self.checkpoint} is no checkpoint that torch can read; name another one") from error
         try:
             self.network.load_state_dict(content.get("model", content))
         except RuntimeError as error:
             raise ValueError(f"{self.checkpoint}: these weights belong to another network: {error}") from error
         self.network.to(self.device).eval()
 
+    def _hash_method(self) -> hashlib.blake2b:
+        """A hash of what decides the results beside the inputs: the checkpoint and the running configuration."""
+        with open(self.checkpoint, "rb") as file:
+            method: Any = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8))
+        settings = {key: value for key, value in (running_config() or {}).items() if key not in _NO_INFLUENCE}
+        method.update(json.dumps(settings, sort_keys=True, default=str).encode())
+        return method
+
+    def _fingerprint(self, image: str) -> str:
+        with open(image, "rb") as file:
+            return hashlib.file_digest(file, self._method.copy).hexdigest()
+
+    def _is_done(self, case: _Case, row: Mapping[str, str] | None) -> bool:
+        if row is None or not os.path.isfile(case.image) or (row["output"] and not os.path.isfile(row["output"])):
+            return False
+        return row["fingerprint"] == self._fingerprint(case.image)
+
     def _read(self, case: _Case) -> _Case:
         with _Attempt(case):
+            case.fingerprint = self._fingerprint(case.image)  # before reading: a file that changes is done again
             case.sample = self.preprocessing({Keys.IMAGE: case.image})
         return case
 
@@ -194,10 +251,19 @@ class BatchInference:
         images = torch.stack([plain_tensor(case.sample[Keys.IMAGE]) for case in batch]).to(self.device)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=self.amp and self.device.type == "cuda"):
             predictions = self.inferer(images, self.network).float().cpu()
+        explanations = [] if self.explainer is None else self._explain(images, self.explainer)
         seconds = (time.perf_counter() - start) / len(batch)
+        for case, explanation in zip(batch, explanations):
+            case.sample["explanation"] = MetaTensor(explanation)
         for case, prediction in zip(batch, predictions):
             case.sample[Keys.PRED] = MetaTensor(prediction)  # as an evaluator gives it: Invertd skips plain tensors
             case.seconds += seconds
+
+    def _explain(self, images: Tensor, explainer: Callable[[Tensor, nn.Module], Tensor]) -> list[Tensor]:
+        # MONAI's class activation maps add up the scores of a whole batch, and take neither hooks nor gradients away.
+        network = copy.deepcopy(self.network)
+        with torch.enable_grad():
+            return [torch.as_tensor(explainer(image[None], network))[0].detach().float().cpu() for image in images]
 
     def _write(self, case: _Case) -> _Case:
         if not case.reason:
@@ -221,12 +287,9 @@ def output_stems(images: Sequence[str], input_root: str | os.PathLike) -> list[s
         >>> output_stems(["d/a.png", "d/a.mat", "d/sub/b.nii.gz"], "d")
         ['a.png', 'a.mat', 'sub/b']
     """
-    paths = [Path(os.path.abspath(image)) for image in images]
-    root = Path(os.path.abspath(input_root))
-    if not all(path.is_relative_to(root) and path != root for path in paths):
-        root = Path(os.path.commonpath([path.parent for path in paths])) if paths else root
-    names = [path.relative_to(root).as_posix() for path in paths]
-    stems = [name.removesuffix(".gz").rpartition(".")[0] or name for name in names]
+    root = _input_folder(images, input_root)
+    names = [Path(os.path.abspath(image)).relative_to(root).as_posix() for image in images]
+    stems = [re.sub(r"\.gz$", "", name, flags=re.IGNORECASE).rpartition(".")[0] or name for name in names]
     while True:
         # Two outputs that differ in case only would still be one file on some file systems.
         counts = Counter(stem.lower() for stem in stems)
@@ -257,23 +320,23 @@ class _Attempt:
 
 
 class _Table:
-    """A CSV file that grows row by row and is complete after each."""
+    """A CSV file that grows row by row and is complete after each. Without ``columns`` the first row names them."""
 
-    def __init__(self, path: Path, columns: Sequence[str] | None = None) -> None:
-        self.file = open(path, "w", newline="")
-        self.started = False
+    def __init__(self, path: Path, columns: Sequence[str] = ()) -> None:
+        self.file = open(path, "w", newline="", encoding="utf-8")
+        self.columns: list[str] = []
         if columns:
             self._start(columns)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        if not self.started:
-            self._start(list(row))
-        csv.writer(self.file).writerow(row.values())
+        if not self.columns:
+            self._start(row)
+        csv.writer(self.file).writerow([row.get(column, "") for column in self.columns])
         self.file.flush()
 
-    def _start(self, columns: Sequence[str]) -> None:
-        csv.writer(self.file).writerow(columns)
-        self.started = True
+    def _start(self, columns: Iterable[str]) -> None:
+        self.columns = list(columns)
+        csv.writer(self.file).writerow(self.columns)
 
     def __enter__(self) -> _Table:
         return self
@@ -282,12 +345,17 @@ class _Table:
         self.file.close()
 
 
-def _ahead(pool: Executor, function: Callable[[_T], _R], items: Iterable[_T], depth: int) -> Iterator[_R]:
-    """``map`` in another thread, at most ``depth`` results ahead of the consumer."""
+def _ahead(
+    pool: Executor, function: Callable[[_T], _R], items: Iterable[_T], depth: int, at_once: bool = False
+) -> Iterator[_R]:
+    """``map`` in other threads, in order, at most ``depth`` results ahead of the consumer.
+
+    The pool is kept busy with ``depth`` items before a result is given; ``at_once`` gives every result that is there.
+    """
     pending: deque = deque()
     for item in items:
         pending.append(pool.submit(function, item))
-        if len(pending) > depth:
+        while len(pending) > depth or (at_once and pending and pending[0].done()):
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
@@ -297,18 +365,21 @@ def _contains(folder: Path, path: str | os.PathLike) -> bool:
     return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
+def _input_folder(images: Sequence[str], input_root: str | os.PathLike) -> Path:
+    """``input_root`` if all images lie in it; else, as for one file or a glob, the deepest folder that holds them."""
+    paths = [Path(os.path.abspath(image)) for image in images]
+    root = Path(os.path.abspath(input_root))
+    if all(path.is_relative_to(root) and path != root for path in paths):
+        return root
+    return Path(os.path.commonpath([path.parent for path in paths]))
+
+
 def _finished(table: Path) -> dict[str, dict[str, str]]:
-    """Row by input, from an earlier run's table."""
+    """Row by input, from an earlier run's table, without a row that a killed run could not finish."""
     if not table.is_file():
         return {}
-    with open(table, newline="") as file:
-        return {row["input"]: row for row in csv.DictReader(file)}
-
-
-def _is_done(row: Mapping[str, str] | None, weights: float) -> bool:
-    if row is None or not (os.path.isfile(row["output"]) and os.path.isfile(row["input"])):
-        return False
-    return os.path.getmtime(row["output"]) >= max(os.path.getmtime(row["input"]), weights)
+    with open(table, newline="", encoding="utf-8") as file:
+        return {row["input"]: row for row in csv.DictReader(file) if row.get("fingerprint")}
 
 
 def _shape(case: _Case) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from monai.inferers import Inferer, SimpleInferer, SliceInferer
 from torch import Tensor
 
@@ -13,6 +14,9 @@ __all__ = ["PlanarInferer"]
 
 class PlanarInferer(Inferer):
     """Give pictures to a 2D network as they are, and volumes slice by slice along their last axis.
+
+    A slice of one constant value in every channel, such as those that pad a volume, holds nothing to see, but a network
+    that normalises its features makes something of it: its logits are set to the lowest, a probability of 0.
 
     Args:
         slices_per_batch: how many slices of a volume go through the network at once, >= 1. It bounds the memory.
@@ -30,9 +34,12 @@ class PlanarInferer(Inferer):
             network: maps (B, C, X, Y) to (B, C', X, Y).
 
         Returns:
-            (B, C', X, Y) or (B, C', X, Y, Z).
+            (B, C', X, Y) or (B, C', X, Y, Z), logits of binary classes.
         """
         if inputs.ndim == 4:
             return self._picture(inputs, network, *args, **kwargs)
         slices = SliceInferer(roi_size=inputs.shape[2:4], sw_batch_size=self.slices_per_batch, spatial_dim=2)
-        return slices(inputs, network, *args, **kwargs)
+        logits: Any = slices(inputs, network, *args, **kwargs)
+        planes = inputs.flatten(2, 3)
+        blank = (planes.amax(2) == planes.amin(2)).all(1)  # (B, Z)
+        return logits.masked_fill(blank[:, None, None, None], torch.finfo(logits.dtype).min)

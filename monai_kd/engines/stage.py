@@ -57,6 +57,9 @@ class Stage:
             projectors), by name. The network, the optimiser and the gradient scaler are known from the trainer.
         split_ids: ids of the configuration that decide which patients are trained on. A completed stage is used again
             only where they are what they were.
+
+    Raises:
+        ValueError: when the trainer is to run for no epoch, or for something that is no number of epochs.
     """
 
     def __init__(
@@ -71,6 +74,9 @@ class Stage:
         state: Mapping[str, Any] | None = None,
         split_ids: Sequence[str] = (),
     ) -> None:
+        epochs = trainer.state.max_epochs
+        if not isinstance(epochs, int) or epochs < 1:
+            raise ValueError(f"{name}: max_epochs must be a whole number from 1, got {epochs!r}")
         self.name = name
         self.trainer = trainer
         self.evaluator = evaluator

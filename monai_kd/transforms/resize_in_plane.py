@@ -6,8 +6,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform, Orientation, Resize
-from monai.utils import ensure_tuple_rep
+from monai.utils import TraceKeys, ensure_tuple_rep
 from torch import Tensor
 
 __all__ = ["ResizeInPlane", "ResizeInPlaned"]
@@ -18,7 +19,8 @@ class ResizeInPlane(InvertibleTransform):
 
     A volume is turned to LPS first: its x axis then runs to the patient's left and its y axis to the back, which is how
     MONAI's readers give a picture of an axial slice (x to the right, y down). So a network trained on pictures sees
-    the slices of a volume the right way up. The inverse gives back the volume's own size and orientation.
+    the slices of a volume the right way up. The inverse gives back the volume's own size and orientation. A flat NIfTI
+    image of an axial slice comes out as a volume of that slice does, and stays flat.
 
     Args:
         spatial_size: wanted size (x, y) in pixels.
@@ -32,7 +34,7 @@ class ResizeInPlane(InvertibleTransform):
         volume_mode = "trilinear" if mode == "bilinear" else mode
         self.volume = Resize((*spatial_size, -1), mode=volume_mode, anti_aliasing=anti_aliasing)
 
-    def __call__(self, image: Tensor) -> Tensor:
+    def __call__(self, image: MetaTensor) -> Tensor:
         """
         Args:
             image: MetaTensor (C, X, Y) or (C, X, Y, Z).
@@ -40,10 +42,18 @@ class ResizeInPlane(InvertibleTransform):
         Returns:
             (C, *spatial_size) or (C, *spatial_size, Z).
         """
-        return self.picture(image) if image.ndim == 3 else self.volume(self.orientation(image))
+        if image.ndim == 4:
+            return self.volume(self.orientation(image))
+        if "qform_code" in image.meta:  # NIfTI, whose axes are a patient's in a flat image, too
+            turned = self.orientation(_as_volume(image))
+            if turned.shape[-1] == 1:
+                return _as_picture(self.volume(turned))
+        return self.picture(image)
 
-    def inverse(self, image: Tensor) -> Tensor:
+    def inverse(self, image: MetaTensor) -> Tensor:
         """Undo the resizing, then the turning, as recorded in ``image.applied_operations``."""
+        if image.ndim == 3 and len(image.applied_operations[-1][TraceKeys.ORIG_SIZE]) == 3:
+            return _as_picture(self.inverse(_as_volume(image)))
         if image.ndim == 3:
             return self.picture.inverse(image)
         return self.orientation.inverse(self.volume.inverse(image))
@@ -88,3 +98,15 @@ class ResizeInPlaned(MapTransform, InvertibleTransform):
         for key in self.key_iterator(sample):
             sample[key] = self.transforms[key].inverse(sample[key])
         return sample
+
+
+def _as_volume(picture: Any) -> Any:
+    volume = picture.unsqueeze(-1)
+    volume.spatial_ndim = 3  # of which MONAI's metadata keep a number of their own
+    return volume
+
+
+def _as_picture(volume: Any) -> Any:
+    picture = volume.squeeze(-1)
+    picture.spatial_ndim = 2
+    return picture

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def test_a_run_leaves_its_networks_its_logs_and_its_configuration(run):
 def test_a_run_that_has_a_teacher_does_not_train_it_again(run, data, capsys):
     before = (run / "teacher.pt").stat().st_mtime_ns
     arguments = ["--dataset_dir", str(data), "--run", str(run), *_words(**{**TINY, "max_epochs": 1})]
-    assert main(["train", NAME, *arguments]) == 0
+    assert main(["train", NAME, *arguments, "--overwrite"]) == 0
     assert (run / "teacher.pt").stat().st_mtime_ns == before
     assert "trained already" in capsys.readouterr().out
 
@@ -129,7 +130,7 @@ def test_the_projectors_are_trained_and_kept_for_resuming(workflow, tmp_path):
 
 
 def test_a_teacher_of_another_split_is_refused(run, data, capsys):
-    arguments = ["--dataset_dir", str(data), "--run", str(run), "split_seed=5", *_words(**TINY)]
+    arguments = ["--dataset_dir", str(data), "--run", str(run), "split_seed=5", "--overwrite", *_words(**TINY)]
     assert main(["train", NAME, *arguments]) == 2
     assert "another split of the patients (other split_seed)" in capsys.readouterr().err
 
@@ -238,6 +239,83 @@ def test_missing_weights_and_runs_are_named(capsys, tmp_path, data):
     assert "is not the folder of a run" in capsys.readouterr().err
 
 
+def test_a_completed_student_is_not_trained_over_unless_that_is_said(run, data, capsys):
+    before = (run / "model.pt").read_bytes()
+    arguments = ["--dataset_dir", str(data), "--run", str(run), *_words(**TINY)]
+    assert main(["train", NAME, *arguments]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and all(cure in message for cure in ("--resume", "--run", "--overwrite"))
+    assert main(["train", NAME, *arguments, "--resume"]) == 0
+    assert main(["train", NAME, *arguments, "--stages", "teacher"]) == 0
+    assert (run / "model.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--stages", "distill"], "there is no teacher at .*teacher.pt: train one by --stages teacher,distill"),
+        (["max_epochs=0"], "max_epochs must be a whole number from 1, got 0"),
+        (["teacher_epochs=-1"], "teacher: max_epochs must be a whole number from 1, got -1"),
+        (["batch_size=0"], "batch_size should be a positive integer"),
+        (["device=foo"], "the device 'foo' cannot be used; there are: cpu"),
+        (["--device", "cuda:99"], "the device 'cuda:99' cannot be used; there are: cpu"),
+        (["fusion=pooling"], "unknown fusion 'pooling'; did you mean 'pooled'"),
+    ],
+)
+def test_a_training_that_cannot_be_meant_writes_nothing(words, message, data, tmp_path, capsys):
+    settings = _words(**{key: value for key, value in TINY.items() if not any(word.startswith(key) for word in words)})
+    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(tmp_path / "run"), *settings, *words]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_weights_of_another_network_are_refused_in_one_line(run, data, tmp_path, capfd):
+    for words in (
+        ["evaluate", NAME, "--run", str(run), "--checkpoint", str(run / "teacher.pt"), "network_def#out_channels=2"],
+        ["infer", NAME, str(data / "1.mat"), str(tmp_path / "out"), "--checkpoint", str(run / "model.pt")],
+    ):
+        assert main(words) == 2
+        shown = capfd.readouterr()
+        assert "belong to another network: " in shown.err and "of another shape" in shown.err
+        assert shown.err.count("\n") == 1 and "size mismatch" not in shown.out + shown.err
+    (tmp_path / "notes.pt").write_text("no checkpoint")
+    for words in (
+        ["evaluate", NAME, "--run", str(run)],
+        ["infer", NAME, str(data / "1.mat"), str(tmp_path / "out")],
+    ):
+        assert main([*words, "--checkpoint", str(tmp_path / "notes.pt")]) == 2
+        assert "notes.pt is no checkpoint that torch can read" in capfd.readouterr().err
+
+
+def test_resuming_does_again_what_other_settings_have_made(run, data, tmp_path, capfd):
+    call = ["infer", NAME, str(data / "1.mat"), str(tmp_path), "--run", str(run)]
+    assert main(call) == 0
+    for words, done in ((["--batch_size", "2"], 0), (["--overlay"], 1), (["--overlay"], 0), (["threshold=0.9"], 1)):
+        capfd.readouterr()
+        assert main([*call, "--resume", *words]) == 0
+        assert f"{done} inputs to do" in capfd.readouterr().out, words
+    assert (tmp_path / "1_overlay.png").is_file()
+
+
+def test_a_flat_nifti_image_gives_what_the_volume_of_one_slice_gives(run, data, tmp_path):
+    reader = FigshareReader()
+    image = reader.get_data(reader.read(str(data / "1.mat")))[0].astype(np.float32)
+    (tmp_path / "in").mkdir()
+    for name, array in (("flat", image), ("volume", image[..., None])):
+        nib.save(nib.Nifti1Image(array, np.diag([0.9, 1.1, 3, 1])), tmp_path / "in" / f"{name}.nii.gz")
+    assert main(["infer", NAME, str(tmp_path / "in"), str(tmp_path / "out"), "--run", str(run), "--probabilities"]) == 0
+    flat, volume = (nib.load(tmp_path / "out" / f"{name}_prob.nii.gz").get_fdata() for name in ("flat", "volume"))
+    np.testing.assert_allclose(flat, volume[..., 0], atol=1e-5)
+
+
+def test_evaluation_says_the_scores_and_nothing_of_folders(run, tmp_path, capfd):
+    assert main(["evaluate", NAME, "--run", str(run), "--output", str(tmp_path)]) == 0
+    shown = capfd.readouterr()
+    assert re.search(r"^dice: 0\.\d{4} \+- 0\.\d{4} over \d+ cases$", shown.out, re.MULTILINE)
+    assert "config" not in shown.out + shown.err
+
+
 def test_a_copy_is_complete_and_writes_to_itself(run, data, tmp_path, capsys):
     copy = tmp_path / "my_segmentation"
     assert main(["copy", NAME, str(copy)]) == 0
@@ -256,7 +334,9 @@ def test_a_copy_is_complete_and_writes_to_itself(run, data, tmp_path, capsys):
         path.write_text(json.dumps({**config, **{key: TINY[key] for key in ("image_size", "student_features")}}))
     assert main(["publish", str(copy), str(run)]) == 0
     assert main(["verify", str(copy)]) == 0, capsys.readouterr().out
-    assert "| dice |" in (copy / "docs" / "model_card.md").read_text()
+    card = (copy / "docs" / "model_card.md").read_text()
+    assert "| dice |" in card and "GENERATED" in card and "Figshare brain tumor dataset" not in card
+    assert "- `initialize`" not in card and "- `resume`" not in card and "- `max_epochs`: `" in card
     assert main(["infer", str(copy), str(data / "1.mat"), str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "1_pred.png").is_file()
 

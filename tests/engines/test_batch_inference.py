@@ -4,19 +4,21 @@ import csv
 import os
 import time
 from collections import Counter
+from concurrent.futures import Executor, Future
 from pathlib import Path
-from threading import Event
+from threading import Barrier, Event
 
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-from monai.inferers import SimpleInferer
+from monai.inferers import SaliencyInferer, SimpleInferer
 from monai.transforms import Compose, Invertd
 from torch import nn
 
-from monai_kd.engines import BatchInference
-from monai_kd.engines.batch_inference import output_stems
+from monai_kd.engines import BatchInference, batch_inference
+from monai_kd.engines.batch_inference import _ahead, output_stems
 from monai_kd.transforms import ResizeInPlaned
 
 UNLUCKY = 13.0
@@ -58,7 +60,6 @@ def _inference(
 ) -> BatchInference:
     checkpoint = folder / "model.pt"
     torch.save({"model": {"weight": torch.full((1, 1, 1, 1), 2.0)}}, checkpoint)
-    os.utime(checkpoint, (0, 0))  # older than any output
     return BatchInference(
         network or Doubler(),
         checkpoint,
@@ -98,7 +99,7 @@ def test_every_input_has_its_output_and_its_row(tmp_path):
     network = Doubler()
     assert _run(tmp_path, items, _inference(tmp_path, network)) == Counter(done=3)
     rows = _table(tmp_path / "out" / "summary.csv")
-    assert list(rows[0]) == ["input", "output", "seconds", "largest"]
+    assert list(rows[0]) == ["input", "output", "seconds", "largest", "fingerprint"]
     assert {row["input"]: (row["output"], float(row["largest"])) for row in rows} == {
         items[0]["image"]: (str(tmp_path / "out/1_pred.txt"), 3.0),
         items[1]["image"]: (str(tmp_path / "out/sub/2_pred.txt"), 6.0),
@@ -200,13 +201,12 @@ def test_reading_runs_ahead_of_the_network_but_not_far(tmp_path):
     assert leads[0] == ahead and max(leads) == ahead and len(leads) == 6
 
 
-def test_resume_does_what_is_new_failed_missing_or_outdated(tmp_path):
+def test_resume_does_what_is_new_failed_missing_or_changed(tmp_path):
     items = _images(tmp_path, 1, 2, 3, None, 5)
     assert _run(tmp_path, items[:4], _inference(tmp_path)) == Counter(done=3, failed=1)
     values = [1, 20, 3, 4, 5]  # the second has changed, the fourth is repaired, the fifth is new
     _images(tmp_path, *values)
-    for item, modified in zip(items, (0, 4e9, 0, 0, 0)):
-        os.utime(item["image"], (modified, modified))
+    os.utime(items[1]["image"], (0, 0))  # what counts is the content
     (tmp_path / "out" / "2_pred.txt").unlink()
 
     network = Doubler()
@@ -224,6 +224,135 @@ def test_resume_keeps_the_rows_of_inputs_that_it_is_not_given(tmp_path):
     _run(tmp_path, items[:1], _inference(tmp_path))
     assert _run(tmp_path, items[1:], _inference(tmp_path, resume=True)) == Counter(done=1)
     assert [row["input"] for row in _table(tmp_path / "out" / "summary.csv")] == [item["image"] for item in items]
+
+
+def test_resume_keeps_no_result_of_other_weights(tmp_path):
+    items = _images(tmp_path, 1, 2)
+    _run(tmp_path, items, _inference(tmp_path))
+    inference = _inference(tmp_path, resume=True)
+    torch.save({"model": {"weight": torch.full((1, 1, 1, 1), 4.0)}}, inference.checkpoint)
+    os.utime(inference.checkpoint, (0, 0))
+    assert _run(tmp_path, items, inference) == Counter(done=2)
+    assert [float(row["largest"]) for row in _table(tmp_path / "out" / "summary.csv")] == [6.0, 12.0]
+
+
+def test_resume_keeps_no_result_of_other_settings(tmp_path):
+    items = _images(tmp_path, 1, 2)
+
+    def run(**settings) -> Counter:
+        config = {"overlay": False, "batch_size": 2, "device": "cpu", "report": "$run()", **settings}
+        inference = _inference(tmp_path, batch_size=config["batch_size"], resume=True)
+        parser = ConfigParser(config, globals={"run": lambda: _run(tmp_path, items, inference)})
+        return parser.get_parsed_content("report")
+
+    assert run() == Counter(done=2)
+    assert run(batch_size=1, device="cpu:0", output_dir="elsewhere") == Counter(skipped=2)
+    assert run(overlay=True) == Counter(done=2)
+
+
+def test_a_result_without_a_file_of_its_own_can_be_resumed(tmp_path):
+    def classify(sample, stem):
+        return {"predicted": "large" if sample["pred"].max() > 3 else "small", "score": 1}
+
+    settings = {"writer": classify, "prediction_columns": ["predicted"], "resume": True}
+    items = _images(tmp_path, 1, 2)
+    assert _run(tmp_path, items[:1], _inference(tmp_path, **settings)) == Counter(done=1)
+    assert _run(tmp_path, items, _inference(tmp_path, **settings)) == Counter(done=1, skipped=1)
+    rows = [{"input": items[0]["image"], "predicted": "small"}, {"input": items[1]["image"], "predicted": "large"}]
+    assert _table(tmp_path / "out" / "predictions.csv") == rows
+    summary = _table(tmp_path / "out" / "summary.csv")
+    assert list(summary[0]) == ["input", "output", "seconds", "predicted", "score", "fingerprint"]
+
+
+def test_a_row_that_a_killed_run_could_not_finish_is_done_again(tmp_path):
+    items = _images(tmp_path, 1, 2)
+    _run(tmp_path, items, _inference(tmp_path))
+    table = tmp_path / "out" / "summary.csv"
+    table.write_text(table.read_text().rstrip()[:-20])
+    assert _run(tmp_path, items, _inference(tmp_path, resume=True)) == Counter(done=1, skipped=1)
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    for name in ("sub/.writing-abc", ".writing", "writing-abc"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+    (tmp_path / "out" / "sub" / ".writing-abc" / "0_pred.txt").touch()
+    _run(tmp_path, _images(tmp_path, 1), _inference(tmp_path))
+    left = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_dir()}
+    assert left == {"sub", ".writing", "writing-abc"}
+
+
+def test_an_explainer_may_use_gradients_and_leaves_nothing_behind(tmp_path):
+    class Classifier(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Conv2d(1, 1, 1, bias=False), nn.Identity(), nn.Flatten(), nn.Linear(4, 2))
+
+    network, explanations = Classifier(), []
+    with torch.no_grad():  # a small image is of the first class, a large one of the second
+        network[0].weight.fill_(1)
+        network[3].weight.copy_(torch.tensor([[-1.0] * 4, [1.0] * 4]))
+        network[3].bias.copy_(torch.tensor([10.0, -10.0]))
+    inference = _inference(
+        tmp_path,
+        network,
+        writer=lambda sample, stem: explanations.append(sample["explanation"]) or {"output": ""},
+        batch_size=2,
+        explainer=SaliencyInferer(cam_name="GradCAM", target_layers="1", postprocessing=lambda cam: cam),
+    )
+    torch.save({"model": network.state_dict()}, inference.checkpoint)
+    images = [np.array([[[0, 1], [2, 3]]], np.float32), np.array([[[5, 6], [7, 8]]], np.float32)]
+    items = _images(tmp_path, 0, 0)
+    for item, image in zip(items, images):
+        np.save(item["image"], image)
+    assert _run(tmp_path, items, inference) == Counter(done=2)
+    # Grad-CAM of the class that was found: the gradient is 1 for the second class, and -1, cut off, for the first.
+    assert [isinstance(explanation, MetaTensor) for explanation in explanations] == [True, True]
+    np.testing.assert_allclose(explanations[0], np.zeros((1, 2, 2)))
+    np.testing.assert_allclose(explanations[1], images[1])
+    assert not any(module._forward_hooks or module._backward_hooks for module in network.modules())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_several_readers_read_at_the_same_time_and_keep_the_order(tmp_path):
+    together = Barrier(2)
+
+    def read(sample):
+        together.wait(timeout=10)
+        return _read(sample)
+
+    items = _images(tmp_path, 1, 2, 3, 4)
+    inference = _inference(tmp_path, preprocessing=read, num_workers=2)
+    assert _run(tmp_path, items, inference) == Counter(done=4)
+    assert [row["input"] for row in _table(tmp_path / "out" / "summary.csv")] == [item["image"] for item in items]
+
+
+def test_what_is_finished_does_not_wait_for_more():
+    class Now(Executor):
+        def submit(self, function, *arguments):
+            done: Future = Future()
+            done.set_result(function(*arguments))
+            return done
+
+    items = iter((1, 2, 3))
+    assert next(_ahead(Now(), str, items, depth=10, at_once=True)) == "1" and next(items) == 2
+
+
+def test_tables_are_utf_8_wherever_they_are_written_and_read(tmp_path, monkeypatch):
+    def ascii_at_home(file, mode="r", **arguments):
+        return open(file, mode, **arguments) if "b" in mode else open(file, mode, **{"encoding": "ascii", **arguments})
+
+    monkeypatch.setattr(batch_inference, "open", ascii_at_home, raising=False)
+    items = _images(tmp_path, 1, names=["Schädel.npy"])
+    for count in (Counter(done=1), Counter(skipped=1)):
+        assert _run(tmp_path, items, _inference(tmp_path, resume=True)) == count
+    assert "Schädel.npy" in (tmp_path / "out" / "summary.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("source", ["images", "images/*.npy"])
+def test_the_folder_of_the_inputs_takes_no_outputs(tmp_path, source):
+    items = _images(tmp_path, 1, 2)
+    with pytest.raises(ValueError, match="images is the folder of the inputs"):
+        _inference(tmp_path).run(items, tmp_path / source, tmp_path / "images")
+    assert not list((tmp_path / "images").glob("*.csv"))
 
 
 def test_without_resume_everything_is_done_again(tmp_path):
@@ -265,12 +394,17 @@ def test_no_inputs_are_no_error(tmp_path):
 def test_wrong_arguments_are_named(tmp_path):
     with pytest.raises(ValueError, match="batch_size must be 1 or more, got 0"):
         _inference(tmp_path, batch_size=0)
+    with pytest.raises(ValueError, match="num_workers must be 1 or more, got 'two'"):
+        _inference(tmp_path, num_workers="two")
     inference = _inference(tmp_path)
     inference.checkpoint.unlink()
     with pytest.raises(FileNotFoundError, match="no trained network at .*model.pt; train one first"):
         _run(tmp_path, _images(tmp_path, 1), inference)
     torch.save({"model": {"weight": torch.zeros(2, 1, 1, 1)}}, inference.checkpoint)
     with pytest.raises(ValueError, match="model.pt: these weights belong to another network: "):
+        _run(tmp_path, _images(tmp_path, 1), inference)
+    inference.checkpoint.write_text("no checkpoint")
+    with pytest.raises(ValueError, match="model.pt is no checkpoint that torch can read"):
         _run(tmp_path, _images(tmp_path, 1), inference)
     assert not (tmp_path / "out").exists()
 
@@ -282,6 +416,7 @@ def test_wrong_arguments_are_named(tmp_path):
         (["d/a.png", "d/a.nii.gz", "d/s/a.png"], "d", ["a.png", "a.nii.gz", "s/a"]),
         (["d/a.png", "d/A.mat", "d/b.mat"], "d", ["a.png", "A.mat", "b"]),  # one file where case does not count
         (["d/a.png", "d/a.mat", "d/a.png.nii"], "d", ["a.png", "a.mat", "a.png.nii"]),  # a full name collides in turn
+        (["d/A.NII.GZ", "d/b.Nii.gz"], "d", ["A", "b"]),
         (["d/a.png"], "d/a.png", ["a"]),  # a single file
         (["d/s/a.png", "d/t/b.png"], "d/*/*.png", ["s/a", "t/b"]),  # a glob
         (["d/a.png", "e/b.png"], "d", ["d/a", "e/b"]),  # nothing leaves the output folder

@@ -36,3 +36,16 @@ def test_a_volume_is_predicted_as_its_slices_one_by_one(slices_per_batch):
     assert all(len(shape) == 4 and shape[0] <= slices_per_batch and shape[1:] == (2, 4, 6) for shape in network.shapes)
     assert sum(shape[0] for shape in network.shapes) == 2 * 5
     torch.testing.assert_close(predicted, torch.stack([network(volumes[..., z]) for z in range(5)], dim=-1))
+
+
+@torch.no_grad()
+def test_a_slice_of_one_value_is_background_and_its_neighbours_are_what_they_were():
+    network, volume = nn.Sequential(nn.Conv2d(2, 1, 3, padding=1), nn.InstanceNorm2d(1)), _random(2, 2, 4, 6, 3)
+    blank = volume.clone()
+    blank[1, 0, ..., 1], blank[1, 1, ..., 1] = -2.1, 0.5  # a constant that differs between channels is one, too
+    blank[0, 0, ..., 2] = 7.0  # one constant channel of two is none
+    predicted = PlanarInferer()(blank, network)
+    assert (predicted[1, ..., 1].sigmoid() == 0).all()
+    kept = [(sample, z) for sample in range(2) for z in range(3) if (sample, z) != (1, 1)]
+    for sample, z in kept:
+        torch.testing.assert_close(predicted[sample, ..., z], network(blank[sample : sample + 1, ..., z])[0])

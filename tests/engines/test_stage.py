@@ -362,6 +362,14 @@ def test_a_stage_that_cannot_start_leaves_the_earlier_checkpoint(tmp_path):
     assert stage.checkpoint.read_bytes() == before and stage.is_trained
 
 
+@pytest.mark.parametrize("epochs", [0, -1, "abc", 1.5])
+def test_a_stage_of_no_epochs_is_refused(tmp_path, epochs):
+    stage = _stage(tmp_path)
+    stage.trainer.state.max_epochs = epochs
+    with pytest.raises(ValueError, match=f"student: max_epochs must be a whole number from 1, got {epochs!r}"):
+        Stage("student", stage.trainer, stage.evaluator, stage.checkpoint)
+
+
 def test_only_the_first_process_writes(tmp_path):
     stage = _stage(tmp_path / "run")
     stage.trainer.state.rank = 1

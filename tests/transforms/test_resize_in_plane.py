@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, Invertd
+from monai.transforms import Compose, EnsureChannelFirst, Invertd, LoadImage
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
 from monai_kd.transforms import ResizeInPlane, ResizeInPlaned
@@ -114,3 +114,28 @@ def test_keys_may_be_missing_where_that_is_allowed():
     assert resize.inverse(resize({"image": _picture(20, 30)})).keys() == {"image"}
     with pytest.raises(KeyError, match="label"):
         ResizeInPlaned(["image", "label"], SIZE)({"image": _picture(20, 30)})
+
+
+@pytest.mark.parametrize("axcodes", ["RAS", "LPS", "ALS"])
+def test_a_flat_nifti_image_comes_out_as_the_volume_of_that_slice(axcodes, tmp_path):
+    load = Compose([LoadImage(image_only=True, reader="NibabelReader"), EnsureChannelFirst()])
+    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(axcodes))
+    volume = nib.Nifti1Image(_smooth(30, 20, 1)[0].numpy(), np.diag([0.5, 2, 3, 1])).as_reoriented(turn)
+    nib.save(volume, tmp_path / "volume.nii")
+    nib.save(nib.Nifti1Image(volume.get_fdata()[..., 0], volume.affine), tmp_path / "flat.nii")
+    flat, volume, resize = load(tmp_path / "flat.nii"), load(tmp_path / "volume.nii"), ResizeInPlane(SIZE)
+    resized = resize(flat)
+    torch.testing.assert_close(resized.as_tensor(), resize(volume)[..., 0].as_tensor())
+    restored = resize.inverse(resized)
+    assert restored.shape == flat.shape and restored.applied_operations == []
+    torch.testing.assert_close(restored.affine, flat.affine)
+    assert torch.corrcoef(torch.stack([restored.flatten(), flat.flatten()]).as_tensor())[0, 1] > 0.99
+
+
+def test_a_flat_nifti_image_that_is_not_axial_stays_as_it_lies(tmp_path):
+    image = _smooth(30, 20)[0].numpy()
+    nib.save(
+        nib.Nifti1Image(image, np.array([[0, 0, 4, 0], [2, 0, 0, 0], [0, 3, 0, 0], [0, 0, 0, 1]])), tmp_path / "s.nii"
+    )
+    flat = EnsureChannelFirst()(LoadImage(image_only=True)(tmp_path / "s.nii"))
+    torch.testing.assert_close(ResizeInPlane((30, 20))(flat)[0].as_tensor(), torch.from_numpy(image))
