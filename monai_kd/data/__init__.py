@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from monai_kd.data.brain_datalist import brain_extraction_datalist
+from monai_kd.data.classification_writer import ClassificationWriter
 from monai_kd.data.datalist import UnavailableData, figshare_datalist, find_images, image_items, load_datalist, require
+from monai_kd.data.dataset_generator import GENERATED, DatasetGenerator
 from monai_kd.data.figshare import (
     TUMOR_CLASSES,
     FigshareReader,
@@ -11,21 +14,27 @@ from monai_kd.data.figshare import (
     read_figshare_header,
 )
 from monai_kd.data.figshare_generator import FigshareGenerator
+from monai_kd.data.head_generator import HeadGenerator
 from monai_kd.data.image_file import IMAGE_SUFFIXES, ImageFileReader
 from monai_kd.data.splits import SIDES, assign_folds, check_no_patient_leaks, patient_family, split_by_patient
 from monai_kd.data.writers import SegmentationWriter
 
 __all__ = [
+    "GENERATED",
     "IMAGE_SUFFIXES",
     "SIDES",
     "TUMOR_CLASSES",
+    "ClassificationWriter",
+    "DatasetGenerator",
     "FigshareGenerator",
     "FigshareReader",
+    "HeadGenerator",
     "ImageFileReader",
     "SegmentationWriter",
     "UnavailableData",
     "assign_folds",
     "border_to_mask",
+    "brain_extraction_datalist",
     "check_no_patient_leaks",
     "figshare_datalist",
     "find_images",

@@ -2,31 +2,49 @@
 
 from __future__ import annotations
 
-import csv
+import difflib
 import glob
 import json
 import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from monai.config import PathLike
 from monai.utils import CommonKeys
 
-from monai_kd.data.figshare import read_figshare_folds, read_figshare_header
-from monai_kd.data.image_file import IMAGE_SUFFIXES
-from monai_kd.data.splits import SIDES, assign_folds, check_no_patient_leaks, patient_family, split_by_patient
+from monai_kd.data.figshare import TUMOR_CLASSES, read_figshare_folds, read_figshare_header
+from monai_kd.data.image_file import IMAGE_SUFFIXES, image_stem
+from monai_kd.data.splits import (
+    SIDES,
+    assign_folds,
+    check_no_patient_leaks,
+    patient_family,
+    split_by_index,
+    split_by_patient,
+    split_by_side,
+)
 
-__all__ = ["UnavailableData", "figshare_datalist", "find_images", "image_items", "load_datalist", "require"]
+__all__ = [
+    "UnavailableData",
+    "explain_empty_sides",
+    "figshare_datalist",
+    "find_images",
+    "image_items",
+    "images_under",
+    "load_datalist",
+    "natural_order",
+    "require",
+]
 
 Item = dict[str, Any]
 Datalist = dict[str, list[Item]]
 
+_CLASS = "class"
 _FOLD_INDEX = "cvind.mat"
-_SIDE_OF_INDEX = dict(zip(("train", "val", "test"), SIDES))
 
 logger = logging.getLogger(__name__)
 
@@ -39,42 +57,64 @@ class UnavailableData(list):
 
     Args:
         reason: one line that names what is missing and the cure.
+        error: what :func:`require` raises. The default is for files that are not there.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, error: type[Exception] = FileNotFoundError) -> None:
         super().__init__()
         self.reason = reason
+        self.error = error
 
 
 def require(*data: Sequence) -> None:
     """Raise an error for a list of data that a run needs and that is empty.
 
     Raises:
-        FileNotFoundError: with the reason of :class:`UnavailableData`.
+        FileNotFoundError: with the reason of :class:`UnavailableData`, or the other error that it asks for.
         ValueError: for any other empty list.
     """
     for items in data:
         if isinstance(items, UnavailableData):
-            raise FileNotFoundError(items.reason)
+            raise items.error(items.reason)
         if not len(items):
             raise ValueError("a list of the data that this run needs is empty: give every side of the split some items")
 
 
-def load_datalist(file: PathLike, base_dir: PathLike | None = None) -> Datalist:
+def explain_empty_sides(splits: Datalist, source: PathLike) -> Datalist:
+    """Let every empty side of a split say which one it is, and where it came from, once a run needs it.
+
+    Args:
+        splits: items by side; empty lists are replaced in it.
+        source: folder or file that the split was made of.
+    """
+    for side, items in splits.items():
+        if not items and not isinstance(items, UnavailableData):
+            reason = f"{source}: no items on the side `{side}` of the split: split it otherwise, or add patients"
+            splits[side] = UnavailableData(reason, ValueError)
+    return splits
+
+
+def load_datalist(
+    file: PathLike, base_dir: PathLike | None = None, label_is_path: bool = True, label_required: bool = False
+) -> Datalist:
     """Read a datalist in the form of the Medical Segmentation Decathlon.
 
     ``{"training": [{"image": ..., "label": ..., "patient": ...}, ...], "validation": [...], "test": [...]}``. A label
     is a path, a list of paths, a class number or a list of numbers; ``label`` and ``patient`` are optional, and any
-    other key is kept as it is. A bare path stands for ``{"image": path}``. A list that the file lacks comes as
-    :class:`UnavailableData`: a run that needs it refuses, an evaluation can do with ``test`` alone.
+    other key is kept as it is. A bare path stands for ``{"image": path}``. A list that the file lacks, or that is
+    empty, comes as :class:`UnavailableData`: a run that needs it refuses, an evaluation can do with ``test`` alone.
 
     Args:
         file: the JSON file.
         base_dir: folder that relative paths start from, by default the file's own.
+        label_is_path: whether a label that is text is a path. Otherwise it is the name of a class and left as it is.
+        label_required: whether an image without label is an error. It is in ``training`` and ``validation`` at once;
+            a ``test`` list often has no labels, and is then unavailable to runs that need them.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when the file is no datalist, or when a patient or an image is in two of its lists.
+        ValueError: when the file is no datalist, when a patient or an image is in two of its lists, or when a label
+            is missing.
     """
     path = Path(file)
     try:
@@ -88,16 +128,37 @@ def load_datalist(file: PathLike, base_dir: PathLike | None = None) -> Datalist:
     base = path.parent if base_dir is None else Path(base_dir)
     splits: Datalist = {}
     for side in SIDES:
-        if side in content:
-            splits[side] = [_resolve(entry, base, f"{path}: {side}[{i}]") for i, entry in enumerate(content[side])]
-        else:
+        if side not in content:
             splits[side] = UnavailableData(f"{path}: no list `{side}`, found: {', '.join(content)}; add it to the file")
+            continue
+        entries = content[side]
+        if not isinstance(entries, list):
+            raise ValueError(
+                f"{path}: `{side}` must be a list of items, got {json.dumps(entries)[:60]}: remove it or list the items"
+            )
+        keys = (CommonKeys.IMAGE, CommonKeys.LABEL) if label_is_path else (CommonKeys.IMAGE,)
+        splits[side] = [_resolve(entry, base, keys, f"{path}: {side}[{i}]") for i, entry in enumerate(entries)]
     check_no_patient_leaks(splits)
+    return explain_empty_sides(_with_labels(splits, path) if label_required else splits, path)
+
+
+def _with_labels(splits: Datalist, file: PathLike) -> Datalist:
+    """Refuse training and validation items without a label; a test list with such items becomes unavailable."""
+    for side, items in splits.items():
+        missing = [i for i, item in enumerate(items) if item.get(CommonKeys.LABEL) is None]
+        if missing:
+            reason = (
+                f"{file}: {len(missing)} of the {len(items)} items of `{side}` have no `label`, the first is "
+                f"{side}[{missing[0]}], {items[missing[0]][CommonKeys.IMAGE]}: add the labels or leave these items out"
+            )
+            if side != "test":
+                raise ValueError(reason)
+            splits[side] = UnavailableData(reason, ValueError)
     return splits
 
 
-def _resolve(entry: Any, base: Path, where: str) -> Item:
-    """One entry of a datalist with its paths joined to ``base``."""
+def _resolve(entry: Any, base: Path, keys: Sequence[str], where: str) -> Item:
+    """One entry of a datalist with the paths under ``keys`` joined to ``base``."""
     item = {CommonKeys.IMAGE: entry} if isinstance(entry, str) else entry
     if not isinstance(item, dict) or not item.get(CommonKeys.IMAGE):
         raise ValueError(f'{where}: expected {{"image": path, "label": ...}}, got {entry!r}')
@@ -107,7 +168,7 @@ def _resolve(entry: Any, base: Path, where: str) -> Item:
             return [join(element) for element in value]
         return os.path.normpath(base / value) if isinstance(value, str) else value
 
-    return {**item, **{key: join(item[key]) for key in (CommonKeys.IMAGE, CommonKeys.LABEL) if key in item}}
+    return {**item, **{key: join(item[key]) for key in keys if key in item}}
 
 
 def figshare_datalist(
@@ -119,12 +180,14 @@ def figshare_datalist(
     fractions: Sequence[float] = (0.7, 0.1, 0.2),
     datalist: PathLike | None = None,
     bundle: str = "brain_tumor_segmentation",
+    target: Literal["mask", "class"] = "mask",
 ) -> Datalist:
     """List the slices of the Figshare brain tumor data set, split by patient.
 
-    An item is ``{"image": file, "label": file, "class": 1, 2 or 3, "patient": name}``: the same ``.mat`` file holds
-    image and mask. The data set: J. Cheng et al., "Enhanced performance of brain tumor classification via tumor region
-    augmentation and partition", PLoS ONE, 2015.
+    For ``target="mask"`` an item is ``{"image": file, "label": file, "class": 1, 2 or 3, "patient": name}``: the same
+    ``.mat`` file holds image and mask. For ``target="class"`` it is ``{"image": file, "label": 0, 1 or 2, "patient":
+    name}``: the class, counted from 0 in the order of :data:`TUMOR_CLASSES`. The data set: J. Cheng et al., "Enhanced
+    performance of brain tumor classification via tumor region augmentation and partition", PLoS ONE, 2015.
 
     Args:
         dataset_dir: folder of the ``.mat`` files, which may lie in sub-folders. When it does not exist or holds none,
@@ -140,8 +203,11 @@ def figshare_datalist(
         seed: of the drawn split.
         fractions: shares of the slices for training, validation and test in the drawn split.
         datalist: a Decathlon datalist (:func:`load_datalist`) that is used instead. Its ``.mat`` images get class,
-            patient and mask from their own file unless the list gives them; a label that is a number is the class.
+            patient and mask from their own file unless the list gives them; a label that is a number is the class. For
+            ``target="class"`` an item, whose image may be a picture, gives its class as ``class`` or ``label``: a
+            number (1, 2 or 3) or a name.
         bundle: name of the bundle that asks, for the hint how to generate a data set.
+        target: what an item's label is, ``"mask"`` or ``"class"``.
 
     Raises:
         FileNotFoundError: when ``cvind.mat``, the CSV file or the datalist is missing.
@@ -149,14 +215,19 @@ def figshare_datalist(
     """
     if group_by not in ("family", "pid"):
         raise ValueError(f'group_by must be "family" or "pid", got {group_by!r}')
+    if target not in ("mask", "class"):
+        raise ValueError(f'target must be "mask" or "class", got {target!r}')
     if datalist is not None:
-        splits = load_datalist(datalist)
-        for items in splits.values():
-            items[:] = [_complete(item) for item in items]
+        splits = load_datalist(datalist, label_is_path=target == "mask")
+        for side, items in splits.items():
+            items[:] = [
+                _complete(item) if target == "mask" else _classified(item, f"{datalist}: {side}[{i}]")
+                for i, item in enumerate(items)
+            ]
         check_no_patient_leaks(splits)
-        return splits
+        return _with_labels(splits, datalist)
 
-    files = sorted(_images_under(Path(dataset_dir), (".mat",)), key=lambda path: (_natural(path.stem), str(path)))
+    files = sorted(images_under(Path(dataset_dir), (".mat",)), key=lambda path: (natural_order(path.stem), str(path)))
     if not files:
         reason = (
             f"{dataset_dir}: no Figshare slices (.mat) there: give dataset_dir=FOLDER, or generate a data set by "
@@ -168,10 +239,17 @@ def figshare_datalist(
         splits = split_by_patient(items, fractions, seed)
     elif split == "cvind":
         splits = _split_by_folds(items, Path(dataset_dir), fold, group_by)
+    elif Path(split).is_file():
+        splits = split_by_index(items, split, lambda item: [image_stem(item[CommonKeys.IMAGE])])
     else:
-        splits = _split_by_index(items, Path(split))
+        raise FileNotFoundError(
+            f'split must be "seeded", "cvind" or the path of a CSV index, and there is no file {split!r}'
+        )
     check_no_patient_leaks(splits)
-    return splits
+    if target == "class":
+        for side, chosen in splits.items():
+            splits[side] = [_classified(item, item[CommonKeys.IMAGE]) for item in chosen]
+    return explain_empty_sides(splits, dataset_dir)
 
 
 def _figshare_item(path: PathLike, patient_is_pid: bool = False) -> Item:
@@ -189,14 +267,39 @@ def _complete(item: Item) -> Item:
     return item
 
 
+def _classified(item: Item, where: str) -> Item:
+    """A user's item, or a slice's, with its class counted from 0 as label, if it is known."""
+    if str(item[CommonKeys.IMAGE]).lower().endswith(".mat") and not {_CLASS, "patient"} <= item.keys():
+        own = _figshare_item(item[CommonKeys.IMAGE])
+        item = {CommonKeys.LABEL: own[_CLASS], "patient": own["patient"], **item}
+    value = item.get(_CLASS, item.get(CommonKeys.LABEL))
+    item = {key: entry for key, entry in item.items() if key != _CLASS}
+    return item if value is None else {**item, CommonKeys.LABEL: _class_index(value, where)}
+
+
+def _class_index(value: Any, where: str) -> int:
+    names = list(TUMOR_CLASSES.values())
+    if isinstance(value, str):
+        name = value.strip().lower().replace(" ", "_")
+        if name in names:
+            return names.index(name)
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+    else:
+        if isinstance(value, (int, float)) and value in TUMOR_CLASSES:
+            return list(TUMOR_CLASSES).index(int(value))
+        hint = ""
+    raise ValueError(f"{where}: the class must be one of {TUMOR_CLASSES}, by number or name, got {value!r}{hint}")
+
+
 def _split_by_folds(items: list[Item], folder: Path, fold: int, group_by: str) -> Datalist:
-    indices = [path for path in folder.rglob("*.mat") if path.name.lower() == _FOLD_INDEX]
-    if not indices:
+    index = next((path for path in _files_under(folder) if path.name.lower() == _FOLD_INDEX), None)
+    if index is None:
         raise FileNotFoundError(f'{folder}: no {_FOLD_INDEX} there: copy it from the data set, or use split="seeded"')
-    folds = read_figshare_folds(indices[0])
+    folds = read_figshare_folds(index)
     if len(folds) != len(items):
         raise ValueError(
-            f"{indices[0]} has {len(folds)} entries but there are {len(items)} slices in {folder}: "
+            f"{index} has {len(folds)} entries but there are {len(items)} slices in {folder}: "
             'they go together by their order, so add the missing slices or use split="seeded"'
         )
     number = max(folds)
@@ -217,44 +320,7 @@ def _split_by_folds(items: list[Item], folder: Path, fold: int, group_by: str) -
             torn,
         )
     sides = {fold: "test", fold % number + 1: "validation"}
-    return _distribute(items, [sides.get(where, "training") for where in folds])
-
-
-def _split_by_index(items: list[Item], index: Path) -> Datalist:
-    try:
-        with index.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError as error:
-        message = f'split must be "seeded", "cvind" or the path of a CSV index, and there is no file {str(index)!r}'
-        raise FileNotFoundError(message) from error
-    if not rows or not {"id", "split"} <= rows[0].keys():
-        columns = ", ".join(rows[0]) if rows else "none"
-        raise ValueError(f"{index}: the columns `id` and `split` are needed, and rows, found the columns: {columns}")
-    by_id = {row["id"].removesuffix(".mat"): row for row in rows}
-    if len(by_id) < len(rows):
-        raise ValueError(f"{index}: the same `id` stands in several rows: leave one of them")
-    wrong = sorted({str(row["split"]) for row in rows} - _SIDE_OF_INDEX.keys())
-    if wrong:
-        raise ValueError(f"{index}: `split` must be one of {', '.join(_SIDE_OF_INDEX)}, got {', '.join(wrong)}")
-
-    listed = [item for item in items if Path(item[CommonKeys.IMAGE]).stem in by_id]
-    if not listed:
-        raise ValueError(f"{index}: none of its {len(rows)} rows names one of the {len(items)} slices")
-    if len(listed) < len(items):
-        logger.warning("%s: %d slices have no row and are left out", index, len(items) - len(listed))
-    if len(listed) < len(rows):
-        logger.warning("%s: %d rows have no slice and are skipped", index, len(rows) - len(listed))
-    chosen = [by_id[Path(item[CommonKeys.IMAGE]).stem] for item in listed]
-    for item, row in zip(listed, chosen):
-        item["patient"] = row.get("patient") or item["patient"]
-    return _distribute(listed, [_SIDE_OF_INDEX[row["split"]] for row in chosen])
-
-
-def _distribute(items: Iterable[Item], sides: Iterable[str]) -> Datalist:
-    splits: Datalist = {side: [] for side in SIDES}
-    for item, side in zip(items, sides):
-        splits[side].append(item)
-    return splits
+    return split_by_side(items, [sides.get(where, "training") for where in folds])
 
 
 def find_images(source: PathLike) -> list[str]:
@@ -268,13 +334,13 @@ def find_images(source: PathLike) -> list[str]:
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        found = _images_under(path, IMAGE_SUFFIXES)
+        found = images_under(path, IMAGE_SUFFIXES)
     else:
         paths = [path] if path.exists() else map(Path, glob.glob(str(path), recursive=True))
         found = [path for path in paths if _is_image(path, IMAGE_SUFFIXES)]
     if not found:
         raise FileNotFoundError(f"{source}: no image there; images are files with {' '.join(IMAGE_SUFFIXES)}")
-    return sorted(map(str, found), key=_natural)
+    return sorted(map(str, found), key=natural_order)
 
 
 def image_items(source: PathLike) -> list[Item]:
@@ -288,16 +354,27 @@ def image_items(source: PathLike) -> list[Item]:
         return UnavailableData(str(error))
 
 
-def _images_under(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    visible = (path for path in folder.rglob("*") if not any(p.startswith(".") for p in path.relative_to(folder).parts))
-    return [path for path in visible if _is_image(path, suffixes)]
+def images_under(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The images in a folder and its sub-folders, linked ones too, without hidden files and folders."""
+    return [path for path in _files_under(folder) if _is_image(path, suffixes)]
 
 
-def _is_image(path: Path, suffixes: tuple[str, ...]) -> bool:
+def _files_under(folder: Path) -> Iterator[Path]:
+    """The files in a folder and its visible sub-folders; each folder once, however many links lead to it."""
+    seen = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        if real not in seen:
+            yield from (Path(root, name) for name in sorted(names))
+        seen.add(real)
+
+
+def _is_image(path: Path, suffixes: Sequence[str]) -> bool:
     name = path.name.lower()
-    return name.endswith(suffixes) and name != _FOLD_INDEX and not name.startswith(".") and path.is_file()
+    return name.endswith(tuple(suffixes)) and name != _FOLD_INDEX and not name.startswith(".") and path.is_file()
 
 
-def _natural(text: str) -> list[str | int]:
+def natural_order(text: str) -> list[str | int]:
     """Sort key that orders the numbers in a text by their value."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]

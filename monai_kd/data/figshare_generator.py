@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 from scipy import ndimage
 
+from monai_kd.data.dataset_generator import DatasetGenerator
 from monai_kd.data.figshare import border_to_mask
 
 __all__ = ["FigshareGenerator"]
 
-_MARKER = "generated.json"
 _HEADER = b"MATLAB 7.3 MAT-file, Platform: none, Created by: monai_kd (generated data) HDF5 schema 1.00 ."
 _FOLDS = 5
 _MENINGIOMA, _GLIOMA, _PITUITARY = 1, 2, 3
@@ -37,7 +34,7 @@ _DIFFICULTIES = {
 }
 
 
-class FigshareGenerator:
+class FigshareGenerator(DatasetGenerator):
     """Write generated contrast-enhanced T1 head slices with tumors in the files of the Figshare brain tumor data set.
 
     Coronal slices of a head: scalp, skull, folded cortex, ventricles, falx, venous sinuses, vessels, face. Each holds
@@ -49,7 +46,8 @@ class FigshareGenerator:
 
     A patient has ``slices_per_patient`` slices of one anatomy and one tumor, which shrinks towards the first and the
     last slice; labels take turns from patient to patient. Every fourth patient comes under two PIDs that differ by a
-    trailing letter only, as some do in the real data set. Slices are the same at every ``image_size`` except for their
+    trailing letter only, as some do in the real data set; ``cvind.mat`` deals the patients out to five folds, one after
+    the other. Slices are the same at every ``image_size`` except for their
     noise, and each follows from the seed and its number alone: ten slices are the beginning of a data set of twenty.
 
     The data set: J. Cheng et al., "Enhanced performance of brain tumor classification via tumor region augmentation and
@@ -76,86 +74,29 @@ class FigshareGenerator:
         self.slices_per_patient = slices_per_patient
         self.difficulty = difficulty
 
-    def __call__(self, out_dir: str | os.PathLike, cases: int, seed: int = 0) -> Path:
-        """Write ``1.mat`` ... ``<cases>.mat``, ``cvind.mat`` and ``generated.json``, which says what they are.
-
-        Args:
-            out_dir: a new or empty folder, or one that holds an earlier generated data set, which is replaced.
-            cases: number of slices, >= 1.
-            seed: >= 0.
-
-        Returns:
-            The folder.
-
-        Raises:
-            ValueError: when ``cases`` or ``seed`` is too small.
-            FileExistsError: when ``out_dir`` holds files but no data set of this generator.
-        """
-        if cases < 1 or seed < 0:
-            raise ValueError(f"expected cases >= 1 and seed >= 0, got cases={cases} and seed={seed}")
-        out_dir = Path(out_dir)
-        self._clear(out_dir)
-        settings = self._settings(cases, seed)
-        pids = []
-        with TemporaryDirectory(dir=out_dir, prefix=".writing-") as temporary:
-
-            def publish(name: str) -> None:
-                os.replace(Path(temporary, name), out_dir / name)
-
-            # First of all, so that an interrupted data set can be generated again.
-            Path(temporary, _MARKER).write_text(json.dumps(settings, indent=2))
-            publish(_MARKER)
-            for index in range(cases):
-                name = f"{index + 1}.mat"
-                case = self._case(seed, index)
-                self._write(Path(temporary, name), case, struct="cjdata")
-                publish(name)
-                pids.append(case["PID"])
-            fold = {pid: i % _FOLDS + 1 for i, pid in enumerate(dict.fromkeys(pids))}
-            self._write(Path(temporary, "cvind.mat"), {"cvind": np.array([[float(fold[pid])] for pid in pids])})
-            publish("cvind.mat")
-        return out_dir
-
-    def once(self, out_dir: str | os.PathLike, cases: int, seed: int = 0) -> str:
-        """Write the data set unless ``out_dir`` holds the very same one, complete. Arguments and errors as in a call.
-
-        Returns:
-            The folder.
-        """
-        marker = Path(out_dir) / _MARKER
-        complete = marker.is_file() and (marker.parent / "cvind.mat").is_file()  # which is written last
-        if not complete or json.loads(marker.read_text()) != self._settings(cases, seed):
-            self(out_dir, cases, seed)
-        return str(out_dir)
-
-    def _settings(self, cases: int, seed: int) -> dict[str, int | str]:
+    def _arguments(self) -> dict[str, Any]:
         return {
-            "generator": type(self).__name__,
-            "cases": cases,
-            "seed": seed,
             "image_size": self.image_size,
             "slices_per_patient": self.slices_per_patient,
             "difficulty": self.difficulty,
         }
 
     @classmethod
-    def _clear(cls, folder: Path) -> None:
-        """Make ``folder``, or take the slices of an earlier generated data set out of it."""
-        folder.mkdir(parents=True, exist_ok=True)
-        if not any(folder.iterdir()):
-            return
-        marker = folder / _MARKER
-        settings = json.loads(marker.read_text()) if marker.is_file() else {}
-        if settings.get("generator") != cls.__name__:
-            raise FileExistsError(
-                f"{folder} is not empty and holds no data set of {cls.__name__}: choose a new folder, or empty this one"
-            )
-        for index in range(settings["cases"]):
-            (folder / f"{index + 1}.mat").unlink(missing_ok=True)
-        (folder / "cvind.mat").unlink(missing_ok=True)
+    def _names(cls, settings: Mapping[str, Any]) -> list[str]:
+        return [*(f"{index + 1}.mat" for index in range(settings["cases"])), "cvind.mat"]
+
+    def _write(self, folder: Path, cases: int, seed: int) -> Iterator[str]:
+        *slices, index_file = self._names({"cases": cases})
+        for index, name in enumerate(slices):
+            self._save(folder / name, self._case(seed, index), struct="cjdata")
+            yield name
+        # By patient, not by PID: the letters of a patient with two would all fall into the same fold.
+        folds = np.arange(cases) // self.slices_per_patient % _FOLDS + 1
+        self._save(folder / index_file, {"cvind": folds[:, None].astype(np.float64)})
+        yield index_file
 
     @staticmethod
-    def _write(path: Path, variables: Mapping[str, np.ndarray | str], struct: str = "") -> None:
+    def _save(path: Path, variables: Mapping[str, np.ndarray | str], struct: str = "") -> None:
         """Write a MATLAB v7.3 file: HDF5 behind a header of 512 bytes, every array transposed."""
         with h5py.File(path, "w", userblock_size=512) as file:
             parent: h5py.Group = file

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+import nibabel as nib
 import numpy as np
 from monai.config import PathLike
 from monai.data import ImageReader, NibabelReader, PILReader
@@ -14,7 +15,7 @@ from PIL import Image
 
 from monai_kd.data.figshare import FigshareReader
 
-__all__ = ["IMAGE_SUFFIXES", "ImageFileReader"]
+__all__ = ["IMAGE_SUFFIXES", "ImageFileReader", "image_stem"]
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _VOLUMES = (".nii", ".nii.gz")
@@ -22,28 +23,39 @@ IMAGE_SUFFIXES = (".mat", *_PICTURES, *_VOLUMES)
 """Suffixes of the files that :class:`ImageFileReader` reads, in lower case."""
 
 
+def image_stem(name: PathLike) -> str:
+    """Return a file's name without its folder and without the suffix of an image.
+
+    >>> image_stem("T1/anna.v2.nii.gz"), image_stem("anna.v2")
+    ('anna.v2', 'anna.v2')
+    """
+    return os.path.basename(name)[: -len(_suffix(name) or "") or None]
+
+
 class ImageFileReader(ImageReader):
     """Read Figshare slices (.mat), pictures (.png, .jpg, .bmp, .tif) and NIfTI volumes, each by its own reader.
 
     Pictures come as one grey channel, (x, y), by MONAI's :class:`~monai.data.PILReader`: 1-, 8-, 16- and 32-bit grey is
     left as it is. NIfTI is read by MONAI's :class:`~monai.data.NibabelReader`, a slice by
-    :class:`~monai_kd.data.FigshareReader`. Several files of one format are stacked as channels.
+    :class:`~monai_kd.data.FigshareReader`. Several files of one format are stacked as channels. A NIfTI file holds one
+    volume of grey values, or ``first_volume`` says that the first of several is meant.
 
     Args:
         key: ``"image"``: a colour or palette picture becomes grey (ITU-R 601 luma), transparency is dropped.
             ``"mask"``: a palette picture gives its indices, and a colour picture is taken only if it is grey in fact,
             because the grey value of a colour is no label.
+        first_volume: take the first volume of a NIfTI file with several (4D: a series, echoes, directions).
 
     Raises:
         ValueError: when ``key`` is neither.
     """
 
-    def __init__(self, key: Literal["image", "mask"] = "image") -> None:
+    def __init__(self, key: Literal["image", "mask"] = "image", first_volume: bool = False) -> None:
         super().__init__()
         pictures = PILReader(converter=_load_grey if key == "image" else _load_labels)
         self._readers: dict[str, ImageReader] = {".mat": FigshareReader(key)}
         self._readers.update(dict.fromkeys(_PICTURES, pictures))
-        self._readers.update(dict.fromkeys(_VOLUMES, NibabelReader()))
+        self._readers.update(dict.fromkeys(_VOLUMES, _VolumeReader(first_volume)))
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return all(_suffix(name) for name in ensure_tuple(filename))
@@ -63,7 +75,8 @@ class ImageFileReader(ImageReader):
 
         Raises:
             FileNotFoundError: when there is no such file.
-            ValueError: when a file has another suffix, is damaged, or when files of several formats are given together.
+            ValueError: when a file has another suffix, is damaged, is a NIfTI file with several volumes, colours or an
+                affine that maps voxels to no volume, or when files of several formats are given together.
         """
         reader, names = self._reader_of(img), ", ".join(map(str, img))
         if isinstance(reader, FigshareReader):
@@ -75,6 +88,8 @@ class ImageFileReader(ImageReader):
                 raise ValueError(f"{name}: the file is empty: copy it again")
         try:
             return reader.get_data(reader.read(img))
+        except _UnusableVolume:
+            raise
         # A damaged file makes its decoder raise OSError, EOFError, SyntaxError, zlib.error, struct.error and more.
         except Exception as error:
             why = " ".join(str(error).split())  # one line
@@ -90,6 +105,50 @@ class ImageFileReader(ImageReader):
         if any(reader is not readers[0] for reader in readers):
             raise ValueError(f"files stacked as channels must have one format, got {', '.join(map(str, names))}")
         return readers[0]
+
+
+class _UnusableVolume(ValueError):
+    """A file that can be read but holds something else than one volume."""
+
+
+class _VolumeReader(NibabelReader):
+    """Read one volume of grey values.
+
+    Affines are taken as they are. MONAI's own reading replaces an sform that disagrees with ``pixdim`` by the qform, so
+    that results would lie elsewhere than other programs show the image.
+    """
+
+    def __init__(self, first_volume: bool) -> None:
+        super().__init__()
+        self.first_volume = first_volume
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> list[nib.Nifti1Image]:
+        self.filenames = ensure_tuple(data)
+        return [self._one_volume(name) for name in self.filenames]
+
+    def _one_volume(self, name: PathLike) -> nib.Nifti1Image:
+        image = cast(nib.Nifti1Image, nib.load(name))
+        shape, dtype = image.shape, image.get_data_dtype()
+        if dtype.fields or len(shape) > 4:
+            raise _UnusableVolume(
+                f"{name}: holds colours or vectors (shape {shape}, {dtype}), expected one grey value per voxel: save "
+                "one component, or their mean, as a volume of its own"
+            )
+        axes = image.affine[:3, :3]
+        sizes = np.linalg.norm(axes, axis=0)
+        if not np.isfinite(image.affine).all() or abs(np.linalg.det(axes)) <= 1e-6 * sizes.prod():
+            raise _UnusableVolume(
+                f"{name}: its affine {image.affine.tolist()} maps the voxels to no volume (determinant 0, NaN or "
+                "infinite): correct orientation (sform, qform) and voxel sizes in its header"
+            )
+        if shape[3:] in ((), (1,)):
+            return image
+        if not self.first_volume:
+            raise _UnusableVolume(
+                f"{name}: holds {shape[3]} volumes (shape {shape}), expected one: save it as a file of its own, or set "
+                "the reader's first_volume=True to take the first"
+            )
+        return image.slicer[..., 0]
 
 
 def _suffix(name: PathLike) -> str | None:

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import csv
+import logging
 import math
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+from monai.config import PathLike
 from monai.utils import CommonKeys, ensure_tuple
 
-__all__ = ["SIDES", "assign_folds", "check_no_patient_leaks", "patient_family", "split_by_patient"]
+from monai_kd.data.image_file import image_stem
+
+__all__ = [
+    "SIDES",
+    "assign_folds",
+    "check_no_patient_leaks",
+    "patient_family",
+    "read_index",
+    "split_by_index",
+    "split_by_patient",
+    "split_by_side",
+]
 
 SIDES = ("training", "validation", "test")
 """Names of the sides of a split, as a Decathlon datalist has them."""
 
+_SIDE_OF_INDEX = dict(zip(("train", "val", "test"), SIDES))
+
 Item = TypeVar("Item", bound=Mapping[str, Any])
+
+logger = logging.getLogger(__name__)
 
 
 def patient_family(pid: str) -> str:
@@ -32,7 +50,7 @@ def patient_family(pid: str) -> str:
 def split_by_patient(
     items: Sequence[Item],
     fractions: Sequence[float] = (0.7, 0.1, 0.2),
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     group_key: str = "patient",
 ) -> dict[str, list[Item]]:
     """Split items into training, validation and test so that every patient is whole.
@@ -44,7 +62,7 @@ def split_by_patient(
         items: anything with ``group_key``; the result does not depend on their order.
         fractions: shares of the items for training, validation and test, each in [0, 1], together 1. The default is
             the usual 70 / 10 / 20.
-        seed: of the draw; the same seed gives the same split on every machine.
+        seed: of the draw, one number or several; the same seed gives the same split on every machine.
         group_key: key of an item's patient.
 
     Raises:
@@ -91,6 +109,80 @@ def assign_folds(groups: Sequence[Hashable], folds: Sequence[int]) -> list[int]:
     return [home[group] for group in groups]
 
 
+def split_by_side(items: Iterable[Item], sides: Iterable[str]) -> dict[str, list[Item]]:
+    """Put each item on its side.
+
+    Args:
+        items: any.
+        sides: one of :data:`SIDES` for each item.
+    """
+    splits: dict[str, list[Item]] = {side: [] for side in SIDES}
+    for item, side in zip(items, sides):
+        splits[side].append(item)
+    return splits
+
+
+def read_index(file: PathLike, columns: Sequence[str] = ("id",)) -> dict[str, dict[str, str]]:
+    """Read a CSV file with one row for each image or subject.
+
+    Args:
+        file: the CSV file, UTF-8.
+        columns: columns that must be there; ``id`` is one of them.
+
+    Returns:
+        The rows by their ``id``, from which an image file's suffix is taken off.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it has no rows, lacks a column, or holds an ``id`` twice.
+    """
+    try:
+        with open(file, newline="", encoding="utf-8-sig") as opened:
+            rows = list(csv.DictReader(opened))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{file}: there is no such CSV index: check the path") from error
+    if not rows or not set(columns) <= rows[0].keys():
+        needed, found = " and ".join(f"`{column}`" for column in columns), ", ".join(rows[0]) if rows else "none"
+        raise ValueError(f"{file}: the columns {needed} are needed, and rows, found the columns: {found}")
+    by_id = {image_stem(row["id"]): row for row in rows}
+    if len(by_id) < len(rows):
+        raise ValueError(f"{file}: the same `id` stands in several rows: leave one of them")
+    return by_id
+
+
+def split_by_index(
+    items: Sequence[Item], file: PathLike, ids_of: Callable[[Item], Sequence[str]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Split items as a CSV file says. Items without a row and rows without an item are left out, with a warning.
+
+    Args:
+        items: with the key ``patient``, which the file's column ``patient`` replaces where it says something.
+        file: a CSV file with the columns ``id`` and ``split`` (train, val or test).
+        ids_of: the names under which the file may know an item; the first that it knows counts.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is wrong, or names none of the items.
+    """
+    rows = read_index(file, ("id", "split"))
+    wrong = sorted({str(row["split"]) for row in rows.values()} - _SIDE_OF_INDEX.keys())
+    if wrong:
+        raise ValueError(f"{file}: `split` must be one of {', '.join(_SIDE_OF_INDEX)}, got {', '.join(wrong)}")
+    known = [next((name for name in ids_of(item) if name in rows), None) for item in items]
+    chosen = [(item, name) for item, name in zip(items, known) if name is not None]
+    unused = len(rows.keys() - set(known))
+    if not chosen:
+        raise ValueError(f"{file}: none of its {len(rows)} rows names one of the {len(items)} images")
+    if len(chosen) < len(items):
+        logger.warning("%s: %d images have no row and are left out", file, len(items) - len(chosen))
+    if unused:
+        logger.warning("%s: %d rows have no image and are skipped", file, unused)
+    return split_by_side(
+        ({**item, "patient": rows[name].get("patient") or item["patient"]} for item, name in chosen),
+        (_SIDE_OF_INDEX[rows[name]["split"]] for _, name in chosen),
+    )
+
+
 def check_no_patient_leaks(splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Refuse a split in which a patient, or one and the same image file, is on two sides.
 
@@ -108,7 +200,10 @@ def check_no_patient_leaks(splits: Mapping[str, Sequence[Mapping[str, Any]]]) ->
     leaks = [f"{identity} is in {' and '.join(found)}" for identity, found in sides.items() if len(found) > 1]
     if leaks:
         shown = "; ".join(leaks[:20]) + (f"; and {len(leaks) - 20} more" if len(leaks) > 20 else "")
-        raise ValueError(f"the same patient is on two sides of the split: {shown}. Put each on one side only")
+        raise ValueError(
+            f"the same patient is on two sides of the split: {shown}. Put each on one side only, and give different "
+            "patients different names under `patient`"
+        )
 
 
 def _identities(item: Mapping[str, Any]) -> Iterator[str]:

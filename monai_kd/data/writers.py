@@ -3,43 +3,48 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
 from monai.data import MetaTensor
 from monai.utils import ImageMetaKey
-from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from nibabel.arrayproxy import ArrayProxy
 from PIL import Image
 from scipy import ndimage
 
-from monai_kd.data.image_file import ImageFileReader
+from monai_kd.data.pictures import PLANES, grey_picture, nifti_grid, read_input, save_files, sections
 
 __all__ = ["SegmentationWriter"]
 
 _OUTLINE = (255, 200, 0)  # amber: stands out from grey for colour-blind readers too
 _MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # NIfTI's other units are mm and unknown, which is used as mm
-_CURE = "undo first what the preprocessing did to the grid, with Invertd"
+_CURE = "undo first what the preprocessing did to the grid, with Invertd or ToInputGridd"
 
 
 class SegmentationWriter:
     """Write a binary segmentation in the manner of its input file, and say how large it is.
 
-    ===================  =================================  =====================================
+    ===================  =================================  ======================================
     file                 for a picture or a Figshare slice  for a NIfTI image
-    ===================  =================================  =====================================
+    ===================  =================================  ======================================
     ``<stem>_pred``      ``.png``, 8-bit, 0 and 255         ``.nii.gz``, uint8, 0 and 1
     ``<stem>_prob``      ``.png``, 16-bit, p * 65535        ``.nii.gz``, float32
-    ``<stem>_overlay``   ``.png``, 8-bit colour             ``.png``, 8-bit colour, one slice
-    ===================  =================================  =====================================
+    ``<stem>_<label>``   not written                        ``.nii.gz``, the input inside, 0 outside
+    ``<stem>_overlay``   ``.png``, 8-bit colour             ``.png``, 8-bit colour, sections
+    ===================  =================================  ======================================
 
-    Pictures are as wide, as high and as upright as the input; NIfTI has its grid, affine and units. An overlay is the
-    input in grey with the segmentation's outline in colour. That of a volume shows the axial slice with the largest
-    segmentation, or the middle one if there is none, in radiological convention: anterior is up and the patient's left
-    is on the right. Files get their names when they are complete, the segmentation last: where it is, the others are.
+    Pictures are as wide, as high and as upright as the input; NIfTI has its grid, affine and units, and of a file with
+    several volumes the first is meant. ``<stem>_<label>`` has the input's data type, scaling and grey values, so it is
+    ``<stem>_brain`` when the brain is segmented.
+
+    An overlay is the input in grey with the segmentation's outline in colour. That of a volume shows the section with
+    the largest segmentation, or the middle one if there is none, for each plane, side by side, with square pixels and
+    in radiological convention: the patient's left is on the right; anterior is up in the axial section and on the left
+    in the sagittal one. Files get their names when they are complete, the segmentation last: where it is, the others
+    are.
 
     Args:
         pred_key: key of the segmentation, a `MetaTensor` (1, x, y[, z]) on the input file's own grid, 0 outside. Its
@@ -48,6 +53,11 @@ class SegmentationWriter:
         probabilities: write them too.
         overlay: write the overlay too.
         label_name: what is segmented: the numbers are called after it.
+        image_output: write ``<stem>_<label>`` too.
+        planes: which sections the overlay of a volume shows, in this order: ``"axial"``, ``"coronal"``, ``"sagittal"``.
+
+    Raises:
+        ValueError: when there is no plane, or another one.
     """
 
     def __init__(
@@ -57,12 +67,18 @@ class SegmentationWriter:
         probabilities: bool = False,
         overlay: bool = False,
         label_name: str = "tumor",
+        image_output: bool = False,
+        planes: Sequence[str] = ("axial",),
     ) -> None:
+        if isinstance(planes, str) or not planes or not set(planes) <= PLANES.keys():
+            raise ValueError(f"planes must be a list of {', '.join(PLANES)}, got {planes!r}")
         self.pred_key = pred_key
         self.probability_key = probability_key
         self.probabilities = probabilities
         self.overlay = overlay
         self.label_name = label_name
+        self.image_output = image_output
+        self.planes = planes
 
     def __call__(self, sample: Mapping[str, Any], stem: str | os.PathLike) -> dict[str, Any]:
         """Write one sample's files.
@@ -82,14 +98,13 @@ class SegmentationWriter:
         """
         pred = sample[self.pred_key]
         source = str(pred.meta[ImageMetaKey.FILENAME_OR_OBJ])
-        is_nifti = source.lower().endswith((".nii", ".nii.gz"))
-        grid = cast(nib.Nifti1Image, nib.load(source)) if is_nifti else None
+        grid = nifti_grid(source)
         mask = _channel(pred, source, grid) != 0
         prob = _channel(sample[self.probability_key], source, grid) if self.probabilities else None
 
         files: dict[str, Image.Image | nib.Nifti1Image] = {}
         if self.overlay:
-            files["_overlay.png"] = _overlay(source, mask, grid)
+            files["_overlay.png"] = _overlay(source, mask, grid, self.planes)
         if grid is None:  # arrays are (x, y) = (column, row), pictures (row, column)
             if prob is not None:
                 files["_prob.png"] = Image.fromarray(np.round(65535 * prob.T.clip(0, 1)).astype(np.uint16))
@@ -97,8 +112,10 @@ class SegmentationWriter:
         else:
             if prob is not None:
                 files["_prob.nii.gz"] = _on_grid(prob, grid)
+            if self.image_output:
+                files[f"_{self.label_name}.nii.gz"] = _inside(mask, grid)
             files["_pred.nii.gz"] = _on_grid(mask.astype(np.uint8), grid)
-        return {"output": _save(files, Path(stem)), **self._numbers(mask, grid)}
+        return {"output": save_files(files, Path(stem)), **self._numbers(mask, grid)}
 
     def _numbers(self, mask: np.ndarray, grid: nib.Nifti1Image | None) -> dict[str, float | str]:
         count = int(mask.sum())
@@ -130,37 +147,28 @@ def _on_grid(array: np.ndarray, grid: nib.Nifti1Image) -> nib.Nifti1Image:
     return type(grid)(array, grid.affine, header)
 
 
-def _overlay(source: str, mask: np.ndarray, grid: nib.Nifti1Image | None) -> Image.Image:
-    reader = ImageFileReader()
-    image = reader.get_data(reader.read(source))[0]
+def _inside(mask: np.ndarray, grid: nib.Nifti1Image) -> nib.Nifti1Image:
+    """The image of a NIfTI file inside the mask, as it is stored, and 0 outside."""
+    proxy = cast(ArrayProxy, grid.dataobj)
+    stored = proxy.get_unscaled().reshape(*mask.shape, -1)[..., 0]
+    zero = -proxy.inter / proxy.slope  # how a grey value of 0 is stored
+    if np.issubdtype(stored.dtype, np.integer):
+        limits = np.iinfo(stored.dtype)
+        zero = np.clip(round(zero), limits.min, limits.max)
+    image = _on_grid(np.where(mask, stored, stored.dtype.type(zero)), grid)
+    image.header.set_slope_inter(proxy.slope, proxy.inter)
+    return image
+
+
+def _overlay(source: str, mask: np.ndarray, grid: nib.Nifti1Image | None, planes: Sequence[str]) -> Image.Image:
+    image = read_input(source)
     if image.shape[: mask.ndim] != mask.shape:
         raise ValueError(f"{source}: expected its shape {image.shape}, got {mask.shape}: {_CURE}")
-    image = np.nan_to_num(image.reshape(*mask.shape, -1)[..., 0].astype(np.float64))
+    image = image.reshape(*mask.shape, -1)[..., 0]
     if grid is not None:
-        image, mask = _axial_slice(np.atleast_3d(image), np.atleast_3d(mask), grid.affine)
-    low, high = np.percentile(image, (0.5, 99.5))
-    grey = 255 * ((image - low) / (high - low or 1)).clip(0, 1)
-    colour = np.repeat(grey.T[..., None].astype(np.uint8), 3, axis=-1)
+        image, layer = sections(image, mask, grid.affine, planes if mask.ndim == 3 else ("axial",))
+        mask = layer > 0.5
+    colour = grey_picture(image)
     width = 1 if min(mask.shape) < 256 else 2
     colour[(mask & ~ndimage.binary_erosion(mask, iterations=width)).T] = _OUTLINE
     return Image.fromarray(colour)
-
-
-def _axial_slice(image: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The axial slice with the largest segmentation, x towards the patient's left and y towards the back."""
-    to_lps = ornt_transform(io_orientation(affine), axcodes2ornt("LPS"))
-    image, mask = apply_orientation(image, to_lps), apply_orientation(mask, to_lps)
-    sizes = mask.sum(axis=(0, 1))
-    index = sizes.argmax() if sizes.any() else sizes.size // 2
-    return image[..., index], mask[..., index]
-
-
-def _save(files: Mapping[str, Image.Image | nib.Nifti1Image], stem: Path) -> Path:
-    """Write ``<stem><ending>`` for each, under names of their own until they are complete; the path of the last."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=stem.parent, prefix=".writing-") as temporary:
-        for ending, image in files.items():
-            path = Path(temporary, stem.name + ending)
-            image.save(path) if isinstance(image, Image.Image) else nib.save(image, path)
-            written = path.replace(stem.parent / path.name)
-    return written

@@ -2,6 +2,7 @@
 
 from .batch import plain_batch
 from .batch_inference import BatchInference, BatchReport
+from .cross_validation import cross_validate
 from .evaluation import tabulate_run
 from .parameters import parameters
 from .planar_inferer import PlanarInferer
@@ -14,6 +15,7 @@ __all__ = [
     "BatchReport",
     "PlanarInferer",
     "Stage",
+    "cross_validate",
     "parameters",
     "plain_batch",
     "process_device",

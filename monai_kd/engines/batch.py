@@ -7,13 +7,19 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.engines.utils import default_prepare_batch
+from monai.utils import CommonKeys as Keys
 from torch import Tensor
 
 __all__ = ["plain_batch", "plain_tensor"]
 
 
 def plain_batch(
-    batchdata: dict[str, Any], device: str | torch.device | None = None, non_blocking: bool = False, **kwargs: Any
+    batchdata: dict[str, Any],
+    device: str | torch.device | None = None,
+    non_blocking: bool = False,
+    image_key: str = Keys.IMAGE,
+    label_key: str = Keys.LABEL,
+    **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
     """Image and label of a batch on ``device``, as plain tensors.
 
@@ -21,15 +27,18 @@ def plain_batch(
     every term of a distillation loss, goes through Python once more to carry metadata that training has no use for.
 
     Args:
-        batchdata: the loader's batch, a dictionary with ``image`` and ``label``.
+        batchdata: the loader's batch, a dictionary.
         device: where the tensors should be.
         non_blocking: whether the copy may overlap with other work.
+        image_key: key of what the network sees.
+        label_key: key of what it is to predict. A configuration names another one by ``"_mode_": "callable"``.
         kwargs: further arguments of ``Tensor.to``.
 
     Returns:
         image (B, C, *spatial) and label (B, ...).
     """
-    image, label = default_prepare_batch(batchdata, device, non_blocking, **kwargs)
+    chosen: Any = {Keys.IMAGE: batchdata[image_key], Keys.LABEL: batchdata[label_key]}
+    image, label = default_prepare_batch(chosen, device, non_blocking, **kwargs)
     return plain_tensor(image), plain_tensor(label)
 
 

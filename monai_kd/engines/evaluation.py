@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,22 +45,20 @@ def tabulate_run(run: str | os.PathLike, bundle_root: str | os.PathLike) -> dict
         if (folder / checkpoint).is_file()
     }
     rows = [_row(model, summary, folder / _MODELS[model][0]) for model, summary in summaries.items()]
-    with open(folder / "table.csv", "w", newline="") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
-    markdown = _markdown(rows)
-    (folder / "table.md").write_text(markdown)
-    logging.getLogger("monai_kd").info(f"test cases, mean and standard deviation over cases:\n{markdown}")
+    write_table(folder / "table", rows, "test cases, mean and standard deviation over cases")
     return summaries
 
 
 def _evaluate(run: Path, bundle_root: Path, model: str) -> dict[str, Any]:
-    """Evaluate one model of a run by the run's own configuration under the bundle's ``evaluate.json``."""
+    """Evaluate one model of a run by the run's own configuration under the bundle's ``evaluate.json``.
+
+    A teacher with another task than the student's has an ``evaluate_<model>.json`` on top.
+    """
     checkpoint, network = _MODELS[model]
     output_dir = run / "evaluation" / model
+    overlays = [bundle_root / "configs" / name for name in ("evaluate.json", f"evaluate_{model}.json")]
     workflow = ConfigWorkflow(
-        config_file=[str((run / checkpoint).with_suffix(".json")), str(bundle_root / "configs" / "evaluate.json")],
+        config_file=[str((run / checkpoint).with_suffix(".json")), *(str(path) for path in overlays if path.is_file())],
         meta_file=str(bundle_root / "configs" / "metadata.json"),
         logging_file=False,
         bundle_root=str(bundle_root),
@@ -74,19 +73,40 @@ def _evaluate(run: Path, bundle_root: Path, model: str) -> dict[str, Any]:
 
 
 def _row(model: str, summary: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
-    row: dict[str, Any] = {"model": model}
-    for name, value in summary.items():
-        if isinstance(value, dict):
-            row[name], row[f"{name}_std"], row["cases"] = (
-                round(value["mean"], 4),
-                round(value["std"], 4),
-                value["cases"],
-            )
+    scores = {name: value for name, value in summary.items() if isinstance(value, dict)}
+    row: dict[str, Any] = {"model": model, "cases": next(score["cases"] for score in scores.values())}
+    for name, score in scores.items():
+        if "value" in score:  # one number for all cases together
+            row[name] = round(score["value"], 4)
+        else:
+            row[name], row[f"{name}_std"] = round(score["mean"], 4), round(score["std"], 4)
     row["parameters"] = summary["parameters"]
     row["megabytes"] = round(checkpoint.stat().st_size / 1e6, 2)
     return row
 
 
-def _markdown(rows: list[dict[str, Any]]) -> str:
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([str(value) for value in row.values()] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> None:
+    """Write ``<path>.csv`` with a row per model, ``<path>.md`` with a column per model, and log the latter.
+
+    Args:
+        path: path of both files without suffix.
+        rows: ``model``, and metrics with their standard deviations as ``<metric>_std``. Models may have different ones.
+        title: what the log says above.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with open(path.with_suffix(".csv"), "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows(rows)
+    lines = [["", *(str(row["model"]) for row in rows)], ["---"] * (len(rows) + 1)]
+    for name in columns[1:]:
+        if not name.endswith("_std"):
+            lines.append([name, *(_with_deviation(row, name) for row in rows)])
+    markdown = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    path.with_suffix(".md").write_text(markdown, encoding="utf-8")
+    logging.getLogger("monai_kd").info(f"{title}:\n{markdown}")
+
+
+def _with_deviation(row: Mapping[str, Any], name: str) -> str:
+    deviation = row.get(f"{name}_std", "")
+    return f"{row.get(name, '')}" + (f" +- {deviation}" if deviation != "" else "")

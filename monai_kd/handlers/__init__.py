@@ -1,7 +1,8 @@
 """Ignite handlers: distillation itself, and what the training of teacher and student needs beside MONAI's own."""
 
 from .case_table import CaseTable
+from .classification_table import ClassificationTable
 from .distillation import DistillationHandler, LiveTeacher
 from .epoch_averages import EpochAverages
 
-__all__ = ["CaseTable", "DistillationHandler", "EpochAverages", "LiveTeacher"]
+__all__ = ["CaseTable", "ClassificationTable", "DistillationHandler", "EpochAverages", "LiveTeacher"]

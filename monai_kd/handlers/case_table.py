@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,22 @@ class CaseTable:
             _short(name): np.asarray(details.cpu(), dtype=float).reshape(len(self._cases), -1).mean(axis=1)
             for name, details in engine.state.metric_details.items()
         }
+        rows = [
+            {**case, **{name: round(float(values[row]), 6) for name, values in columns.items()}}
+            for row, case in enumerate(self._cases)
+        ]
+        self._write_rows("cases.csv", rows)
+        self._write_summary(_summarise(columns), engine)
+
+    def _write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        with open(self.output_dir / "cases.csv", "w", newline="") as file:
-            table = csv.DictWriter(file, [*self._cases[0], *columns])
+        with open(self.output_dir / name, "w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, list(rows[0]))
             table.writeheader()
-            for row, case in enumerate(self._cases):
-                table.writerow({**case, **{name: round(float(values[row]), 6) for name, values in columns.items()}})
-        summary = {**_summarise(columns), "parameters": sum(p.numel() for p in engine.network.parameters())}
+            table.writerows(rows)
+
+    def _write_summary(self, scores: Mapping[str, Any], engine: Any) -> None:
+        summary = {**scores, "parameters": sum(p.numel() for p in engine.network.parameters())}
         (self.output_dir / "summary.json").write_text(json.dumps(summary, indent=2))
 
 

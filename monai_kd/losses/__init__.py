@@ -8,6 +8,7 @@ from monai_kd.losses.distillation import DistillationLoss, DistillationTerm
 from monai_kd.losses.factor_transfer import FactorTransferLoss
 from monai_kd.losses.flow_of_solution import FlowOfSolutionLoss
 from monai_kd.losses.hint import HintLoss
+from monai_kd.losses.hybrid_reconstruction import HybridReconstructionLoss
 from monai_kd.losses.hybrid_segmentation import HybridSegmentationLoss
 from monai_kd.losses.neuron_selectivity_transfer import NeuronSelectivityTransferLoss
 from monai_kd.losses.pooled_feature import PooledFeatureLoss
@@ -15,6 +16,7 @@ from monai_kd.losses.precision import at_least_float32
 from monai_kd.losses.probabilistic_knowledge_transfer import ProbabilisticKnowledgeTransferLoss
 from monai_kd.losses.similarity_preserving import SimilarityPreservingLoss
 from monai_kd.losses.soft_target import BinarySoftTargetLoss, SoftTargetLoss
+from monai_kd.losses.structural_similarity import StructuralSimilarityLoss
 
 __all__ = [
     "AttentionTransferLoss",
@@ -25,11 +27,13 @@ __all__ = [
     "FactorTransferLoss",
     "FlowOfSolutionLoss",
     "HintLoss",
+    "HybridReconstructionLoss",
     "HybridSegmentationLoss",
     "NeuronSelectivityTransferLoss",
     "PooledFeatureLoss",
     "ProbabilisticKnowledgeTransferLoss",
     "SimilarityPreservingLoss",
     "SoftTargetLoss",
+    "StructuralSimilarityLoss",
     "at_least_float32",
 ]

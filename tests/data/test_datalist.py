@@ -112,6 +112,35 @@ def test_list_that_a_datalist_lacks_is_unavailable(tmp_path):
         require(splits["validation"])
 
 
+def test_labels_that_are_no_paths(tmp_path):
+    path = write_json(tmp_path, {"training": [{"image": "1.png", "label": "glioma"}, {"image": "2.png", "label": 0}]})
+    splits = load_datalist(path, label_is_path=False, label_required=True)
+    assert splits["training"] == [
+        {"image": f"{tmp_path}/1.png", "label": "glioma"},
+        {"image": f"{tmp_path}/2.png", "label": 0},
+    ]
+
+
+def test_labels_are_needed_where_they_are_used(tmp_path):
+    labelled, bare = {"image": "1.png", "label": "1_mask.png"}, [{"image": "2.png"}, {"image": "3.png", "label": None}]
+    path = write_json(tmp_path, {"training": [labelled], "test": ["2.png"]})
+    splits = load_datalist(path, label_required=True)
+    require(splits["training"])
+    with pytest.raises(ValueError, match=r"1 of the 1 items of `test` .*the first is test\[0\], .*2.png"):
+        require(splits["test"])
+    path = write_json(tmp_path, {"training": [labelled, *bare]})
+    named = r"datalist.json: 2 of the 3 items of `training` .*training\[1\], .*2.png: add the labels or leave"
+    with pytest.raises(ValueError, match=named):
+        load_datalist(path, label_required=True)
+    assert len(load_datalist(write_json(tmp_path, {"training": bare}))["training"]) == 2
+
+
+def test_empty_list_of_a_datalist_is_named(tmp_path):
+    splits = load_datalist(write_json(tmp_path, {"training": ["1.png"], "validation": []}))
+    with pytest.raises(ValueError, match="datalist.json: no items on the side `validation` of the split"):
+        require(splits["training"], splits["validation"])
+
+
 def test_datalist_with_a_leak_is_refused(tmp_path):
     items = {"training": [{"image": "1.png", "patient": "a"}], "test": [{"image": "2.png", "patient": "a"}]}
     with pytest.raises(ValueError, match="patient a is in training and test"):
@@ -126,6 +155,8 @@ def test_datalist_with_a_leak_is_refused(tmp_path):
         ('{"train": []}', "a JSON object with the lists"),
         ('{"training": [{"label": "1.png"}]}', r'training\[0\]: expected {"image": path'),
         ('{"training": [7]}', r"training\[0\]: expected .* got 7"),
+        ('{"training": [], "validation": null}', "`validation` must be a list of items, got null: remove it or list"),
+        ('{"training": [], "test": {"image": "1"}}', "`test` must be a list of items, got {"),
     ],
 )
 def test_wrong_datalist(tmp_path, content, message):
@@ -148,6 +179,11 @@ def test_seeded_split(slices):
     assert figshare_datalist(slices) == splits
     assert figshare_datalist(slices, seed=1) != splits
     assert [len(items) for items in figshare_datalist(slices, fractions=(0, 0, 1)).values()] == [0, 0, 12]
+
+
+def test_empty_side_of_a_split_is_named(slices):
+    with pytest.raises(ValueError, match="data: no items on the side `validation` of the split"):
+        require(figshare_datalist(slices, fractions=(0.8, 0, 0.2))["validation"])
 
 
 def test_official_folds_by_family(slices, caplog):
@@ -200,14 +236,14 @@ def test_split_by_an_index_file(slices, tmp_path, caplog):
         "test": ["8"],
     }
     assert [items[0]["patient"] for items in splits.values()] == ["anna", "ben", "MR4"]
-    assert "9 slices have no row" in caplog.text
-    assert "1 rows have no slice" in caplog.text
+    assert "9 images have no row" in caplog.text
+    assert "1 rows have no image" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("id,split\n98,train\n99,test\n", "none of its 2 rows names one of the 12 slices"),
+        ("id,split\n98,train\n99,test\n", "none of its 2 rows names one of the 12 images"),
         ("name,split\n1,train\n", "columns `id` and `split` are needed, and rows, found the columns: name, split"),
         ("id,split\n", "found the columns: none"),
         ("id,split\n1,training\n", "`split` must be one of train, val, test, got training"),
@@ -255,6 +291,68 @@ def test_datalist_of_slices_is_checked_by_their_own_patients(slices, tmp_path):
     items = {"training": [{"image": "data/part_0/6.mat"}], "test": [{"image": "data/part_0/8.mat"}]}
     with pytest.raises(ValueError, match="patient MR4 is in training and test"):
         figshare_datalist(slices, datalist=write_json(tmp_path, items))
+
+
+def test_classes_of_slices_count_from_0(slices):
+    masks, classes = figshare_datalist(slices), figshare_datalist(slices, target="class")
+    for side in SIDES:
+        assert classes[side] == [
+            {"image": item["image"], "label": item["class"] - 1, "patient": item["patient"]} for item in masks[side]
+        ]
+    assert isinstance(figshare_datalist(slices, target="class", fractions=(0, 0, 1))["training"], UnavailableData)
+    with pytest.raises(ValueError, match='target must be "mask" or "class", got \'label\''):
+        figshare_datalist(slices, target="label")
+
+
+def test_classes_of_a_datalist(slices, tmp_path):
+    items = {
+        "training": [
+            {"image": "data/part_1/1.mat"},
+            {"image": "data/part_0/2.mat", "label": 1, "patient": "zoe"},
+            {"image": "x.png", "label": 3},
+            {"image": "y.jpg", "label": "Pituitary tumor", "patient": "ben"},
+            {"image": "z.jpg", "label": "z_mask.png", "class": 2, "age": 50},
+        ],
+        "test": ["bare.png"],
+    }
+    splits = figshare_datalist(tmp_path, datalist=write_json(tmp_path, items), target="class")
+    assert splits["training"] == [
+        {"image": f"{slices}/part_1/1.mat", "label": 1, "patient": "1"},
+        {"image": f"{slices}/part_0/2.mat", "label": 0, "patient": "zoe"},
+        {"image": f"{tmp_path}/x.png", "label": 2},
+        {"image": f"{tmp_path}/y.jpg", "label": 2, "patient": "ben"},
+        {"image": f"{tmp_path}/z.jpg", "label": 1, "age": 50},
+    ]
+    with pytest.raises(ValueError, match="the first is test.0., .*bare.png: add the labels"):
+        require(splits["test"])
+
+
+@pytest.mark.parametrize(
+    ("label", "hint"),
+    [(0, r"got 0$"), (4, "got 4$"), ("gliomas", "got 'gliomas'; did you mean 'glioma'"), ([1], r"got \[1\]$")],
+)
+def test_unknown_class_is_named(tmp_path, label, hint):
+    path = write_json(tmp_path, {"training": [{"image": "1.png", "label": label}]})
+    with pytest.raises(ValueError, match=rf"training\[0\]: the class must be one of {{1: 'meningioma', .*{hint}"):
+        figshare_datalist(tmp_path, datalist=path, target="class")
+
+
+def test_masks_of_a_datalist_of_pictures_are_needed(tmp_path):
+    path = write_json(tmp_path, {"training": [{"image": "1.png"}]})
+    with pytest.raises(ValueError, match="items of `training` have no `label`"):
+        figshare_datalist(tmp_path, datalist=path)
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    (tmp_path / "elsewhere" / "sub").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "sub" / "1.png").touch()
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "2.png").touch()
+    (data / "link").symlink_to(tmp_path / "elsewhere")
+    (data / "same").symlink_to(tmp_path / "elsewhere" / "sub")
+    (tmp_path / "elsewhere" / "loop").symlink_to(data)
+    assert find_images(data) == [str(data / "2.png"), str(data / "link" / "sub" / "1.png")]
 
 
 def test_find_images_in_natural_order(tmp_path):

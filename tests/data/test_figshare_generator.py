@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from monai_kd.data import figshare_datalist
 from monai_kd.data.figshare_generator import FigshareGenerator
 
 
@@ -52,6 +53,15 @@ def test_cvind_has_one_fold_per_slice_and_keeps_a_pid_whole(tmp_path):
     pids = ["".join(map(chr, read_as_matlab(tmp_path / f"{i + 1}.mat")["PID"].flat)) for i in range(20)]
     assert set(folds) == {1, 2, 3, 4, 5}
     assert len(set(zip(pids, folds))) == len(set(pids))
+
+
+def test_cvind_deals_whole_patients_out_evenly(tmp_path):
+    FigshareGenerator(32, slices_per_patient=2)(tmp_path, cases=60)
+    splits = [figshare_datalist(tmp_path, split="cvind", fold=fold) for fold in range(1, 6)]
+    assert [len(split["test"]) for split in splits] == [12] * 5
+    assert all({item["class"] for item in split["test"]} == {1, 2, 3} for split in splits)
+    by_pid = figshare_datalist(tmp_path, split="cvind", fold=2, group_by="pid")
+    assert [item["image"] for item in by_pid["test"]] == [item["image"] for item in splits[1]["test"]]
 
 
 def test_every_fourth_patient_has_two_pids_with_different_letters(tmp_path):

@@ -99,6 +99,62 @@ def test_several_pages_are_refused(tmp_path):
         read(tmp_path / "stack.tif")
 
 
+def test_several_volumes_are_refused_unless_the_first_is_asked_for(tmp_path):
+    path = tmp_path / "series.nii.gz"
+    series = np.random.default_rng(0).integers(0, 99, (6, 5, 4, 3), dtype=np.int16)
+    nib.save(nib.Nifti1Image(series, np.diag([1.0, 2, 3, 1])), path)
+    with pytest.raises(ValueError, match=r"series.nii.gz: holds 3 volumes \(shape .*first_volume=True to take"):
+        read(path)
+    load = LoadImage(ImageFileReader(first_volume=True), ensure_channel_first=True, image_only=True)
+    image = load(path)
+    np.testing.assert_array_equal(image[0], series[..., 0])
+    np.testing.assert_array_equal(image.affine, np.diag([1, 2, 3, 1]))
+    assert load([path, path]).shape == (2, 6, 5, 4)
+    nib.save(nib.Nifti1Image(series[..., :1], np.eye(4)), path)
+    assert LoadImage(ImageFileReader(), ensure_channel_first=True)(path).shape == (1, 6, 5, 4)
+
+
+@pytest.mark.parametrize("first_volume", [False, True])
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((4, 4, 4, 1, 3), np.float32), np.zeros((4, 4, 4), np.dtype([(c, np.uint8) for c in "RGB"]))],
+    ids=["vectors", "colours"],
+)
+def test_colours_in_a_volume_are_refused(tmp_path, array, first_volume):
+    nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "colour.nii.gz")
+    reader = ImageFileReader(first_volume=first_volume)
+    with pytest.raises(ValueError, match="colour.nii.gz: holds colours or vectors .*expected one grey value per voxel"):
+        reader.get_data(reader.read(tmp_path / "colour.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("row", "value"), [("srow_z", 0), ("srow_x", [np.nan, 0, 0, 0]), ("srow_y", [0, 0, 0, np.inf])]
+)
+def test_affine_that_is_no_place_in_space_is_refused(tmp_path, row, value):
+    path = tmp_path / "volume.nii"
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)), path)
+    header = nib.load(path).header
+    header[row] = value
+    path.write_bytes(header.binaryblock + path.read_bytes()[348:])
+    with pytest.raises(ValueError, match="volume.nii: its affine .* maps the voxels to no volume .*correct orien"):
+        read(path)
+
+
+def test_affine_is_the_files_own(tmp_path):
+    image = nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4))
+    image.set_qform(np.eye(4), code=1)
+    image.set_sform(np.diag([3, 3, 3, 1]), code=1)  # disagrees with the qform and the voxel sizes, and goes first
+    nib.save(image, tmp_path / "v.nii")
+    affine = LoadImage(ImageFileReader(), image_only=True)(tmp_path / "v.nii").affine
+    np.testing.assert_array_equal(affine, nib.load(tmp_path / "v.nii").affine)
+    np.testing.assert_array_equal(affine, np.diag([3, 3, 3, 1]))
+
+
+def test_very_small_voxels_are_in_order(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.diag([1e-5, 1e-5, 1e-5, 1])), tmp_path / "v.nii")
+    assert read(tmp_path / "v.nii").shape == (4, 4, 4)
+
+
 @pytest.mark.parametrize("name", ["picture.png", "picture.jpg", "volume.nii", "volume.nii.gz"])
 def test_damaged_file_is_one_clear_line(tmp_path, name):
     path = tmp_path / name

@@ -1,9 +1,11 @@
+import logging
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from monai_kd.data import assign_folds, check_no_patient_leaks, patient_family, split_by_patient
+from monai_kd.data.splits import read_index, split_by_index, split_by_side
 
 
 def slices(patients, largest, seed=0):
@@ -60,6 +62,12 @@ def test_split_is_the_same_on_every_machine():
     }
 
 
+def test_several_numbers_are_a_seed():
+    items = slices(30, 5)
+    assert split_by_patient(items, seed=[3, 1]) == split_by_patient(items, seed=[3, 1])
+    assert split_by_patient(items, seed=[3, 2]) != split_by_patient(items, seed=[3, 1])
+
+
 def test_split_by_another_key():
     splits = split_by_patient([{"image": str(i), "site": i % 3} for i in range(30)], (0.4, 0.3, 0.3), group_key="site")
     assert [len({item["site"] for item in items}) for items in splits.values()] == [1, 1, 1]
@@ -87,6 +95,48 @@ def test_folds_that_are_whole_stay():
     assert assign_folds(groups.tolist(), home[groups].tolist()) == home[groups].tolist()
     torn = assign_folds(groups.tolist(), rng.integers(1, 6, 200).tolist())
     assert max(Counter(group for group, _ in set(zip(groups.tolist(), torn))).values()) == 1
+
+
+def test_split_by_side():
+    assert split_by_side("abc", ["test", "training", "test"]) == {
+        "training": ["b"],
+        "validation": [],
+        "test": ["a", "c"],
+    }
+
+
+def test_index_by_the_names_of_images(tmp_path):
+    (tmp_path / "i.csv").write_text("\ufeffid,age\na.b.nii.gz,50\nc,60\n", encoding="utf-8")
+    assert {name: row["age"] for name, row in read_index(tmp_path / "i.csv").items()} == {"a.b": "50", "c": "60"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "the columns `id` and `age` are needed, and rows, found the columns: none"),
+        ("id,size\n1,2\n", ".*found the columns: id, size"),
+        ("id,age\n1.mat,2\n1.png,3\n", "the same `id` stands in several rows"),
+    ],
+)
+def test_wrong_index(tmp_path, content, message):
+    (tmp_path / "i.csv").write_text(content)
+    with pytest.raises(ValueError, match=f"i.csv: {message}"):
+        read_index(tmp_path / "i.csv", ("id", "age"))
+    with pytest.raises(FileNotFoundError, match="gone.csv: there is no such CSV index"):
+        read_index(tmp_path / "gone.csv")
+
+
+def test_index_that_knows_items_by_one_of_several_names(tmp_path, caplog):
+    (tmp_path / "i.csv").write_text("id,patient,split\nx1,,train\np2,ben,test\nx2,zoe,val\ngone,,val\n")
+    items = [{"image": f"x{i}", "patient": f"p{(i + 1) // 2}"} for i in range(1, 6)]
+    with caplog.at_level(logging.WARNING):
+        splits = split_by_index(items, tmp_path / "i.csv", lambda item: [item["image"], item["patient"]])
+    assert splits == {
+        "training": [{"image": "x1", "patient": "p1"}],
+        "validation": [{"image": "x2", "patient": "zoe"}],  # its own name comes before its patient's
+        "test": [{"image": "x3", "patient": "ben"}, {"image": "x4", "patient": "ben"}],
+    }
+    assert "1 images have no row" in caplog.text and "1 rows have no image" in caplog.text
 
 
 def test_leaks_are_named():

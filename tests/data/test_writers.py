@@ -108,6 +108,49 @@ def test_nifti_keeps_the_grid_of_the_input(tmp_path, axcodes):
     assert row["brain_ml"] == pytest.approx(count * 0.5 * 2 * 3 / 1000)
 
 
+@pytest.mark.parametrize("frames", [(), (2,)], ids=["3D", "4D"])
+@pytest.mark.parametrize("scaling, zero", [((1, 0), 0), ((0.5, -100), 200), ((0.1, 9000), -32768)], ids=str)
+def test_image_inside_the_segmentation_is_stored_as_the_input_is(tmp_path, frames, scaling, zero):
+    stored = np.random.default_rng(3).integers(-900, 900, (6, 7, 5, *frames)).astype(np.int16)
+    affine = np.array([[0, -2.0, 0, 10], [1.5, 0, 0, -20], [0, 0, 3, 5], [0, 0, 0, 1]])
+    source = nib.Nifti1Image(stored, affine)
+    source.header.set_slope_inter(*scaling)
+    nib.save(source, tmp_path / "v.nii.gz")
+    mask = np.random.default_rng(4).random(stored.shape[:3]) > 0.5
+    pred = meta_tensor(mask, tmp_path / "v.nii.gz", affine)
+    writer = SegmentationWriter(label_name="brain", image_output=True, overlay=True)
+    row = writer({"pred": pred}, tmp_path / "sub" / "v")
+
+    assert sorted(p.name for p in (tmp_path / "sub").iterdir()) == [
+        "v_brain.nii.gz",
+        "v_overlay.png",
+        "v_pred.nii.gz",
+    ]
+    brain = nib.load(tmp_path / "sub" / "v_brain.nii.gz")
+    assert brain.get_data_dtype() == np.int16
+    assert (brain.dataobj.slope, brain.dataobj.inter) == pytest.approx(scaling)
+    first = stored[..., 0] if frames else stored
+    np.testing.assert_array_equal(brain.dataobj.get_unscaled(), np.where(mask, first, zero))
+    np.testing.assert_array_equal(brain.affine, affine)
+    np.testing.assert_array_equal(np.asarray(nib.load(row["output"]).dataobj), mask)
+
+
+def test_image_inside_the_segmentation_in_floating_point(tmp_path):
+    data = np.random.default_rng(5).random((4, 3, 5)).astype(np.float32)
+    nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "v.nii")
+    pred = meta_tensor(data > 0.5, tmp_path / "v.nii")
+    SegmentationWriter(label_name="brain", image_output=True)({"pred": pred}, tmp_path / "v")
+    brain = nib.load(tmp_path / "v_brain.nii.gz")
+    assert brain.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(np.asarray(brain.dataobj), np.where(data > 0.5, data, 0))
+
+
+def test_a_picture_has_no_image_inside_the_segmentation(tmp_path):
+    pred = meta_tensor(np.ones((6, 4), np.float32), picture(tmp_path, 6, 4))
+    SegmentationWriter(image_output=True)({"pred": pred}, tmp_path / "out" / "scan")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["scan_pred.png"]
+
+
 def test_volume_in_millilitres_minds_the_unit_of_length(tmp_path):
     image = nib.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.diag([100.0, 100.0, 100.0, 1.0]))
     image.header.set_xyzt_units("micron")
@@ -149,7 +192,7 @@ def test_overlay_of_a_volume_is_radiological_and_shows_the_largest_section(tmp_p
     mask[1:5, 5:8, 3] = 1
     mask[1, 5, 1] = 1
     to = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axcodes))
-    image, label = (nib.Nifti1Image(a, np.diag([1.0, 2.0, 3.0, 1.0])).as_reoriented(to) for a in (data, mask))
+    image, label = (nib.Nifti1Image(a, np.diag([2.0, 2.0, 3.0, 1.0])).as_reoriented(to) for a in (data, mask))
     nib.save(image, tmp_path / "v.nii.gz")
     pred = meta_tensor(np.asarray(label.dataobj), tmp_path / "v.nii.gz", image.affine)
     SegmentationWriter(overlay=True)({"pred": pred}, tmp_path / "v")
@@ -161,6 +204,37 @@ def test_overlay_of_a_volume_is_radiological_and_shows_the_largest_section(tmp_p
     expected[1:4, 3:7] = True
     expected[2, 4:6] = False
     np.testing.assert_array_equal(pixels[..., 0] != pixels[..., 2], expected)
+
+
+@pytest.mark.parametrize("axcodes", ["RAS", "LPS", "PIR"])
+def test_overlay_in_three_planes_is_radiological_and_has_square_pixels(tmp_path, axcodes):
+    data = np.zeros((10, 12, 6), np.int16)  # in RAS: x to the right, y to the front, z up; 20 x 24 x 24 mm
+    mask = np.zeros(data.shape, np.uint8)
+    mask[2:5, 4, 3] = mask[3, 3:6, 3] = mask[3, 4, 2:5] = 1  # largest in the three planes through its centre
+    data[8, 4, 3] = data[3, 10, 3] = data[3, 4, 5] = 100  # on the right, in front and on top of it
+    to = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axcodes))
+    image, label = (nib.Nifti1Image(a, np.diag([2.0, 2.0, 4.0, 1.0])).as_reoriented(to) for a in (data, mask))
+    nib.save(image, tmp_path / "v.nii.gz")
+    pred = meta_tensor(np.asarray(label.dataobj), tmp_path / "v.nii.gz", image.affine)
+    SegmentationWriter(overlay=True, planes=("axial", "coronal", "sagittal"))({"pred": pred}, tmp_path / "v")
+
+    pixels = np.asarray(read_picture(tmp_path / "v_overlay.png")).astype(int)
+    assert pixels.shape == (12, 10 + 8 + 10 + 8 + 12, 3)
+    coloured = pixels[..., 0] != pixels[..., 2]
+    bright = [tuple(at) for at in np.argwhere(~coloured & (pixels[..., 0] > 127)).tolist()]
+    axial = [(1, 6), (7, 1)]  # in front: up; on the right: left in the picture
+    coronal = [(0, 24), (1, 24), (4, 19), (5, 19)]  # slices of 4 mm make two rows
+    sagittal = [(0, 43), (1, 43), (4, 37), (5, 37)]  # in front: left
+    assert bright == sorted(axial + coronal + sagittal)
+    assert np.argwhere(coloured[:, :10]).tolist() == [[6, 6], [7, 5], [7, 7], [8, 6]]
+    assert coloured[:, 18:28].any() and coloured[:, 36:].any()
+    assert not coloured[:, 10:18].any() and not coloured[:, 28:36].any()
+
+
+@pytest.mark.parametrize("planes", [(), "axial", ("axial", "frontal")], ids=str)
+def test_unknown_planes_are_refused(planes):
+    with pytest.raises(ValueError, match="planes must be a list of sagittal, coronal, axial"):
+        SegmentationWriter(planes=planes)
 
 
 def test_overlay_of_an_empty_segmentation_is_the_middle_slice_without_colour(tmp_path):

@@ -1,0 +1,102 @@
+"""What the writers share: inputs as grey pictures, and files that get their names when they are complete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from PIL import Image
+from scipy import ndimage
+
+from monai_kd.data.image_file import ImageFileReader
+
+__all__ = ["PLANES", "grey_picture", "nifti_grid", "read_input", "save_files", "sections"]
+
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""For each plane the axis that it cuts across, in LPS order."""
+
+_GAP = 8  # pixels between planes
+
+
+def nifti_grid(source: str) -> nib.Nifti1Image | None:
+    """The NIfTI image that an input file is; none when it is a picture or a Figshare slice."""
+    if source.lower().endswith((".nii", ".nii.gz")):
+        return cast(nib.Nifti1Image, nib.load(source))
+    return None
+
+
+def read_input(source: str) -> np.ndarray:
+    """Grey values (x, y[, z]) of an input file, of the first volume if there are several, as float64 without NaN."""
+    reader = ImageFileReader(first_volume=True)
+    return np.nan_to_num(reader.get_data(reader.read(source))[0].astype(np.float64))
+
+
+def sections(
+    image: np.ndarray, layer: np.ndarray, affine: np.ndarray, planes: Sequence[str] = ("axial",)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sections of an image and a layer in radiological convention, side by side at one scale, with square pixels.
+
+    The patient's left is on the right, anterior is up in axial and on the left in sagittal sections, superior is up.
+
+    Args:
+        image: (x, y[, z]).
+        layer: what is laid over the image, on its grid, not negative. A section is where it sums to most, or in the
+            middle where it is empty.
+        affine: from their grid to RAS.
+        planes: names of :data:`PLANES`.
+
+    Returns:
+        Both (x, y), x to the right and y down, interpolated linearly.
+    """
+    image, layer = np.atleast_3d(image), np.atleast_3d(layer)
+    to_lps = ornt_transform(io_orientation(affine), axcodes2ornt("LPS"))
+    spacing = voxel_sizes(affine @ inv_ornt_aff(to_lps, image.shape))
+    image, layer = apply_orientation(image, to_lps), apply_orientation(layer, to_lps)
+    pixel = min(np.delete(spacing, PLANES[plane]).min() for plane in planes)
+
+    pairs = []
+    for plane in planes:
+        axis = PLANES[plane]
+        sizes = layer.sum(axis=tuple({0, 1, 2} - {axis}))
+        index = sizes.argmax() if sizes.any() else sizes.size // 2
+        zoom = np.delete(spacing, axis) / pixel
+        cuts = [np.take(array, index, axis).astype(np.float64) for array in (image, layer)]
+        cuts = [ndimage.zoom(cut, zoom, order=1, mode="nearest", grid_mode=True) for cut in cuts]
+        pairs.append(cuts if plane == "axial" else [cut[:, ::-1] for cut in cuts])
+    images, layers = zip(*pairs)
+    return _side_by_side(images, min(cut.min() for cut in images)), _side_by_side(layers, 0)
+
+
+def _side_by_side(cuts: Sequence[np.ndarray], background: float) -> np.ndarray:
+    """Join arrays (x, y) along x, centred along y, with a gap between them."""
+    height = max(cut.shape[1] for cut in cuts)
+    padded = []
+    for number, cut in enumerate(cuts):
+        above = (height - cut.shape[1]) // 2
+        below = height - cut.shape[1] - above
+        padded.append(np.pad(cut, ((_GAP if number else 0, 0), (above, below)), constant_values=background))
+    return np.concatenate(padded)
+
+
+def grey_picture(image: np.ndarray) -> np.ndarray:
+    """A flat image (x, y) as grey (row, column, 3), uint8; black and white are its percentiles 0.5 and 99.5."""
+    low, high = np.percentile(image, (0.5, 99.5))
+    grey = 255 * ((image - low) / (high - low or 1)).clip(0, 1)
+    return np.repeat(grey.T[..., None].astype(np.uint8), 3, axis=-1)
+
+
+def save_files(files: Mapping[str, Image.Image | nib.Nifti1Image], stem: Path) -> Path:
+    """Write ``<stem><ending>`` for each, under names of their own until they are complete; the path of the last."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=stem.parent, prefix=".writing-") as temporary:
+        for ending, image in files.items():
+            path = Path(temporary, stem.name + ending)
+            image.save(path) if isinstance(image, Image.Image) else nib.save(image, path)
+            written = path.replace(stem.parent / path.name)
+    return written

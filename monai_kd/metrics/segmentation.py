@@ -1,0 +1,117 @@
+"""Metrics of binary masks, case by case, in millimetres and millilitres."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from monai.data import MetaTensor
+from monai.data.utils import affine_to_spacing
+from monai.metrics import (
+    CumulativeIterationMetric,
+    compute_average_surface_distance,
+    compute_confusion_matrix_metric,
+    compute_hausdorff_distance,
+    do_metric_reduction,
+    get_confusion_matrix,
+)
+from monai.utils import convert_to_tensor
+from torch import Tensor
+
+__all__ = ["ConfusionRate", "SurfaceDistance", "VolumeError"]
+
+
+class _CaseMetric(CumulativeIterationMetric):
+    """A metric with one value (B, C) per case and channel. ``metric(y_pred, y)`` takes masks as MONAI's metrics do."""
+
+    def aggregate(self) -> Tensor:
+        """The mean over cases and channels, without those that have no value (NaN)."""
+        mean, _ = do_metric_reduction(self.get_buffer(), "mean")
+        return mean
+
+
+class ConfusionRate(_CaseMetric):
+    """Compute a rate of the confusion matrix, such as sensitivity TP / (TP + FN) or specificity TN / (TN + FP).
+
+    MONAI's ``ConfusionMatrixMetric`` keeps the four counts of each case where a table of cases needs the rate. A case
+    without a denominator, such as the sensitivity of an empty mask, has the value NaN.
+
+    Args:
+        metric_name: name as in ``ConfusionMatrixMetric``.
+    """
+
+    def __init__(self, metric_name: str) -> None:
+        super().__init__()
+        self.metric_name = metric_name
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+        y_pred, y = (convert_to_tensor(masks, track_meta=False) for masks in (y_pred, y))
+        return compute_confusion_matrix_metric(self.metric_name, get_confusion_matrix(y_pred, y))
+
+
+class SurfaceDistance(_CaseMetric):
+    """Compute the symmetric distance in mm between the surfaces of the predicted and the true mask.
+
+    It is the mean over the surface voxels of both masks of the distance to the other one's nearest, or the larger of
+    the two directions' percentiles: 100 is the Hausdorff distance, 95 its usual robust form. Both are MONAI's; its
+    handlers cannot be told the voxel size of each case, so here it is taken from the true mask's affine.
+
+    Two empty masks are 0 apart. If only one is empty, there is no distance: the diagonal of the image counts, more than
+    any distance in it, so that a missed organ is neither left out of the mean nor makes it infinite.
+
+    Args:
+        percentile: above 0, up to 100; none for the mean.
+
+    Raises:
+        ValueError: when ``percentile`` is out of its range.
+    """
+
+    def __init__(self, percentile: float | None = None) -> None:
+        super().__init__()
+        if percentile is not None and not 0 < percentile <= 100:
+            raise ValueError(f"percentile must be above 0 and up to 100, or none for the mean, got {percentile}")
+        self.percentile = percentile
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+        spacings = _spacings(y)
+        y_pred, y = (convert_to_tensor(masks, track_meta=False) for masks in (y_pred, y))
+        values = [
+            [self._distance(pred[None, None], true[None, None], spacing) for pred, true in zip(preds, trues)]
+            for preds, trues, spacing in zip(y_pred, y, spacings)
+        ]
+        return torch.tensor(values, device=y_pred.device)
+
+    def _distance(self, pred: Tensor, true: Tensor, spacing: list[float]) -> float:
+        if not pred.any() or not true.any():
+            diagonal = math.hypot(*(size * mm for size, mm in zip(true.shape[2:], spacing)))
+            return diagonal if pred.any() or true.any() else 0.0
+        if self.percentile is None:
+            distance = compute_average_surface_distance(
+                pred, true, include_background=True, symmetric=True, spacing=spacing
+            )
+        else:
+            distance = compute_hausdorff_distance(
+                pred, true, include_background=True, percentile=self.percentile, spacing=spacing
+            )
+        return distance.item()
+
+
+class VolumeError(_CaseMetric):
+    """Compute the absolute difference in ml between the volumes of the predicted and the true mask.
+
+    The volume of a voxel is taken from the true mask's affine.
+    """
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+        millilitres = [math.prod(spacing) / 1000 for spacing in _spacings(y)]
+        predicted, true = (convert_to_tensor(masks, track_meta=False).flatten(2).sum(2) for masks in (y_pred, y))
+        return (predicted - true).abs() * torch.tensor(millilitres, device=y_pred.device)[:, None]
+
+
+def _spacings(y: Tensor) -> list[list[float]]:
+    """Voxel size in mm of each case of a batch (B, C, *spatial)."""
+    if not isinstance(y, MetaTensor):
+        raise ValueError("the true mask must be a MetaTensor, whose affine gives a voxel's size; keep its metadata")
+    rank = y.ndim - 2
+    affines = y.affine.reshape(-1, *y.affine.shape[-2:]).expand(len(y), -1, -1)  # one for all, or one each
+    return [affine_to_spacing(affine, rank).tolist() for affine in affines]

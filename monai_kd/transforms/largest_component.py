@@ -1,0 +1,75 @@
+"""Make a solid body of a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Transform
+from monai.utils import convert_to_dst_type, convert_to_numpy
+from scipy import ndimage
+from torch import Tensor
+
+__all__ = ["LargestComponent", "LargestComponentd"]
+
+
+class LargestComponent(Transform):
+    """Keep the largest connected component of a mask and fill its holes, by SciPy.
+
+    Voxels are connected by their faces. A hole is background that is not connected with the outside of the image.
+    MONAI's ``KeepLargestConnectedComponent`` needs scikit-image, and its ``FillHoles`` takes ten times as long on a
+    volume. An empty mask stays empty.
+
+    >>> import torch
+    >>> LargestComponent()(torch.tensor([[[1, 1, 1, 0, 1], [1, 0, 1, 0, 0], [1, 1, 1, 0, 1]]]))
+    tensor([[[1, 1, 1, 0, 0],
+             [1, 1, 1, 0, 0],
+             [1, 1, 1, 0, 0]]])
+    """
+
+    def __call__(self, mask: Tensor) -> Tensor:
+        """
+        Args:
+            mask: (C, *spatial), anything but 0 is inside. Each channel is a mask of its own.
+
+        Returns:
+            The same with values 0 and 1, and the same type and metadata.
+        """
+        solid = np.stack([_solid(channel) for channel in convert_to_numpy(mask) != 0])
+        return convert_to_dst_type(solid, mask)[0]
+
+
+class LargestComponentd(MapTransform):
+    """Dictionary form of :class:`LargestComponent`.
+
+    Args:
+        keys: keys of the masks.
+        allow_missing_keys: do not fail where a key is missing.
+    """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.transform = LargestComponent()
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """
+        Args:
+            data: sample with masks (C, *spatial).
+        """
+        sample = dict(data)
+        for key in self.key_iterator(sample):
+            sample[key] = self.transform(sample[key])
+        return sample
+
+
+def _solid(mask: np.ndarray) -> np.ndarray:
+    labels, count = ndimage.label(mask)
+    if not count:
+        return mask
+    largest = labels == np.bincount(labels[mask]).argmax()
+    # With a margin all background outside is one component, that of the corner.
+    background, _ = ndimage.label(~np.pad(largest, 1))
+    inner = (slice(1, -1),) * mask.ndim
+    return (background != background[(0,) * mask.ndim])[inner]

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from PIL import Image
+from torch.nn import functional as F
+
+from monai_kd.data import ClassificationWriter
+
+NAMES = ["meningioma", "glioma", "pituitary_tumor"]
+MAP = np.array([[0.0, 0.0], [0.0, 0.0], [0.2, 1.0]])  # (x, y): hot on the right, most of all low
+
+
+def sample(source: Path, explanation: np.ndarray = MAP, probabilities: tuple[float, ...] = (0.1, 0.75, 0.15)) -> dict:
+    return {
+        "image": MetaTensor(torch.zeros(3, 8, 8), meta={"filename_or_obj": str(source)}),
+        "pred": MetaTensor(torch.tensor(probabilities)),
+        "explanation": torch.tensor(explanation, dtype=torch.float32)[None],
+    }
+
+
+def picture(folder: Path, width: int = 90, height: int = 60) -> Path:
+    """A picture whose grey value rises from left to right."""
+    path = folder / "scan.png"
+    Image.fromarray(np.tile(np.linspace(0, 200, width), (height, 1)).astype(np.uint8)).save(path)
+    return path
+
+
+def overlay(source: Path, explanation: np.ndarray = MAP) -> np.ndarray:
+    """Pixels (row, column, channel) of the overlay."""
+    stem = source.parent / "out" / "sub" / "scan.1"
+    row = ClassificationWriter(NAMES, overlay=True)(sample(source, explanation), stem)
+    assert row["output"] == source.parent / "out/sub/scan.1_overlay.png"
+    with Image.open(row["output"]) as written:
+        assert written.mode == "RGB"
+        return np.asarray(written).astype(int)
+
+
+def test_row_without_an_overlay_needs_only_the_probabilities(tmp_path):
+    row = ClassificationWriter(NAMES)({"pred": torch.tensor([0.1, 0.2, 0.7])}, tmp_path / "out" / "scan")
+    assert list(row) == ["output", "predicted", *NAMES]
+    assert list(row.values()) == ["", "pituitary_tumor", 0.1, 0.2, 0.7]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_probabilities_are_rounded_to_six_digits():
+    row = ClassificationWriter(["a", "b"])({"pred": torch.tensor([1 / 3, 2 / 3])}, "scan")
+    assert (row["predicted"], row["a"], row["b"]) == ("b", 0.333333, 0.666667)
+
+
+def test_overlay_is_upright_and_has_the_inputs_size(tmp_path):
+    pixels = overlay(picture(tmp_path))
+    assert pixels.shape == (60, 90, 3)
+    coloured = pixels[..., 0] != pixels[..., 2]
+    assert not coloured[30:, :25].any() and coloured[30:, 65:].all()
+    redness = (pixels[..., 0] - pixels[..., 2])[:, 65:].mean(axis=1)
+    assert redness[-1] > redness[25] + 10  # hot at the bottom on the right
+    grey = pixels[-1, :25, 0]
+    assert grey[0] == 0 and (np.diff(grey) >= 0).all()
+
+
+def test_map_is_brought_to_the_inputs_grid(tmp_path):
+    Image.new("L", (90, 60), 90).save(tmp_path / "flat.png")  # black in the overlay
+    heat = F.interpolate(torch.tensor(MAP)[None, None], (90, 60), mode="bilinear")[0, 0].numpy().T
+    expected = 0.6 * heat[..., None] * 255 * matplotlib.colormaps["inferno"](heat)[..., :3]
+    np.testing.assert_allclose(overlay(tmp_path / "flat.png")[30:], expected[30:], atol=2)
+
+
+def test_map_is_stretched(tmp_path):
+    path = picture(tmp_path)
+    np.testing.assert_array_equal(overlay(path, 3 + 2 * MAP), overlay(path))
+
+
+def test_map_of_one_value_leaves_the_input_grey(tmp_path):
+    pixels = overlay(picture(tmp_path), np.full((4, 4), 0.5))
+    assert (pixels[..., 0] == pixels[..., 2]).all() and pixels[-1].max() == 255
+
+
+def test_class_and_probability_are_written_in_the_corner(tmp_path):
+    path, writer = picture(tmp_path, 200, 200), ClassificationWriter(NAMES, overlay=True)
+    pixels = []
+    for probabilities in ((0.1, 0.75, 0.15), (0.15, 0.75, 0.1), (0.1, 0.74, 0.16), (0.75, 0.15, 0.1)):
+        row = writer(sample(path, probabilities=probabilities), tmp_path / "scan")
+        with Image.open(row["output"]) as written:
+            pixels.append(np.asarray(written))
+    first, same, other_number, other_name = pixels
+    np.testing.assert_array_equal(first, same)
+    for other in (other_number, other_name):
+        rows, columns = np.nonzero((first != other).any(axis=-1))
+        assert 0 < rows.size and rows.max() < 30 and columns.max() < 80
+
+
+def test_figshare_slice(tmp_path, write_slice):
+    path = Path(write_slice(image=np.tile(np.arange(90, dtype=np.int16)[:, None], (1, 60))))  # (column, row)
+    np.testing.assert_array_equal(overlay(path)[30:, :25, 0], np.tile(overlay(path)[-1, :25, 0], (30, 1)))
+    assert overlay(path).shape == (60, 90, 3) and overlay(path)[-1, -1, 0] > overlay(path)[-1, -1, 2]
+
+
+@pytest.mark.parametrize("shape", [(90, 60), (90, 60, 1)])
+def test_flat_nifti_is_shown_in_radiological_convention(tmp_path, shape):
+    image = np.broadcast_to(np.arange(90, dtype=np.int16)[:, None], (90, 60)).reshape(shape)
+    nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "flat.nii.gz")  # RAS: x to the right, y to the front
+    pixels = overlay(tmp_path / "flat.nii.gz")
+    assert pixels.shape == (60, 90, 3)
+    assert pixels[-1, -1].tolist() == [0, 0, 0]  # the patient's left, dark and cold
+    redness = (pixels[..., 0] - pixels[..., 2])[:, :10].mean(axis=1)
+    assert redness[0] > redness[-1] + 50  # hot on the right at the front
+
+
+def test_no_temporary_file_stays_and_an_old_overlay_is_replaced(tmp_path):
+    first = overlay(picture(tmp_path))
+    assert (overlay(picture(tmp_path), MAP[::-1].copy()) != first).any()
+    assert [path.name for path in (tmp_path / "out" / "sub").iterdir()] == ["scan.1_overlay.png"]
+
+
+@pytest.mark.parametrize("values", [[2.0, -1.0, 0.5], [0.5, 0.5], [[0.2, 0.3, 0.5]]])
+def test_what_is_no_probability_is_refused(values):
+    with pytest.raises(ValueError, match="expected the probabilities of 3 classes, which sum to 1.*apply softmax"):
+        ClassificationWriter(NAMES)({"pred": torch.tensor(values)}, "scan")
+
+
+def test_overlay_of_a_volume_is_refused(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((9, 6, 4), np.uint8), np.eye(4)), tmp_path / "v.nii.gz")
+    with pytest.raises(ValueError, match=r"v.nii.gz: an overlay is of a flat image, got shape \(9, 6, 4\)"):
+        overlay(tmp_path / "v.nii.gz")
+
+
+def test_explanation_needs_one_channel(tmp_path):
+    several = {**sample(picture(tmp_path)), "explanation": torch.zeros(3, 7, 7)}
+    with pytest.raises(ValueError, match=r"scan.png: expected an explanation \(1, x, y\), got \(3, 7, 7\)"):
+        ClassificationWriter(NAMES, overlay=True)(several, tmp_path / "scan")

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor
+from monai.handlers import IgniteMetricHandler, from_engine
+from scipy.ndimage import binary_erosion
+from scipy.spatial.distance import cdist
+
+from monai_kd.handlers import CaseTable
+from monai_kd.metrics import ConfusionRate, SurfaceDistance, VolumeError
+
+SPACING = (2.0, 1.0, 3.0)
+
+
+def box(*slices: slice, size: int = 10) -> torch.Tensor:
+    mask = torch.zeros(1, *[size] * len(slices))
+    mask[(0, *slices)] = 1
+    return mask
+
+
+def on_grid(mask: torch.Tensor, spacing: tuple[float, ...] = SPACING) -> MetaTensor:
+    """With axes turned by 0.3 and flipped, which changes no distance."""
+    cos, sin = np.cos(0.3), np.sin(0.3)
+    turn = np.array([[cos, -sin, 0, 5], [sin, cos, 0, 0], [0, 0, -1, 7], [0, 0, 0, 1]])
+    return MetaTensor(mask, affine=torch.tensor(turn @ np.diag([*spacing, 1])))
+
+
+CUBE, SHIFTED = box(*[slice(2, 5)] * 3), box(slice(3, 6), slice(2, 5), slice(2, 5))
+EMPTY = torch.zeros_like(CUBE)
+
+
+def surface_distances(a: torch.Tensor, b: torch.Tensor, spacing: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """From every surface voxel to the other mask's nearest, both ways, by brute force."""
+    points = [np.argwhere(m & ~binary_erosion(m)) * spacing for m in (a[0].numpy() > 0, b[0].numpy() > 0)]
+    distances = cdist(*points)
+    return distances.min(axis=1), distances.min(axis=0)
+
+
+def value(metric, pred: torch.Tensor, true: torch.Tensor) -> float:
+    metric([pred], [true])
+    return metric.aggregate().item()
+
+
+@pytest.mark.parametrize("percentile", [None, 100, 95])
+def test_distance_of_a_mask_shifted_by_one_voxel(percentile):
+    distances = surface_distances(CUBE, SHIFTED, SPACING)
+    # Two faces of nine voxels move by 2 mm; the centres of the cubes are no surface, so one voxel each is 1 mm away.
+    expected = np.mean(np.concatenate(distances)) if percentile is None else 2.0
+    assert value(SurfaceDistance(percentile), CUBE, on_grid(SHIFTED)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(12, 9), (9, 8, 7)], ids=str)
+def test_distance_agrees_with_brute_force(shape):
+    a, b = torch.rand(2, 1, *shape, generator=torch.Generator().manual_seed(0)) > 0.8
+    spacing = SPACING[: len(shape)]
+    there, back = surface_distances(a, b, spacing)
+    true = MetaTensor(b, affine=torch.diag(torch.tensor([*spacing, 1.0, 1.0][: len(shape) + 1])).double())
+    assert value(SurfaceDistance(), a, true) == pytest.approx(np.mean(np.concatenate([there, back])), rel=1e-5)
+    expected = max(np.percentile(there, 95), np.percentile(back, 95))
+    assert value(SurfaceDistance(95), a, true) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("percentile", [None, 95])
+def test_empty_masks(percentile):
+    diagonal = np.hypot.reduce([10 * mm for mm in SPACING])
+    assert value(SurfaceDistance(percentile), EMPTY, on_grid(EMPTY)) == 0
+    assert value(SurfaceDistance(percentile), EMPTY, on_grid(CUBE)) == pytest.approx(diagonal)
+    assert value(SurfaceDistance(percentile), CUBE, on_grid(EMPTY)) == pytest.approx(diagonal)
+    assert value(SurfaceDistance(percentile), CUBE, on_grid(CUBE)) == 0
+
+
+def test_volume_error_in_millilitres():
+    assert value(VolumeError(), CUBE, on_grid(box(*[slice(1, 5)] * 3))) == pytest.approx((64 - 27) * 6 / 1000)
+    assert value(VolumeError(), CUBE, on_grid(EMPTY)) == pytest.approx(27 * 6 / 1000)
+    assert value(VolumeError(), CUBE, on_grid(SHIFTED)) == 0
+
+
+def test_rates_by_hand():
+    assert value(ConfusionRate("sensitivity"), SHIFTED, on_grid(CUBE)) == pytest.approx(18 / 27)
+    assert value(ConfusionRate("specificity"), SHIFTED, on_grid(CUBE)) == pytest.approx((973 - 9) / 973)
+    assert np.isnan(ConfusionRate("sensitivity")([CUBE], [on_grid(EMPTY)]).item())
+
+
+def test_the_mean_is_over_cases_and_leaves_out_those_without_a_value():
+    metric = ConfusionRate("sensitivity")
+    metric([SHIFTED, CUBE, CUBE], [on_grid(CUBE), on_grid(CUBE), on_grid(EMPTY)])
+    assert metric.aggregate().item() == pytest.approx((18 / 27 + 1) / 2)
+
+
+def test_a_batch_in_one_tensor_and_several_channels():
+    pred, true = torch.cat([CUBE, EMPTY]), torch.cat([SHIFTED, EMPTY])
+    metric = SurfaceDistance(100)
+    result = metric(torch.stack([pred, true]), on_grid(torch.stack([true, true])))
+    torch.testing.assert_close(result, torch.tensor([[2.0, 0], [0, 0]]))
+    volumes = VolumeError()(torch.stack([pred, EMPTY.expand(2, -1, -1, -1)]), on_grid(torch.stack([true, true])))
+    torch.testing.assert_close(volumes, torch.tensor([[0.0, 0], [27 * 6 / 1000, 0]]))
+
+
+def test_every_case_has_its_own_voxel_size_in_an_evaluation(tmp_path):
+    """Cases of two voxel sizes, through MONAI's handlers into the table of cases."""
+    cases = [(CUBE, on_grid(SHIFTED, (2, 1, 3))), (CUBE, on_grid(SHIFTED, (0.5, 1, 1)))]
+
+    def step(engine: Engine, batch: int) -> list[dict]:
+        pred, label = cases[batch]
+        engine.state.batch = [{"image": MetaTensor(pred, meta={"filename_or_obj": f"{batch}.nii"})}]
+        return [{"pred": pred, "label": label}]
+
+    engine = Engine(step)
+    engine.network = torch.nn.Linear(1, 1)
+    metrics = {"val_hd_mm": SurfaceDistance(100), "val_ml": VolumeError(), "val_rate": ConfusionRate("sensitivity")}
+    for name, metric in metrics.items():
+        IgniteMetricHandler(metric, output_transform=from_engine(["pred", "label"])).attach(engine, name)
+    CaseTable(str(tmp_path)).attach(engine)
+    engine.run([0, 1])
+    assert engine.state.metrics["val_hd_mm"] == pytest.approx((2 + 0.5) / 2)
+    with open(tmp_path / "cases.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["hd_mm"]) for row in rows] == [2, 0.5]
+    assert [float(row["rate"]) for row in rows] == pytest.approx([2 / 3] * 2, abs=1e-6)
+
+
+def test_a_mask_without_metadata_is_refused():
+    for metric in (SurfaceDistance(), VolumeError()):
+        with pytest.raises(ValueError, match="must be a MetaTensor"):
+            metric([CUBE], [CUBE])
+
+
+@pytest.mark.parametrize("percentile", [0, 101])
+def test_percentiles_out_of_range_are_refused(percentile):
+    with pytest.raises(ValueError, match=f"above 0 and up to 100, or none for the mean, got {percentile}"):
+        SurfaceDistance(percentile)
