@@ -74,14 +74,17 @@ def _evaluate(run: Path, bundle_root: Path, model: str) -> dict[str, Any]:
 
 def _row(model: str, summary: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
     scores = {name: value for name, value in summary.items() if isinstance(value, dict)}
-    row: dict[str, Any] = {"model": model, "cases": next(score["cases"] for score in scores.values())}
+    row: dict[str, Any] = {
+        "model": model,
+        "parameters": summary["parameters"],
+        "megabytes": round(checkpoint.stat().st_size / 1e6, 2),
+        "cases": next(score["cases"] for score in scores.values()),
+    }
     for name, score in scores.items():
         if "value" in score:  # one number for all cases together
             row[name] = round(score["value"], 4)
         else:
             row[name], row[f"{name}_std"] = round(score["mean"], 4), round(score["std"], 4)
-    row["parameters"] = summary["parameters"]
-    row["megabytes"] = round(checkpoint.stat().st_size / 1e6, 2)
     return row
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 from monai.data import MetaTensor
@@ -85,14 +86,16 @@ class SurfaceDistance(_CaseMetric):
         if not pred.any() or not true.any():
             diagonal = math.hypot(*(size * mm for size, mm in zip(true.shape[2:], spacing)))
             return diagonal if pred.any() or true.any() else 0.0
-        if self.percentile is None:
-            distance = compute_average_surface_distance(
-                pred, true, include_background=True, symmetric=True, spacing=spacing
-            )
-        else:
-            distance = compute_hausdorff_distance(
-                pred, true, include_background=True, percentile=self.percentile, spacing=spacing
-            )
+        # MONAI warns of an argument that it passes on to itself.
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            if self.percentile is None:
+                distance = compute_average_surface_distance(
+                    pred, true, include_background=True, symmetric=True, spacing=spacing
+                )
+            else:
+                distance = compute_hausdorff_distance(
+                    pred, true, include_background=True, percentile=self.percentile, spacing=spacing
+                )
         return distance.item()
 
 

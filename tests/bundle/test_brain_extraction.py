@@ -1,0 +1,386 @@
+"""Teacher, student alone, distillation, evaluation and inference of the shipped JSON on a few generated heads."""
+
+import csv
+import itertools
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
+from PIL import Image
+from scipy import ndimage
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import monai_kd
+from monai_kd.cli import main
+from monai_kd.data import HeadGenerator
+from monai_kd.engines import tabulate_run
+from monai_kd.networks import FeatureTap
+
+NAME = "brain_extraction"
+TINY = {
+    "num_workers": 0,
+    "max_epochs": 6,
+    "teacher_epochs": 1,
+    "learning_rate": 0.01,
+    "batch_size": 2,
+    "spacing": [6, 6, 6],  # the generated heads' own: nothing is interpolated
+    "crop_size": [32, 32, 32],
+    "student_features": [8, 4, 4, 4, 4, 8],
+    "teacher_features": [8, 4, 4, 4, 4, 8],
+}
+
+
+def _words(**settings) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    with open(file, newline="", encoding="utf-8") as table:
+        return list(csv.DictReader(table))
+
+
+def _dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def _mask_of(image: str) -> str:
+    """The mask of a generated head."""
+    return image.replace("/T1/", "/mask/").replace("/T2/", "/mask/")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    generate = HeadGenerator(shape=(40, 40, 40), contrasts=("T1", "T2"))
+    return generate(tmp_path_factory.mktemp("data") / "set", cases=6, seed=1)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    """A run of all three stages."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    stages = ["--stages", "teacher,student_alone,distill"]
+    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), *stages, *_words(**TINY)]) == 0
+    return folder
+
+
+@pytest.fixture
+def parser(workflow, data):
+    return workflow(NAME, "train.json", dataset_dir=str(data), **TINY).parser
+
+
+def test_a_run_leaves_three_networks_and_logs_all_terms(run):
+    for name in ("teacher.pt", "student_alone.pt", "model.pt"):
+        assert set(torch.load(run / name, weights_only=True)) == {"model"}
+    scalars = {
+        "teacher": {"loss", "val_psnr", "val_mae"},
+        "student_alone": {"loss", "val_mean_dice"},
+        "distillation": {"loss", "task", "grey_brain", "val_mean_dice"},
+    }
+    for stage, names in scalars.items():
+        board = EventAccumulator(str(run / "tensorboard" / stage)).Reload()
+        assert names <= set(board.Tags()["scalars"])
+        assert all(f" {name} " in (run / f"{stage}.log").read_text() for name in names)
+
+
+def test_the_loss_is_the_papers(parser):
+    rng = np.random.default_rng(0)
+    logits, mask = rng.normal(size=(2, 1, 14, 12, 13)), rng.random((2, 1, 14, 12, 13)) < 0.4
+    grey = mask * rng.random(mask.shape)
+    p, y = 1 / (1 + np.exp(-logits)), mask.astype(float)
+
+    def local_mean(image):  # a Gaussian window of 11 positions, where it fits
+        smooth = ndimage.gaussian_filter(image, (0, 0, 1.5, 1.5, 1.5), truncate=3.5)
+        return smooth[:, :, 5:-5, 5:-5, 5:-5]
+
+    m_p, m_y = local_mean(p), local_mean(y)
+    v_p, v_y, c = local_mean(p * p) - m_p**2, local_mean(y * y) - m_y**2, local_mean(p * y) - m_p * m_y
+    ssim = (2 * m_p * m_y + 1e-4) * (2 * c + 9e-4) / ((m_p**2 + m_y**2 + 1e-4) * (v_p + v_y + 9e-4))
+    dice = 2 * (p * y).sum((1, 2, 3, 4)) / (p + y).sum((1, 2, 3, 4))
+    segmentation = ((p - y) ** 2).mean() + (1 - ssim.mean()) + (1 - dice.mean())
+    expected = 0.7 * segmentation + 0.3 * ((p - grey) ** 2).mean()
+
+    s, t, target = (torch.as_tensor(array) for array in (logits, grey, mask))
+    loss, distillation = (parser.get_parsed_content(key) for key in ("loss", "distillation"))
+    total, values = distillation(loss(s, target), {"": s}, {"": t})
+    assert total.item() == pytest.approx(expected, abs=1e-5) and list(values) == ["grey_brain"]
+
+
+def test_the_teacher_is_to_paint_the_image_inside_the_mask(parser):
+    item = parser.get_parsed_content("datalist")["training"][0]
+    sample = parser.get_parsed_content("validate#preprocessing")(dict(item))
+    image, label, brain = (sample[key].numpy() for key in ("image", "label", "brain"))
+    np.testing.assert_array_equal(label[0], nib.as_closest_canonical(nib.load(item["label"])).get_fdata())
+    assert image.min() == 0 and image.max() == 1 and image[label == 0].max() > 0.5
+    np.testing.assert_array_equal(brain, image * label)
+
+    batch = next(iter(parser.get_parsed_content("train#dataloader")))
+    seen, target = parser.get_parsed_content("teacher_training#trainer").prepare_batch(batch, "cpu")
+    assert seen.shape == target.shape == (2, 1, 32, 32, 32)
+    torch.testing.assert_close(target, (batch["image"] * batch["label"]).as_tensor())
+
+
+def test_student_alone_and_distilled_student_start_from_the_same_weights(parser):
+    alone, distilled = parser.get_parsed_content("student_alone#network"), parser.get_parsed_content("network")
+    assert alone is not distilled
+    assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), distilled.parameters()))
+
+
+def test_without_the_term_distillation_is_the_student_alone_bit_for_bit(run, data, tmp_path):
+    folder = tmp_path / "run"
+    settings = _words(**TINY, distillation_weight=0, teacher_checkpoint=None)
+    arguments = ["--dataset_dir", str(data), "--run", str(folder), "--stages", "distill"]
+    assert main(["train", NAME, *arguments, *settings]) == 0
+    alone, distilled = (
+        torch.load(file, weights_only=True)["model"] for file in (run / "student_alone.pt", folder / "model.pt")
+    )
+    assert all(torch.equal(alone[name], distilled[name]) for name in alone)
+
+
+def test_preprocessing_is_the_same_in_training_and_in_inference(workflow, tmp_path):
+    settings = {**TINY, "spacing": [7, 6, 5]}
+    heads = HeadGenerator(shape=(40, 40, 40), vary_grid=True)(tmp_path / "set", cases=3, seed=2)
+    trained = workflow(NAME, "train.json", dataset_dir=str(heads), **settings).parser
+    evaluated = workflow(NAME, "train.json", "evaluate.json", dataset_dir=str(heads), **settings).parser
+    known = {key: settings[key] for key in ("spacing", "crop_size", "student_features")}
+    inferred = workflow(NAME, "inference.json", dataset_dir=str(heads), **known).parser
+    for item in itertools.chain(*trained.get_parsed_content("datalist").values()):
+        image = inferred.get_parsed_content("preprocessing")({"image": item["image"]})["image"]
+        for parser in (trained, evaluated):
+            sample = parser.get_parsed_content("validate#preprocessing")(dict(item))
+            np.testing.assert_array_equal(image.numpy(), sample["image"].numpy())
+        assert nib.aff2axcodes(image.affine.numpy()) == ("R", "A", "S")
+        np.testing.assert_allclose(image.pixdim, settings["spacing"])
+        assert not np.any(np.array(image.shape[1:]) % 8)
+        # Scores are taken on the file's own grid, so the mask stays there.
+        assert sample["label"].shape[1:] == nib.load(item["image"]).shape
+
+
+def test_evaluation_has_a_row_per_case_that_inference_confirms(run, tmp_path):
+    assert main(["evaluate", NAME, "--run", str(run), "--output", str(tmp_path / "scores")]) == 0
+    rows = _rows(tmp_path / "scores" / "cases.csv")
+    summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
+    metrics = ("dice", "sensitivity", "specificity", "hausdorff95_mm", "surface_distance_mm", "volume_error_ml")
+    assert list(rows[0]) == ["input", "patient", *metrics]
+    assert sorted(Path(row["input"]).parent.name for row in rows) == ["T1", "T2"]  # one patient, two contrasts
+    for number, row in enumerate(rows):
+        folder = tmp_path / str(number)
+        assert main(["infer", NAME, row["input"], str(folder), "--run", str(run)]) == 0
+        (written,) = _rows(folder / "summary.csv")
+        pred, truth = (nib.load(file).get_fdata() > 0 for file in (written["output"], _mask_of(row["input"])))
+        ml = 6**3 / 1000
+        assert float(written["brain_ml"]) == pytest.approx(pred.sum() * ml)
+        by_hand = {
+            "dice": _dice(pred, truth),
+            "sensitivity": (pred & truth).sum() / truth.sum(),
+            "specificity": (~pred & ~truth).sum() / (~truth).sum(),
+            "volume_error_ml": abs(int(pred.sum()) - int(truth.sum())) * ml,
+        }
+        assert by_hand["dice"] > 0.4  # or nothing was learnt that could be compared
+        for metric, value in by_hand.items():
+            assert float(row[metric]) == pytest.approx(value, abs=1e-3), metric
+        surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in (pred, truth)]
+        distances = [
+            ndimage.distance_transform_edt(~other, sampling=6)[surface]
+            for surface, other in (surfaces, reversed(surfaces))
+        ]
+        assert float(row["surface_distance_mm"]) == pytest.approx(np.concatenate(distances).mean(), rel=1e-3)
+        worst = max(np.percentile(distance, 95) for distance in distances)
+        assert float(row["hausdorff95_mm"]) == pytest.approx(worst, rel=1e-3)
+    for metric in metrics:
+        assert summary[metric]["mean"] == pytest.approx(np.mean([float(row[metric]) for row in rows]), abs=1e-4)
+
+
+def test_the_table_scores_the_teacher_by_its_grey_values(run, workflow, data):
+    tabulate_run(run, monai_kd.bundle_root(NAME))
+    table = {row["model"]: row for row in _rows(run / "table.csv")}
+    assert list(table) == ["teacher", "student_alone", "distilled_student"]
+    assert not table["teacher"]["dice"] and not table["distilled_student"]["psnr"]
+    assert table["student_alone"]["dice"] and table["distilled_student"]["hausdorff95_mm"]
+    parser = workflow(NAME, "train.json", dataset_dir=str(data), **TINY).parser
+    teacher = parser.get_parsed_content("teacher").eval()
+    teacher.load_state_dict(torch.load(run / "teacher.pt", weights_only=True)["model"])
+    preprocessing = parser.get_parsed_content("validate#preprocessing")
+    scores: dict[str, list[float]] = {"mae": [], "psnr": []}
+    for item in parser.get_parsed_content("datalist")["test"]:
+        sample = preprocessing(dict(item))
+        with torch.no_grad():
+            error = teacher(sample["image"].as_tensor()[None])[0] - sample["brain"].as_tensor()
+        scores["mae"].append(error.abs().mean().item())
+        scores["psnr"].append(-10 * error.square().mean().log10().item())
+    for metric, values in scores.items():
+        assert float(table["teacher"][metric]) == pytest.approx(np.mean(values), rel=1e-3)
+    assert -1 < float(table["teacher"]["ssim"]) < 1
+
+
+def test_contrasts_are_trained_together_or_chosen(parser, workflow, data):
+    together = parser.get_parsed_content("train#dataset#data")
+    assert sorted({item["modality"] for item in together}) == ["T1", "T2"]
+    t2 = workflow(NAME, "train.json", dataset_dir=str(data), modalities="T2", **TINY).parser
+    chosen = t2.get_parsed_content("train#dataset#data")
+    assert {item["modality"] for item in chosen} == {"T2"}
+    assert {item["patient"] for item in chosen} == {item["patient"] for item in together}
+
+
+def _axes_moved(image: nib.Nifti1Image, axcodes: str) -> nib.Nifti1Image:
+    """The same image with its axes stored in another order and direction."""
+    change = ornt_transform(nib.io_orientation(image.affine), axcodes2ornt(tuple(axcodes)))
+    array = apply_orientation(np.asarray(image.dataobj), change)
+    return nib.Nifti1Image(array, image.affine @ inv_ornt_aff(change, image.shape))
+
+
+def test_the_mask_comes_back_on_the_inputs_own_grid(run, tmp_path):
+    heads = HeadGenerator(shape=(40, 40, 40), vary_grid=True)(tmp_path / "set", cases=2, seed=3)
+    inputs, outputs = tmp_path / "in", tmp_path / "out"
+    inputs.mkdir()
+    images = {}
+    for subject in (1, 2):
+        head = nib.load(heads / "T1" / f"SIM{subject:04d}.nii.gz")
+        images[f"{subject}_own"] = head
+        images[f"{subject}_PIR"], images[f"{subject}_LSA"] = _axes_moved(head, "PIR"), _axes_moved(head, "LSA")
+    series = np.stack([np.asarray(head.dataobj), np.zeros(head.shape, head.get_data_dtype())], axis=-1)
+    images["2_series"] = nib.Nifti1Image(series, head.affine)
+    images["2_thin"] = head.slicer[:, :, 18:22]
+    for name, image in images.items():
+        nib.save(image, inputs / f"{name}.nii.gz")
+    arguments = ["--run", str(run), "--probabilities", "--overlay"]
+    assert main(["infer", NAME, str(inputs), str(outputs), *arguments]) == 0
+    for name, image in images.items():
+        for kind in ("pred", "prob", "brain"):
+            written = nib.load(outputs / f"{name}_{kind}.nii.gz")
+            assert written.shape == image.shape[:3]
+            np.testing.assert_array_equal(written.affine, nib.load(inputs / f"{name}.nii.gz").affine)
+        pred, brain = (np.asarray(nib.load(outputs / f"{name}_{kind}.nii.gz").dataobj) for kind in ("pred", "brain"))
+        first = np.asarray(image.dataobj).reshape(*pred.shape, -1)[..., 0]
+        np.testing.assert_array_equal(brain, np.where(pred, first, 0))
+        with Image.open(outputs / f"{name}_overlay.png") as picture:
+            assert picture.width > 1.5 * picture.height and picture.mode == "RGB"  # three planes side by side
+    for subject in (1, 2):
+        # However the axes are stored, a voxel has its own probability.
+        own = nib.load(outputs / f"{subject}_own_prob.nii.gz")
+        others = ["PIR", "LSA"] + (["series"] if subject == 2 else [])
+        for other in others:
+            moved = nib.load(outputs / f"{subject}_{other}_prob.nii.gz")
+            back = _axes_moved(moved, "".join(nib.aff2axcodes(own.affine)))
+            np.testing.assert_allclose(back.get_fdata(), own.get_fdata(), atol=1e-4)
+        mask = nib.load(heads / "mask" / f"SIM{subject:04d}.nii.gz").get_fdata() > 0
+        assert _dice(nib.load(outputs / f"{subject}_own_pred.nii.gz").get_fdata() > 0, mask) > 0.3
+
+
+def test_a_sliding_window_gives_nearly_the_same(run, data, tmp_path):
+    head = str(data / "T1" / "SIM0001.nii.gz")
+    probs = []
+    for number, words in enumerate((["inference=whole"], ["inference=sliding_window"])):
+        folder = tmp_path / str(number)
+        assert main(["infer", NAME, head, str(folder), "--run", str(run), "--probabilities", *words]) == 0
+        probs.append(nib.load(folder / "SIM0001_prob.nii.gz").get_fdata())
+    whole, windows = probs
+    assert 0 < np.abs(whole - windows).mean() < 0.05
+    assert _dice(whole > 0.5, windows > 0.5) > 0.85
+
+
+def test_any_torchscript_network_can_be_the_teacher(data, tmp_path, workflow):
+    file, folder = tmp_path / "teacher.ts", tmp_path / "run"
+    torch.jit.save(torch.jit.script(torch.nn.AvgPool3d(3, stride=1, padding=1)), file)
+    teacher = {"_target_": "monai_kd.networks.TorchScriptNetwork", "file": str(file)}
+    settings = {**TINY, "teacher_def": teacher, "teacher_checkpoint": None}
+    arguments = ["--dataset_dir", str(data), "--run", str(folder), "--stages", "distill"]
+    assert main(["train", NAME, *arguments, *_words(**{**settings, "max_epochs": 1})]) == 0
+    assert sorted(path.name for path in folder.glob("*.pt")) == ["model.pt"]
+    assert " grey_brain " in (folder / "distillation.log").read_text()
+    built = workflow(NAME, "train.json", dataset_dir=str(data), **settings).parser.get_parsed_content("teacher")
+    image = torch.rand(1, 1, 8, 8, 8)
+    torch.testing.assert_close(built(image), torch.nn.functional.avg_pool3d(image, 3, stride=1, padding=1))
+
+
+def test_further_terms_are_a_configuration(workflow, data):
+    hint = {
+        "_target_": "monai_kd.losses.DistillationTerm",
+        "loss": {"_target_": "monai_kd.losses.HintLoss"},
+        "student_layer": "unet.upcat_0_4",
+        "teacher_layer": "unet.upcat_0_4",
+        "teacher_projector": {"_target_": "torch.nn.Conv3d", "in_channels": 8, "out_channels": 8, "kernel_size": 1},
+        "weight": 0.5,
+    }
+    settings = {"dataset_dir": str(data), "distillation#terms#hint": hint, **TINY}
+    parser = workflow(NAME, "train.json", **settings).parser
+    networks = {side: parser.get_parsed_content(key) for side, key in (("student", "network"), ("teacher", "teacher"))}
+    loss = parser.get_parsed_content("distillation")
+    image, answers = torch.rand(2, 1, 32, 32, 32), {}
+    for side, network in networks.items():
+        tap = FeatureTap(network, getattr(loss, f"{side}_layers")())
+        answers[side] = {"": network(image), **tap.pop()}
+    total, values = loss(torch.tensor(1.0), **answers)
+    assert list(values) == ["grey_brain", "hint"]
+    assert total.item() == pytest.approx(0.7 + 0.3 * values["grey_brain"].item() + 0.5 * values["hint"].item())
+
+
+def test_inference_goes_on_past_bad_inputs_and_names_them(run, data, tmp_path):
+    inputs, outputs = tmp_path / "in", tmp_path / "out"
+    inputs.mkdir()
+    head, mask = (nib.load(data / kind / "SIM0001.nii.gz") for kind in ("T1", "mask"))
+    voxels = np.asarray(head.dataobj).astype(np.float32)
+    odd = {name: voxels.copy() for name in ("nan", "infinite")}
+    odd["nan"][1, 2, 3], odd["infinite"][1, 2, 3] = np.nan, np.inf
+    arrays = {
+        "good": voxels,
+        "stripped": voxels * np.asarray(mask.dataobj),
+        "flat": voxels[..., 20],
+        "empty": 0 * voxels,
+        "constant": 0 * voxels + 7,
+        **odd,
+    }
+    for name, array in arrays.items():
+        nib.save(nib.Nifti1Image(array, head.affine), inputs / f"{name}.nii.gz")
+    singular = nib.Nifti1Image(voxels, head.affine)
+    singular.header["sform_code"], singular.header["qform_code"], singular.header["srow_x"] = 1, 0, 0
+    singular = nib.Nifti1Image(voxels, None, singular.header)
+    nib.save(singular, inputs / "singular.nii.gz")
+    whole = (data / "T1" / "SIM0001.nii.gz").read_bytes()
+    (inputs / "truncated.nii.gz").write_bytes(whole[: len(whole) // 2])
+    Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40)).save(inputs / "picture.png")
+
+    assert main(["infer", NAME, str(inputs), str(outputs), "--run", str(run)]) == 1
+    assert [Path(row["input"]).name for row in _rows(outputs / "summary.csv")] == ["good.nii.gz", "stripped.nii.gz"]
+    reasons = {
+        "constant.nii.gz": "constant grey value",
+        "empty.nii.gz": "constant grey value",
+        "flat.nii.gz": "3 spatial dimensions",
+        "infinite.nii.gz": "NaN or infinite",
+        "nan.nii.gz": "NaN or infinite",
+        "picture.png": "3 spatial dimensions",
+        "singular.nii.gz": "affine",
+        "truncated.nii.gz": "cannot be read",
+    }
+    failures = {Path(row["input"]).name: row["reason"] for row in _rows(outputs / "failures.csv")}
+    assert sorted(failures) == sorted(reasons)
+    for name, reason in failures.items():
+        assert name in reason and reasons[name] in reason and "\n" not in reason
+    assert not list(outputs.glob(".writing-*"))
+
+
+def test_repeated_random_subsampling_as_in_the_paper(workflow, data, tmp_path):
+    settings = {**TINY, "dataset_dir": str(data), "split": "rsv", "fractions": [0.8, 0, 0.2]}
+
+    def patients(repeat: int) -> list[set[str]]:
+        splits = workflow(NAME, "train.json", repeat=repeat, **settings).parser.get_parsed_content("datalist")
+        return [{item["patient"] for item in splits[side]} for side in ("training", "validation", "test")]
+
+    drawn = [patients(repeat) for repeat in (1, 2, 3, 4, 5)]
+    assert drawn == [patients(repeat) for repeat in (1, 2, 3, 4, 5)]
+    assert len({frozenset(test) for _, _, test in drawn}) > 1
+    for training, validation, test in drawn:
+        assert len(training) == 5 and not validation and len(test) == 1 and not training & test
+    # Without validation the last weights are kept.
+    words = _words(**{**settings, "repeat": 2, "max_epochs": 1})
+    assert main(["train", NAME, "--run", str(tmp_path / "run"), "--stages", "student_alone", *words]) == 0
+    assert (tmp_path / "run" / "student_alone.pt").is_file()
+
+
+def test_a_teacher_of_another_repeat_is_refused(run, data, capsys):
+    arguments = ["--dataset_dir", str(data), "--run", str(run), "split=rsv", "repeat=2", "--overwrite"]
+    assert main(["train", NAME, *arguments, *_words(**TINY)]) == 2
+    assert "another split of the patients (other split, repeat)" in capsys.readouterr().err
