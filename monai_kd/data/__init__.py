@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from monai_kd.data.array_file import MASK_KEY, ArrayReader
 from monai_kd.data.brain_datalist import brain_extraction_datalist
+from monai_kd.data.cine_generator import CineGenerator
 from monai_kd.data.classification_writer import ClassificationWriter
 from monai_kd.data.datalist import UnavailableData, figshare_datalist, find_images, image_items, load_datalist, require
 from monai_kd.data.dataset_generator import GENERATED, DatasetGenerator
@@ -16,21 +18,31 @@ from monai_kd.data.figshare import (
 from monai_kd.data.figshare_generator import FigshareGenerator
 from monai_kd.data.head_generator import HeadGenerator
 from monai_kd.data.image_file import IMAGE_SUFFIXES, ImageFileReader
+from monai_kd.data.mri_datalist import mri_datalist
+from monai_kd.data.mri_reader import MRIReader
+from monai_kd.data.reconstruction_writer import ReconstructionWriter
+from monai_kd.data.slice_dataset import SliceDataset
 from monai_kd.data.splits import SIDES, assign_folds, check_no_patient_leaks, patient_family, split_by_patient
 from monai_kd.data.writers import SegmentationWriter
 
 __all__ = [
     "GENERATED",
     "IMAGE_SUFFIXES",
+    "MASK_KEY",
     "SIDES",
     "TUMOR_CLASSES",
+    "ArrayReader",
+    "CineGenerator",
     "ClassificationWriter",
     "DatasetGenerator",
     "FigshareGenerator",
     "FigshareReader",
     "HeadGenerator",
     "ImageFileReader",
+    "MRIReader",
+    "ReconstructionWriter",
     "SegmentationWriter",
+    "SliceDataset",
     "UnavailableData",
     "assign_folds",
     "border_to_mask",
@@ -40,6 +52,7 @@ __all__ = [
     "find_images",
     "image_items",
     "load_datalist",
+    "mri_datalist",
     "patient_family",
     "read_figshare_folds",
     "read_figshare_header",

@@ -13,13 +13,14 @@ from monai.data import ImageReader, NibabelReader, PILReader
 from monai.utils import ensure_tuple
 from PIL import Image
 
+from monai_kd.data.array_file import ARRAY_SUFFIXES, ArrayReader, UnusableArray
 from monai_kd.data.figshare import FigshareReader
 
 __all__ = ["IMAGE_SUFFIXES", "ImageFileReader", "image_stem"]
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 _VOLUMES = (".nii", ".nii.gz")
-IMAGE_SUFFIXES = (".mat", *_PICTURES, *_VOLUMES)
+IMAGE_SUFFIXES = (".mat", *_PICTURES, *_VOLUMES, *ARRAY_SUFFIXES)
 """Suffixes of the files that :class:`ImageFileReader` reads, in lower case."""
 
 
@@ -33,29 +34,39 @@ def image_stem(name: PathLike) -> str:
 
 
 class ImageFileReader(ImageReader):
-    """Read Figshare slices (.mat), pictures (.png, .jpg, .bmp, .tif) and NIfTI volumes, each by its own reader.
+    """Read Figshare slices (.mat), pictures (.png, .jpg, .bmp, .tif), NIfTI volumes and arrays, each by its own reader.
 
     Pictures come as one grey channel, (x, y), by MONAI's :class:`~monai.data.PILReader`: 1-, 8-, 16- and 32-bit grey is
     left as it is. NIfTI is read by MONAI's :class:`~monai.data.NibabelReader`, a slice by
-    :class:`~monai_kd.data.FigshareReader`. Several files of one format are stacked as channels. A NIfTI file holds one
-    volume of grey values, or ``first_volume`` says that the first of several is meant.
+    :class:`~monai_kd.data.FigshareReader`, an array (.npy, .h5, .hdf5) by :class:`~monai_kd.data.ArrayReader`. Several
+    files of one format are stacked as channels. A NIfTI file holds one volume of grey values, or ``first_volume`` or
+    ``all_volumes`` says which of several are meant.
 
     Args:
         key: ``"image"``: a colour or palette picture becomes grey (ITU-R 601 luma), transparency is dropped.
             ``"mask"``: a palette picture gives its indices, and a colour picture is taken only if it is grey in fact,
             because the grey value of a colour is no label.
         first_volume: take the first volume of a NIfTI file with several (4D: a series, echoes, directions).
+        all_volumes: take all of them, the slices of one behind those of the other: (x, y, z * volumes).
+        dataset: name of the image in an HDF5 file (.h5, .hdf5), as :class:`~monai_kd.data.ArrayReader` takes it.
 
     Raises:
         ValueError: when ``key`` is neither.
     """
 
-    def __init__(self, key: Literal["image", "mask"] = "image", first_volume: bool = False) -> None:
+    def __init__(
+        self,
+        key: Literal["image", "mask"] = "image",
+        first_volume: bool = False,
+        all_volumes: bool = False,
+        dataset: str | None = None,
+    ) -> None:
         super().__init__()
         pictures = PILReader(converter=_load_grey if key == "image" else _load_labels)
         self._readers: dict[str, ImageReader] = {".mat": FigshareReader(key)}
         self._readers.update(dict.fromkeys(_PICTURES, pictures))
-        self._readers.update(dict.fromkeys(_VOLUMES, _VolumeReader(first_volume)))
+        self._readers.update(dict.fromkeys(_VOLUMES, _VolumeReader(first_volume, all_volumes)))
+        self._readers.update(dict.fromkeys(ARRAY_SUFFIXES, ArrayReader(dataset)))
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return all(_suffix(name) for name in ensure_tuple(filename))
@@ -71,12 +82,14 @@ class ImageFileReader(ImageReader):
             img: what :meth:`read` gave.
 
         Returns:
-            array (x, y[, z]), or (number of files, x, y[, z]) when there are several; the first file's metadata.
+            array (x, y[, z]), or (number of files, x, y[, z]) when there are several; a complex image has two channels,
+            (2, x, y[, z]). The first file's metadata.
 
         Raises:
             FileNotFoundError: when there is no such file.
             ValueError: when a file has another suffix, is damaged, is a NIfTI file with several volumes, colours or an
-                affine that maps voxels to no volume, or when files of several formats are given together.
+                affine that maps voxels to no volume, holds an array that is no image, or when files of several formats
+                are given together.
         """
         reader, names = self._reader_of(img), ", ".join(map(str, img))
         if isinstance(reader, FigshareReader):
@@ -88,7 +101,7 @@ class ImageFileReader(ImageReader):
                 raise ValueError(f"{name}: the file is empty: copy it again")
         try:
             return reader.get_data(reader.read(img))
-        except _UnusableVolume:
+        except (_UnusableVolume, UnusableArray):
             raise
         # A damaged file makes its decoder raise OSError, EOFError, SyntaxError, zlib.error, struct.error and more.
         except Exception as error:
@@ -118,9 +131,10 @@ class _VolumeReader(NibabelReader):
     that results would lie elsewhere than other programs show the image.
     """
 
-    def __init__(self, first_volume: bool) -> None:
+    def __init__(self, first_volume: bool, all_volumes: bool) -> None:
         super().__init__()
         self.first_volume = first_volume
+        self.all_volumes = all_volumes
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> list[nib.Nifti1Image]:
         self.filenames = ensure_tuple(data)
@@ -143,6 +157,8 @@ class _VolumeReader(NibabelReader):
             )
         if shape[3:] in ((), (1,)):
             return image
+        if self.all_volumes:
+            return type(image)(np.asanyarray(image.dataobj).reshape(*shape[:2], -1), image.affine, image.header)
         if not self.first_volume:
             raise _UnusableVolume(
                 f"{name}: holds {shape[3]} volumes (shape {shape}), expected one: save it as a file of its own, or set "

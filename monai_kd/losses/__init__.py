@@ -10,6 +10,7 @@ from monai_kd.losses.flow_of_solution import FlowOfSolutionLoss
 from monai_kd.losses.hint import HintLoss
 from monai_kd.losses.hybrid_reconstruction import HybridReconstructionLoss
 from monai_kd.losses.hybrid_segmentation import HybridSegmentationLoss
+from monai_kd.losses.layerwise import LayerwiseLoss
 from monai_kd.losses.neuron_selectivity_transfer import NeuronSelectivityTransferLoss
 from monai_kd.losses.pooled_feature import PooledFeatureLoss
 from monai_kd.losses.precision import at_least_float32
@@ -17,6 +18,7 @@ from monai_kd.losses.probabilistic_knowledge_transfer import ProbabilisticKnowle
 from monai_kd.losses.similarity_preserving import SimilarityPreservingLoss
 from monai_kd.losses.soft_target import BinarySoftTargetLoss, SoftTargetLoss
 from monai_kd.losses.structural_similarity import StructuralSimilarityLoss
+from monai_kd.losses.student_friendly import StudentFriendlyLoss
 
 __all__ = [
     "AttentionTransferLoss",
@@ -29,11 +31,13 @@ __all__ = [
     "HintLoss",
     "HybridReconstructionLoss",
     "HybridSegmentationLoss",
+    "LayerwiseLoss",
     "NeuronSelectivityTransferLoss",
     "PooledFeatureLoss",
     "ProbabilisticKnowledgeTransferLoss",
     "SimilarityPreservingLoss",
     "SoftTargetLoss",
     "StructuralSimilarityLoss",
+    "StudentFriendlyLoss",
     "at_least_float32",
 ]

@@ -1,20 +1,29 @@
 """Networks that MONAI and timm lack, and what distillation puts on and beside networks."""
 
+from .data_fidelity import DataFidelity
+from .dc_cnn import DCCNN, DCUNet
 from .feature_tap import FeatureTap
 from .hybrid_classifier import HybridClassifier
 from .projectors import MeanOfLayers, SelectChannels
+from .student_friendly import StudentFriendlyTeacher
 from .timm_models import create_timm_model
 from .torchscript_network import TorchScriptNetwork
 from .unet_plus_plus import UNetPlusPlus
 from .unet_vit import UNetViT
+from .vdsr import VDSR
 
 __all__ = [
+    "DCCNN",
+    "DCUNet",
+    "DataFidelity",
     "FeatureTap",
     "HybridClassifier",
     "MeanOfLayers",
     "SelectChannels",
+    "StudentFriendlyTeacher",
     "TorchScriptNetwork",
     "UNetPlusPlus",
     "UNetViT",
+    "VDSR",
     "create_timm_model",
 ]

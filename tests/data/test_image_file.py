@@ -176,9 +176,9 @@ def test_damaged_file_is_one_clear_line(tmp_path, name):
         read(path)
 
 
-@pytest.mark.parametrize("name", ["scan.dcm", "array.npy", "scan.png.bak", "no_suffix"])
+@pytest.mark.parametrize("name", ["scan.dcm", "array.npz", "scan.png.bak", "no_suffix"])
 def test_other_formats_are_refused(tmp_path, name):
-    np.save(tmp_path / "array.npy", GREY)
+    np.savez(tmp_path / "array.npz", GREY)
     assert not ImageFileReader().verify_suffix(name)
     with pytest.raises(ValueError, match=f"{name}: not an image that can be read; these can: .mat .png"):
         LoadImage(ImageFileReader())(tmp_path / name)  # MONAI's own readers must not step in

@@ -49,3 +49,11 @@ def test_a_slice_of_one_value_is_background_and_its_neighbours_are_what_they_wer
     kept = [(sample, z) for sample in range(2) for z in range(3) if (sample, z) != (1, 1)]
     for sample, z in kept:
         torch.testing.assert_close(predicted[sample, ..., z], network(blank[sample : sample + 1, ..., z])[0])
+
+
+@torch.no_grad()
+def test_of_a_network_that_gives_images_nothing_is_background():
+    network, volume = Recorder(), _random(1, 2, 4, 6, 3)
+    volume[..., 1] = 0
+    predicted = PlanarInferer(logits=False)(volume, network)
+    torch.testing.assert_close(predicted, torch.stack([network(volume[..., z]) for z in range(3)], dim=-1))
