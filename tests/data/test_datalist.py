@@ -357,7 +357,7 @@ def test_linked_folders_are_followed_once(tmp_path):
 
 def test_find_images_in_natural_order(tmp_path):
     (tmp_path / "sub").mkdir()
-    names = ["10.png", "2.JPG", "1.mat", "sub/3.nii.gz", "cvind.mat", "notes.txt", "._1.mat", "sub/4.npy"]
+    names = ["10.png", "2.JPG", "1.mat", "sub/3.nii.gz", "cvind.mat", "notes.txt", "._1.mat", "sub/4.npz"]
     for name in names:
         (tmp_path / name).touch()
     expected = [str(tmp_path / name) for name in ("1.mat", "2.JPG", "10.png", "sub/3.nii.gz")]
