@@ -143,6 +143,7 @@ def test_an_interrupt_that_was_caught_leaves_the_exit_status_to_the_program():
     code = """
 import os, signal, sys
 from monai_kd.__main__ import _interrupt_only
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background inherit that it is ignored
 _interrupt_only(os.getpid())
 try:
     eval("signal.raise_signal(signal.SIGINT)")  # Python would now end with a signal, whatever the status
