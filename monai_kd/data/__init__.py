@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monai_kd.data.array_file import MASK_KEY, ArrayReader
+from monai_kd.data.array_file import ArrayReader
 from monai_kd.data.brain_datalist import brain_extraction_datalist
 from monai_kd.data.cine_generator import CineGenerator
 from monai_kd.data.classification_writer import ClassificationWriter
@@ -28,7 +28,6 @@ from monai_kd.data.writers import SegmentationWriter
 __all__ = [
     "GENERATED",
     "IMAGE_SUFFIXES",
-    "MASK_KEY",
     "SIDES",
     "TUMOR_CLASSES",
     "ArrayReader",

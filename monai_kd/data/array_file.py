@@ -13,13 +13,12 @@ from monai.data import ImageReader
 from monai.networks.blocks.fft_utils_t import ifftn_centered_t
 from monai.utils import MetaKeys, ensure_tuple
 
-__all__ = ["ARRAY_SUFFIXES", "MASK_KEY", "ArrayReader", "UnusableArray"]
+from monai_kd.transforms import MASK_KEY
+
+__all__ = ["ARRAY_SUFFIXES", "ArrayReader", "UnusableArray"]
 
 ARRAY_SUFFIXES = (".npy", ".h5", ".hdf5")
 """Suffixes of the files that :class:`ArrayReader` reads, in lower case."""
-
-MASK_KEY = "mask"
-"""Where the metadata of an image that was measured in part have the mask (x, y) of its k-space: 1 where acquired."""
 
 _KSPACE = "kspace"
 _NAMES = ("volfs", "image", _KSPACE)
@@ -42,7 +41,7 @@ class ArrayReader(ImageReader):
     Image Reconstruction", MIDL, 2023, reads; ``kspace`` is a volume's k-space, zero frequency in the middle. k-space
     comes as the image that it is of, by an orthonormal inverse Fourier transform of each slice. If there is a ``mask``
     beside it, 1 where k-space was acquired, it counts as measured in part: what the mask leaves out is taken as 0, and
-    the mask is among the metadata, as :data:`MASK_KEY`.
+    the mask is among the metadata, as :data:`~monai_kd.transforms.MASK_KEY`.
 
     Args:
         dataset: name of the image in an HDF5 file, with its groups (``"a/b"``); it is k-space if the last part begins

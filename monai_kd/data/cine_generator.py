@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -12,11 +11,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from monai_kd.data.dataset_generator import DatasetGenerator
+from monai_kd.data.dataset_generator import INDEX, DatasetGenerator, write_index
 
 __all__ = ["CineGenerator"]
-
-_SPLIT = ("train", "train", "test", "train", "val", "train", "train", "test", "train", "train")
 
 
 class _Difficulty(NamedTuple):
@@ -68,18 +65,11 @@ class CineGenerator(DatasetGenerator):
         self.frames_per_patient = frames_per_patient
         self.difficulty = difficulty
 
-    def _arguments(self) -> dict[str, Any]:
-        return {
-            "image_size": self.image_size,
-            "frames_per_patient": self.frames_per_patient,
-            "difficulty": self.difficulty,
-        }
-
     @classmethod
     def _names(cls, settings: Mapping[str, Any]) -> list[str]:
         frames = range(settings["frames_per_patient"])
         ids = [_id(patient, frame) for patient in range(settings["cases"]) for frame in frames]
-        return [*(f"images/{name}.png" for name in ids), "index.csv"]
+        return [*(f"images/{name}.png" for name in ids), INDEX]
 
     def _write(self, folder: Path, cases: int, seed: int) -> Iterator[str]:
         (folder / "images").mkdir()
@@ -88,11 +78,10 @@ class CineGenerator(DatasetGenerator):
             for frame in range(self.frames_per_patient):
                 name = _id(patient, frame)
                 Image.fromarray(self._frame(seed, patient, frame)).save(folder / "images" / f"{name}.png")
-                rows.append([name, _patient(patient), _SPLIT[patient % len(_SPLIT)]])
+                rows.append((name, _patient(patient), patient))
                 yield f"images/{name}.png"
-        with open(folder / "index.csv", "w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows([["id", "patient", "split"], *rows])
-        yield "index.csv"
+        write_index(folder, rows)
+        yield INDEX
 
     def _frame(self, seed: int, patient: int, frame: int) -> np.ndarray:
         """A frame (row, column), uint8."""

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-__all__ = ["GENERATED", "DatasetGenerator"]
+__all__ = ["GENERATED", "INDEX", "DatasetGenerator", "write_index"]
 
 GENERATED = "generated.json"
 """Name of the file that marks a folder as generated and says by which generator, with which settings."""
+
+INDEX = "index.csv"
+"""Name of the file that says which patients train, validate and test."""
+
+_SPLIT = ("train", "train", "test", "train", "val", "train", "train", "test", "train", "train")
 
 
 class DatasetGenerator(ABC):
     """Write a generated data set in a real data set's own files.
 
-    The same settings give the same files, byte for byte. A subclass says what its settings and files are, and writes
-    them.
+    The same settings give the same files, byte for byte. A subclass keeps what it is made with in attributes of the
+    same names, says what its files are, and writes them.
     """
 
     def __call__(self, out_dir: str | os.PathLike, cases: int, seed: int = 0) -> Path:
@@ -62,9 +69,9 @@ class DatasetGenerator(ABC):
             self(out_dir, cases, seed)
         return str(out_dir)
 
-    @abstractmethod
     def _arguments(self) -> dict[str, Any]:
-        """What the generator was made with, as JSON has it."""
+        """What the generator was made with."""
+        return {name: getattr(self, name) for name in signature(type(self)).parameters}
 
     @classmethod
     @abstractmethod
@@ -76,7 +83,8 @@ class DatasetGenerator(ABC):
         """Write the files into ``folder``, and yield the name of each as soon as it is complete."""
 
     def _settings(self, cases: int, seed: int) -> dict[str, Any]:
-        return {"generator": type(self).__name__, "cases": cases, "seed": seed, **self._arguments()}
+        settings = {"generator": type(self).__name__, "cases": cases, "seed": seed, **self._arguments()}
+        return json.loads(json.dumps(settings))  # as the marker gives it back: tuples become lists
 
     @classmethod
     def _clear(cls, folder: Path) -> None:
@@ -92,3 +100,16 @@ class DatasetGenerator(ABC):
             )
         for name in cls._names(settings):
             (folder / name).unlink(missing_ok=True)
+
+
+def write_index(folder: Path, rows: Iterable[tuple[str, str, int]]) -> None:
+    """Write ``index.csv`` (``id``, ``patient``, ``split``): of every ten patients seven train, one validates, two test.
+
+    Args:
+        folder: the data set's.
+        rows: id, patient, and the patient's number, from 0.
+    """
+    with open(folder / INDEX, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["id", "patient", "split"])
+        table.writerows([name, patient, _SPLIT[number % len(_SPLIT)]] for name, patient, number in rows)

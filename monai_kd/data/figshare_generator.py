@@ -74,13 +74,6 @@ class FigshareGenerator(DatasetGenerator):
         self.slices_per_patient = slices_per_patient
         self.difficulty = difficulty
 
-    def _arguments(self) -> dict[str, Any]:
-        return {
-            "image_size": self.image_size,
-            "slices_per_patient": self.slices_per_patient,
-            "difficulty": self.difficulty,
-        }
-
     @classmethod
     def _names(cls, settings: Mapping[str, Any]) -> list[str]:
         return [*(f"{index + 1}.mat" for index in range(settings["cases"])), "cvind.mat"]
@@ -161,9 +154,7 @@ class FigshareGenerator(DatasetGenerator):
         spline = ndimage.zoom(np.eye(cells), (self.image_size / cells, 1), order=3, mode="nearest", grid_mode=True)
         return spline @ (np.cos(z / 2) * first + np.sin(z / 2) * second) @ spline.T
 
-    def _head(
-        self, u: np.ndarray, v: np.ndarray, z: float, level: _Difficulty, rng: np.random.Generator
-    ) -> np.ndarray:
+    def _head(self, u: np.ndarray, v: np.ndarray, z: float, level: _Difficulty, rng: np.random.Generator) -> np.ndarray:
         """The signal of a head without tumor; white matter is 1."""
 
         def within(at_u: float, at_v: float, radius_u: float, radius_v: float) -> np.ndarray:

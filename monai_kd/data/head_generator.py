@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,12 +12,11 @@ import numpy as np
 from monai.utils import ensure_tuple, ensure_tuple_rep
 from scipy import ndimage
 
-from monai_kd.data.dataset_generator import DatasetGenerator
+from monai_kd.data.dataset_generator import INDEX, DatasetGenerator, write_index
 
 __all__ = ["HeadGenerator"]
 
 _FIELD_OF_VIEW = (180.0, 240.0, 240.0)  # mm to the right, to the front and upwards: a head fits
-_SPLIT = ("train", "train", "test", "train", "val", "train", "train", "test", "train", "train")
 _TISSUES = ("air", "bone", "marrow", "fat", "muscle", "fluid", "grey", "white", "dura", "blood", "vitreous")
 _AIR, _BONE, _MARROW, _FAT, _MUSCLE, _FLUID, _GREY, _WHITE, _DURA, _BLOOD, _VITREOUS = range(len(_TISSUES))
 # Signal of each tissue at 1.5 to 3 T; white matter in T1, grey matter in T2 and PD is about 1.
@@ -113,23 +111,13 @@ class HeadGenerator(DatasetGenerator):
         self.vary_grid = vary_grid
         self.layout = layout
 
-    def _arguments(self) -> dict[str, Any]:
-        return {
-            "shape": list(self.shape),
-            "spacing": list(self.spacing),
-            "difficulty": self.difficulty,
-            "contrasts": list(self.contrasts),
-            "vary_grid": self.vary_grid,
-            "layout": self.layout,
-        }
-
     @classmethod
     def _names(cls, settings: Mapping[str, Any]) -> list[str]:
         subjects = map(_subject, range(settings["cases"]))
         kinds = [*settings["contrasts"], "mask"]
         return [
             *(_path(settings["layout"], subject, kind) for subject, kind in itertools.product(subjects, kinds)),
-            "index.csv",
+            INDEX,
         ]
 
     def _write(self, folder: Path, cases: int, seed: int) -> Iterator[str]:
@@ -140,13 +128,9 @@ class HeadGenerator(DatasetGenerator):
                 nib.save(image, folder / name)
                 yield name
         prefix = "sub-" if self.layout == "bids" else ""
-        with open(folder / "index.csv", "w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(["id", "patient", "split"])
-            for index in range(cases):
-                subject = prefix + _subject(index)
-                rows.writerow([subject, subject, _SPLIT[index % len(_SPLIT)]])
-        yield "index.csv"
+        subjects = [prefix + _subject(index) for index in range(cases)]
+        write_index(folder, ((subject, subject, index) for index, subject in enumerate(subjects)))
+        yield INDEX
 
     def _volumes(self, seed: int, index: int) -> dict[str, nib.Nifti1Image]:
         """The volumes of a subject by contrast, and its ``"mask"``."""
@@ -203,9 +187,7 @@ class _Head:
         rng: draws the shape of the head.
     """
 
-    def __init__(
-        self, shape: tuple[int, ...], frame: np.ndarray, level: _Difficulty, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], frame: np.ndarray, level: _Difficulty, rng: np.random.Generator) -> None:
         self.shape = shape
         ijk = np.ogrid[tuple(slice(n) for n in shape)]
         warp = [self._field(4, rng) for _ in range(3)]
@@ -274,9 +256,7 @@ class _Head:
 
         # From the outside to the inside: each covers what was drawn before it.
         outline = self._distance((0, 2, 2), (81, 101, 81))
-        face = np.minimum(
-            self._distance((0, 42, -78), (58, 58, 66)), self._distance((0, 103, -52), (12, 14, 24))
-        )
+        face = np.minimum(self._distance((0, 42, -78), (58, 58, 66)), self._distance((0, 103, -52), (12, 14, 24)))
         neck = np.maximum(np.hypot(self.x, 0.95 * (y + 22)) - rng.uniform(54, 62), z + 40)
         outline = np.minimum(np.minimum(outline, face), neck) + 0.5 * folds
         tissue[outline < 0] = _FAT

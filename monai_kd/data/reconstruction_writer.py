@@ -16,8 +16,8 @@ from monai.utils import ImageMetaKey, MetaKeys
 from PIL import Image
 from torch import Tensor
 
-from monai_kd.data.array_file import MASK_KEY
 from monai_kd.data.pictures import grey_picture, nifti_grid, save_files
+from monai_kd.transforms import MASK_KEY
 
 __all__ = ["ReconstructionWriter"]
 
@@ -46,7 +46,7 @@ class ReconstructionWriter:
     the slice allows it. Files get their names when they are complete, the prediction last: where it is, the others are.
 
     The truth is the fully sampled image that the input file holds. It is known unless the image's metadata have the
-    mask of a measured k-space (:data:`~monai_kd.data.MASK_KEY`).
+    mask of a measured k-space (:data:`~monai_kd.transforms.MASK_KEY`).
 
     Args:
         measures: from a prediction and the truth, (B, 1, x, y[, z]), to one number for each image, by name, such as

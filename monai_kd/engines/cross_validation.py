@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigWorkflow
 
-from .evaluation import tabulate_run, write_table
+from .evaluation import scores_of, tabulate_run, write_table
 from .run_config import running_config, write_run_config
 
 __all__ = ["cross_validate"]
@@ -59,10 +59,9 @@ def cross_validate(
     for fold in folds:
         logging.getLogger("monai_kd").info(f"fold {fold} of {list(folds)}")
         for model, summary in _run_fold(fold, shared, folder, dataset_dir, Path(bundle_root)).items():
-            for metric, value in summary.items():
-                if isinstance(value, dict):
-                    score = value["value"] if "value" in value else value["mean"]
-                    values.setdefault(model, {}).setdefault(metric, []).append(score)
+            for metric, score in scores_of(summary).items():
+                value = score["value"] if "value" in score else score["mean"]
+                values.setdefault(model, {}).setdefault(metric, []).append(value)
     rows = [_row(model, metrics) for model, metrics in values.items()]
     write_table(folder / "cross_validation", rows, f"mean and standard deviation over {len(folds)} folds")
     return rows

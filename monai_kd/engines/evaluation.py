@@ -72,8 +72,13 @@ def _evaluate(run: Path, bundle_root: Path, model: str) -> dict[str, Any]:
     return json.loads((output_dir / "summary.json").read_text())
 
 
+def scores_of(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The metrics of a summary, each over cases (``mean``, ``std``, ...) or one ``value`` for all cases together."""
+    return {name: entry for name, entry in summary.items() if isinstance(entry, dict)}
+
+
 def _row(model: str, summary: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
-    scores = {name: value for name, value in summary.items() if isinstance(value, dict)}
+    scores = scores_of(summary)
     row: dict[str, Any] = {
         "model": model,
         "parameters": summary["parameters"],

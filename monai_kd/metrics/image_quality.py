@@ -66,8 +66,7 @@ def peak_signal_to_noise_ratio(y_pred: Tensor, y: Tensor) -> Tensor:
     Raises:
         ValueError: when the shapes do not agree, or there are more than three channels.
     """
-    y_pred, y = _as_slices(y_pred), _as_slices(y)
-    _check(y_pred, y)
+    y_pred, y = _comparable(y_pred, y)
     error = (y_pred - y).square().mean(dim=(1, 2, 3))
     return 10 * torch.log10(_peak(y).flatten().square() / error)[:, None]
 
@@ -92,8 +91,7 @@ def structural_similarity(y_pred: Tensor, y: Tensor) -> Tensor:
     Raises:
         ValueError: when the shapes do not agree, slices are smaller than 7 x 7, or there are more than three channels.
     """
-    y_pred, y = _as_slices(y_pred), _as_slices(y)
-    _check(y_pred, y, smallest=_WINDOW)
+    y_pred, y = _comparable(y_pred, y, smallest=_WINDOW)
     peak = _peak(y)
     # MONAI divides variances by n where sample variances have n - 1. A smaller constant makes up for that.
     n = _WINDOW**2
@@ -128,8 +126,7 @@ def high_frequency_error_norm(y_pred: Tensor, y: Tensor) -> Tensor:
     Raises:
         ValueError: when the shapes do not agree, or there are more than three channels.
     """
-    y_pred, y = _as_slices(y_pred), _as_slices(y)
-    _check(y_pred, y)
+    y_pred, y = _comparable(y_pred, y)
     error, edges = (_laplacian(image).square().sum(dim=(1, 2, 3)) for image in (y - y_pred, y))
     return (error / edges)[:, None]
 
@@ -160,8 +157,7 @@ def visual_information_fidelity(y_pred: Tensor, y: Tensor, noise_variance: float
         ValueError: when the shapes do not agree, slices are smaller than 41 x 41, or there are more than three
             channels.
     """
-    y_pred, y = _as_slices(y_pred), _as_slices(y)
-    _check(y_pred, y, smallest=41)
+    y_pred, y = _comparable(y_pred, y, smallest=41)
     scale = _GREY_LEVELS / _peak(y)
     images = torch.stack([y, y_pred]) * scale  # (2, B, slices, X, Y)
     seen = found = torch.zeros(len(y), dtype=y.dtype, device=y.device)
@@ -181,6 +177,19 @@ def visual_information_fidelity(y_pred: Tensor, y: Tensor, noise_variance: float
     return (found / seen)[:, None]
 
 
+def _comparable(y_pred: Tensor, y: Tensor, smallest: int = 1) -> tuple[Tensor, Tensor]:
+    """Both as slices, of one shape and at least ``smallest`` pixels wide and high."""
+    y_pred, y = _as_slices(y_pred), _as_slices(y)
+    if y_pred.shape != y.shape:
+        raise ValueError(
+            "images and true images must have one shape, "
+            f"got (B, slices, X, Y) {tuple(y_pred.shape)} and {tuple(y.shape)}"
+        )
+    if min(y.shape[2:]) < smallest:
+        raise ValueError(f"slices must have at least {smallest} x {smallest} pixels, got {tuple(y.shape[2:])}")
+    return y_pred, y
+
+
 def _as_slices(images: Tensor) -> Tensor:
     """Magnitude images (B, C, X, Y[, Z]) as plain float64 (B, slices, X, Y)."""
     images = convert_to_tensor(images, dtype=torch.float64, track_meta=False)
@@ -190,16 +199,6 @@ def _as_slices(images: Tensor) -> Tensor:
         )
     image = images[:, 0] if images.shape[1] == 1 else torch.linalg.vector_norm(images[:, :2], dim=1)
     return image[:, None] if image.ndim == 3 else image.movedim(-1, 1)
-
-
-def _check(y_pred: Tensor, y: Tensor, smallest: int = 1) -> None:
-    if y_pred.shape != y.shape:
-        raise ValueError(
-            "images and true images must have one shape, "
-            f"got (B, slices, X, Y) {tuple(y_pred.shape)} and {tuple(y.shape)}"
-        )
-    if min(y.shape[2:]) < smallest:
-        raise ValueError(f"slices must have at least {smallest} x {smallest} pixels, got {tuple(y.shape[2:])}")
 
 
 def _peak(y: Tensor) -> Tensor:

@@ -6,9 +6,18 @@ from .largest_component import LargestComponent, LargestComponentd
 from .resize_in_plane import ResizeInPlane, ResizeInPlaned
 from .scale_by_maximum import ScaleByMaximum, ScaleByMaximumd
 from .to_input_grid import ToInputGrid, ToInputGridd
-from .undersample import LowerResolution, LowerResolutiond, Magnitude, Magnituded, Undersample, Undersampled
+from .undersample import (
+    MASK_KEY,
+    LowerResolution,
+    LowerResolutiond,
+    Magnitude,
+    Magnituded,
+    Undersample,
+    Undersampled,
+)
 
 __all__ = [
+    "MASK_KEY",
     "CartesianMask",
     "CheckImage",
     "CheckImaged",

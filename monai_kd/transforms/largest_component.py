@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any
-
 import numpy as np
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Transform
+from monai.transforms import Transform
 from monai.utils import convert_to_dst_type, convert_to_numpy
 from scipy import ndimage
 from torch import Tensor
+
+from .dictionary import EachImaged
 
 __all__ = ["LargestComponent", "LargestComponentd"]
 
@@ -41,7 +40,7 @@ class LargestComponent(Transform):
         return convert_to_dst_type(solid, mask)[0]
 
 
-class LargestComponentd(MapTransform):
+class LargestComponentd(EachImaged):
     """Dictionary form of :class:`LargestComponent`.
 
     Args:
@@ -52,16 +51,6 @@ class LargestComponentd(MapTransform):
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
         self.transform = LargestComponent()
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """
-        Args:
-            data: sample with masks (C, *spatial).
-        """
-        sample = dict(data)
-        for key in self.key_iterator(sample):
-            sample[key] = self.transform(sample[key])
-        return sample
 
 
 def _solid(mask: np.ndarray) -> np.ndarray:

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.transforms import InvertibleTransform, MapTransform
+from monai.transforms import InvertibleTransform
 from monai.utils import CommonKeys, TraceKeys
 from torch import Tensor
+
+from .dictionary import WithReferenced
 
 __all__ = ["ScaleByMaximum", "ScaleByMaximumd"]
 
@@ -43,7 +45,7 @@ class ScaleByMaximum(InvertibleTransform):
         return torch.cat((image[:2] * maximum, image[2:]))
 
 
-class ScaleByMaximumd(MapTransform, InvertibleTransform):
+class ScaleByMaximumd(WithReferenced, InvertibleTransform):
     """Dictionary form of :class:`ScaleByMaximum`: all images are divided by the reference's largest magnitude.
 
     Args:
@@ -55,19 +57,8 @@ class ScaleByMaximumd(MapTransform, InvertibleTransform):
     def __init__(
         self, keys: KeysCollection, reference: str = CommonKeys.IMAGE, allow_missing_keys: bool = False
     ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.reference = reference
-        self.transform = ScaleByMaximum()
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """
-        Args:
-            data: sample with images (C, *spatial).
-        """
-        sample = dict(data)
-        for key in self.key_iterator(sample):
-            sample[key] = self.transform(sample[key], data[self.reference])
-        return sample
+        super().__init__(keys, reference, allow_missing_keys)
+        self.transform: ScaleByMaximum = ScaleByMaximum()
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Undo :meth:`__call__` for the keys that are there."""

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any
-
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
-from monai.transforms import MapTransform, SpatialResample, Transform
+from monai.transforms import SpatialResample, Transform
 from monai.utils import convert_to_numpy, convert_to_tensor
-from monai.utils.enums import CommonKeys, MetaKeys
+from monai.utils.enums import MetaKeys
 from torch import Tensor
+
+from .dictionary import WithReferenced
 
 __all__ = ["ToInputGrid", "ToInputGridd"]
 
@@ -70,7 +68,7 @@ class ToInputGrid(Transform):
         return MetaTensor(image, meta={**meta, MetaKeys.AFFINE: affine})
 
 
-class ToInputGridd(MapTransform):
+class ToInputGridd(WithReferenced):
     """Dictionary form of :class:`ToInputGrid`.
 
     Args:
@@ -79,22 +77,7 @@ class ToInputGridd(MapTransform):
         allow_missing_keys: do not fail where a key is missing.
     """
 
-    def __init__(
-        self, keys: KeysCollection, reference: str = CommonKeys.IMAGE, allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.reference = reference
-        self.transform = ToInputGrid()
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """
-        Args:
-            data: sample with the image and predictions (C, *spatial) on its grid.
-        """
-        sample = dict(data)
-        for key in self.key_iterator(sample):
-            sample[key] = self.transform(sample[key], sample[self.reference])
-        return sample
+    transform = ToInputGrid()
 
 
 def _is_axis_parallel(index_map: np.ndarray, shape: list[int]) -> bool:

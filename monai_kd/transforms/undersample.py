@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.networks.blocks.fft_utils_t import fftn_centered_t, ifftn_centered_t
-from monai.transforms import MapTransform, Transform
+from monai.transforms import Transform
 from monai.utils import convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 from torch import Tensor
 
-__all__ = ["LowerResolution", "LowerResolutiond", "Magnitude", "Magnituded", "Undersample", "Undersampled"]
+from .dictionary import EachImaged
 
-_MASK = "mask"  # where the metadata of an image that was measured in part have the mask of its k-space
+__all__ = ["MASK_KEY", "LowerResolution", "LowerResolutiond", "Magnitude", "Magnituded", "Undersample", "Undersampled"]
 
-
-class _EachImaged(MapTransform):
-    """Apply an array transform to the images of a sample."""
-
-    transform: Transform
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """
-        Args:
-            data: sample with images as the array transform takes them.
-        """
-        sample = dict(data)
-        for key in self.key_iterator(sample):
-            sample[key] = self.transform(sample[key])
-        return sample
+MASK_KEY = "mask"
+"""Where the metadata of an image that was measured in part have the mask (x, y) of its k-space: 1 where acquired."""
 
 
 class Undersample(Transform):
@@ -77,7 +63,7 @@ class Undersample(Transform):
         """
         slices = _to_slices(image)
         if _is_measured(image):
-            mask = torch.as_tensor(image.meta[_MASK]).ne(0).to(slices)[..., None]  # type: ignore[attr-defined]
+            mask = torch.as_tensor(image.meta[MASK_KEY]).ne(0).to(slices)[..., None]  # type: ignore[attr-defined]
             return _to_image(torch.cat((slices, mask.expand_as(slices[..., :1])), dim=-1), image)
         kspace = fftn_centered_t(slices, 2)
         if self.noise_std:
@@ -91,7 +77,7 @@ class Undersample(Transform):
         return torch.from_numpy(generator.standard_normal(slices.shape)).to(slices)
 
 
-class Undersampled(_EachImaged):
+class Undersampled(EachImaged):
     """Dictionary form of :class:`Undersample`.
 
     Args:
@@ -153,7 +139,7 @@ class LowerResolution(Transform):
         return _to_image(slices.norm(dim=-1, keepdim=True), image)
 
 
-class LowerResolutiond(_EachImaged):
+class LowerResolutiond(EachImaged):
     """Dictionary form of :class:`LowerResolution`.
 
     Args:
@@ -188,7 +174,7 @@ class Magnitude(Transform):
         return image if len(image) == 1 else image[:2].norm(dim=0, keepdim=True)
 
 
-class Magnituded(_EachImaged):
+class Magnituded(EachImaged):
     """Dictionary form of :class:`Magnitude`.
 
     Args:
@@ -221,7 +207,7 @@ def _to_image(slices: Tensor, image: Tensor) -> Tensor:
 
 
 def _is_measured(image: Tensor) -> bool:
-    return _MASK in getattr(image, "meta", {})
+    return MASK_KEY in getattr(image, "meta", {})
 
 
 def _centre(size: int, factor: float) -> Tensor:
