@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 import torch
 from monai.config import PathLike
-from monai.data import ImageReader
 from monai.networks.blocks.fft_utils_t import ifftn_centered_t
 from monai.utils import MetaKeys, ensure_tuple
 
+from monai_kd.data.deferred_reader import DeferredReader
 from monai_kd.transforms import MASK_KEY
 
 __all__ = ["ARRAY_SUFFIXES", "ArrayReader", "UnusableArray"]
@@ -30,7 +30,7 @@ class UnusableArray(ValueError):
     """A file that can be read but holds something else than an image."""
 
 
-class ArrayReader(ImageReader):
+class ArrayReader(DeferredReader):
     """Read an image (x, y) or a volume (x, y, slices) from a NumPy (.npy) or an HDF5 file (.h5, .hdf5).
 
     Axes are as they are stored. A complex image is one of a complex type, or of floating-point numbers whose last axis
@@ -54,9 +54,6 @@ class ArrayReader(ImageReader):
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return all(str(name).lower().endswith(ARRAY_SUFFIXES) for name in ensure_tuple(filename))
-
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[PathLike, ...]:
-        return ensure_tuple(data)
 
     def get_data(self, img: Sequence[PathLike]) -> tuple[np.ndarray, dict]:
         """Read the files.

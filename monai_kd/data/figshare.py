@@ -15,9 +15,10 @@ from typing import Any, Literal
 import h5py
 import numpy as np
 from monai.config import PathLike
-from monai.data import ImageReader
 from monai.data.utils import is_supported_format
-from monai.utils import MetaKeys, ensure_tuple
+from monai.utils import MetaKeys
+
+from monai_kd.data.deferred_reader import DeferredReader
 
 __all__ = ["TUMOR_CLASSES", "FigshareReader", "border_to_mask", "read_figshare_folds", "read_figshare_header"]
 
@@ -97,7 +98,7 @@ def read_figshare_folds(path: PathLike) -> list[int]:
         return np.ravel(_dataset(group, "cvind")).astype(int).tolist()
 
 
-class FigshareReader(ImageReader):
+class FigshareReader(DeferredReader):
     """Read the image or the tumor mask of Figshare slices; several files are stacked as channels, as MONAI does.
 
     MATLAB stores a matrix by columns, so HDF5 sees it transposed. The arrays therefore come as (x, y) = (column, row)
@@ -122,14 +123,6 @@ class FigshareReader(ImageReader):
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return is_supported_format(filename, ["mat"])
-
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[PathLike, ...]:
-        """Return the file names alone: the files are opened in :meth:`get_data`.
-
-        ``LoadImage`` answers an error in here by trying every other reader and listing all their errors; an error in
-        :meth:`get_data` reaches the user as it is.
-        """
-        return ensure_tuple(data)
 
     def get_data(self, img: Sequence[PathLike]) -> tuple[np.ndarray, dict]:
         """Read the files.

@@ -14,6 +14,7 @@ from monai.utils import ensure_tuple
 from PIL import Image
 
 from monai_kd.data.array_file import ARRAY_SUFFIXES, ArrayReader, UnusableArray
+from monai_kd.data.deferred_reader import DeferredReader
 from monai_kd.data.figshare import FigshareReader
 
 __all__ = ["IMAGE_SUFFIXES", "ImageFileReader", "image_stem"]
@@ -33,7 +34,7 @@ def image_stem(name: PathLike) -> str:
     return os.path.basename(name)[: -len(_suffix(name) or "") or None]
 
 
-class ImageFileReader(ImageReader):
+class ImageFileReader(DeferredReader):
     """Read Figshare slices (.mat), pictures (.png, .jpg, .bmp, .tif), NIfTI volumes and arrays, each by its own reader.
 
     Pictures come as one grey channel, (x, y), by MONAI's :class:`~monai.data.PILReader`: 1-, 8-, 16- and 32-bit grey is
@@ -70,10 +71,6 @@ class ImageFileReader(ImageReader):
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return all(_suffix(name) for name in ensure_tuple(filename))
-
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[PathLike, ...]:
-        """Return the file names alone, for the reason that :meth:`FigshareReader.read` gives."""
-        return ensure_tuple(data)
 
     def get_data(self, img: Sequence[PathLike]) -> tuple[np.ndarray, dict]:
         """Read the files.

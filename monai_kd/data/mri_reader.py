@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from monai.config import PathLike
-from monai.data import ImageReader
-from monai.utils import MetaKeys, ensure_tuple
+from monai.utils import MetaKeys
 from nibabel.orientations import io_orientation
 
+from monai_kd.data.deferred_reader import DeferredReader
 from monai_kd.data.image_file import ImageFileReader
 from monai_kd.data.pictures import PLANES
 
 __all__ = ["MRIReader"]
 
 
-class MRIReader(ImageReader):
+class MRIReader(DeferredReader):
     """Read MR images so that their slices, or the frames of a series, lie along the last axis.
 
     =================================  ===============================================================================
@@ -53,10 +52,6 @@ class MRIReader(ImageReader):
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return self._reader.verify_suffix(filename)
-
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[PathLike, ...]:
-        """Return the file names alone; the errors of :meth:`get_data` would be hidden here."""
-        return ensure_tuple(data)
 
     def get_data(self, img: Sequence[PathLike]) -> tuple[np.ndarray, dict]:
         """Read the files.

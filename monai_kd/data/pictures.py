@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from monai_kd.data.image_file import ImageFileReader
 
-__all__ = ["PLANES", "grey_picture", "nifti_grid", "read_input", "save_files", "sections"]
+__all__ = ["PLANES", "grey_picture", "nifti_grid", "on_grid", "read_input", "save_files", "sections"]
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 """For each plane the axis that it cuts across, in LPS order."""
@@ -29,6 +29,13 @@ def nifti_grid(source: str) -> nib.Nifti1Image | None:
     if source.lower().endswith((".nii", ".nii.gz")):
         return cast(nib.Nifti1Image, nib.load(source))
     return None
+
+
+def on_grid(array: np.ndarray, grid: nib.Nifti1Image) -> nib.Nifti1Image:
+    """An array as a NIfTI image with the affine, the units and the codes of another one of its shape."""
+    header = grid.header.copy()  # the affine alone would lose the codes of qform and sform
+    header.set_data_dtype(array.dtype)
+    return type(grid)(array, grid.affine, header)
 
 
 def read_input(source: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from monai.utils import ImageMetaKey, MetaKeys
 from PIL import Image
 from torch import Tensor
 
-from monai_kd.data.pictures import grey_picture, nifti_grid, save_files
+from monai_kd.data.pictures import grey_picture, nifti_grid, on_grid, save_files
 from monai_kd.transforms import MASK_KEY
 
 __all__ = ["ReconstructionWriter"]
@@ -138,9 +138,7 @@ def _on_grid(array: np.ndarray, affine: np.ndarray, grid: nib.Nifti1Image | None
         image = nib.Nifti1Image(array.reshape(*array.shape, *(1,) * (3 - array.ndim)), affine)
         image.header.set_xyzt_units("mm")
         return image
-    header = grid.header.copy()  # keeps units, qform and sform; the affine alone would lose their codes
-    header.set_data_dtype(np.float32)
-    return type(grid)(array.reshape(grid.shape), grid.affine, header)
+    return on_grid(array.reshape(grid.shape), grid)
 
 
 def _overlay(arrays: list[np.ndarray], affine: np.ndarray, has_error: bool) -> Image.Image:

@@ -15,7 +15,7 @@ from nibabel.arrayproxy import ArrayProxy
 from PIL import Image
 from scipy import ndimage
 
-from monai_kd.data.pictures import PLANES, grey_picture, nifti_grid, read_input, save_files, sections
+from monai_kd.data.pictures import PLANES, grey_picture, nifti_grid, on_grid, read_input, save_files, sections
 
 __all__ = ["SegmentationWriter"]
 
@@ -141,10 +141,9 @@ def _channel(tensor: MetaTensor, source: str, grid: nib.Nifti1Image | None) -> n
 
 
 def _on_grid(array: np.ndarray, grid: nib.Nifti1Image) -> nib.Nifti1Image:
-    header = grid.header.copy()  # keeps units, qform and sform; the affine alone would lose their codes
-    header.set_data_dtype(array.dtype)
-    header["cal_min"] = header["cal_max"] = 0  # the display range of the input's grey values
-    return type(grid)(array, grid.affine, header)
+    image = on_grid(array, grid)
+    image.header["cal_min"] = image.header["cal_max"] = 0  # the display range of the input's grey values
+    return image
 
 
 def _inside(mask: np.ndarray, grid: nib.Nifti1Image) -> nib.Nifti1Image:
