@@ -1,0 +1,72 @@
+"""Reader of one DICOM picture as it is meant to be seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from monai.config import PathLike
+from monai.data import PydicomReader
+from monai.data.nvimgcodec_pydicom_plugin import is_nvimgcodec_available
+from monai.transforms.io.array import SUPPORTED_READERS
+from pydicom import Dataset
+from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder
+
+__all__ = ["DICOM_SUFFIXES", "DicomReader", "UnusableDicom"]
+
+DICOM_SUFFIXES = (".dcm", ".dicom")
+"""Suffixes of the files that :class:`DicomReader` reads, in lower case."""
+
+if not is_nvimgcodec_available():
+    # Where pydicom is installed, every `LoadImage` makes this reader too, and warns that its package is not there.
+    SUPPORTED_READERS.pop("nvimgcodecpydicomreader", None)
+
+
+class UnusableDicom(ValueError):
+    """A DICOM file that is in order, but cannot be decoded or holds something else than one grey picture."""
+
+
+class DicomReader(PydicomReader):
+    """Read the picture of a DICOM file, for instance an X-ray, in the grey values that a viewer shows.
+
+    Stored values become the device's (modality look-up table, or slope and intercept), these are windowed (VOI look-up
+    table, or the first window's centre and width, where the file has one), and MONOCHROME1, in which low values are
+    bright, is turned over, so that bone is bright in every X-ray. Bits are left as they are: 16-bit values stay apart.
+    The array is (x, y) and its metadata are those of MONAI's reader; a file that does not say where its image lies in
+    the patient, as most X-rays, has the unit affine.
+    """
+
+    def _get_array_data(self, img: Any, filename: PathLike) -> np.ndarray:
+        # MONAI's own applies slope and intercept alone.
+        _check(img, img.filename)  # `filename` is what any thread read last
+        values = apply_voi_lut(apply_modality_lut(img.pixel_array, img), img).astype(np.float32)
+        return values.max() - values if img.PhotometricInterpretation == "MONOCHROME1" else values
+
+    def _get_affine(self, metadata: dict, lps_to_ras: bool = True) -> np.ndarray:
+        # MONAI warns of every file that has no position; nothing here depends on it.
+        has_position = {"00200032", "00200037"} <= metadata.keys()
+        return super()._get_affine(metadata, lps_to_ras) if has_position else np.eye(4)
+
+
+def _check(dicom: Dataset, name: PathLike) -> None:
+    if "PixelData" not in dicom:
+        raise UnusableDicom(f"{name}: holds no picture, it is a {dicom.get('Modality', 'DICOM')} object: leave it out")
+    frames = int(dicom.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise UnusableDicom(f"{name}: holds {frames} frames, expected one: save the frame that is meant as a file")
+    if dicom.get("SamplesPerPixel", 1) != 1:
+        raise UnusableDicom(
+            f"{name}: holds colours ({dicom.PhotometricInterpretation}), expected grey: save it as grey"
+        )
+    syntax = dicom.file_meta.TransferSyntaxUID
+    if not syntax.is_compressed:
+        return
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        cure = "save it uncompressed (Explicit VR Little Endian)"
+        raise UnusableDicom(f"{name}: compressed as {syntax.name}, which no package decodes: {cure}") from error
+    if not decoder.is_available:
+        # "gdcm - requires gdcm>=3.0.10" and the like: what pip has to install stands behind the dash.
+        packages = [needs.partition("requires ")[2] for needs in decoder.missing_dependencies]
+        raise UnusableDicom(f"{name}: compressed as {syntax.name}; to decode it, install {', or '.join(packages)}")

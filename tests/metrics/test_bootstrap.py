@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from monai_kd.metrics import bootstrap_interval
+
+
+def test_single_values_have_scipys_interval():
+    values = np.random.default_rng(0).normal(size=60)
+    got = bootstrap_interval(values, range(60), np.mean, repeats=4000)
+    expected = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=1).confidence_interval
+    np.testing.assert_allclose(got, expected, atol=0.02)
+
+
+def test_a_group_is_drawn_as_a_whole():
+    values, groups = np.array([0.0, 0, 0, 1, 1, 1]), ["b", "b", "b", "a", "a", "a"]
+    seen = set()
+    bootstrap_interval(values, groups, lambda drawn: seen.add(tuple(sorted(drawn))) or 0, repeats=50)
+    assert seen == {(0,) * 6, (0, 0, 0, 1, 1, 1), (1,) * 6}
+    # Two draws of 0 or 1: their mean is 0 or 1 once in four times each.
+    assert [float(limit) for limit in bootstrap_interval(values, groups, np.mean, level=0.6)] == [0, 1]
+    one_by_one = bootstrap_interval(values, range(6), np.mean)
+    assert one_by_one[1] - one_by_one[0] < 1
+
+
+def test_groups_of_several_sizes_keep_their_rows():
+    groups = np.array([2, 0, 0, 2, 1])
+    drawn = []
+    bootstrap_interval(np.arange(5), groups, lambda rows: drawn.append(rows) or 0, repeats=20)
+    for rows in drawn:
+        counts = np.bincount(rows, minlength=5)
+        assert counts[0] == counts[3] and counts[1] == counts[2] and counts[0] + counts[1] + counts[4] == 3
+
+
+def test_several_numbers_at_once_and_draws_that_have_none():
+    def statistic(drawn: np.ndarray) -> list[float]:
+        return [drawn.mean(), np.nan, drawn.mean() if drawn.min() < drawn.max() else np.nan]
+
+    low, high = bootstrap_interval([0.0, 1.0], [0, 1], statistic, level=0.9)
+    np.testing.assert_array_equal(low, [0, np.nan, 0.5])
+    np.testing.assert_array_equal(high, [1, np.nan, 0.5])
+
+
+def test_the_seed_decides_and_a_higher_level_is_wider():
+    values = np.random.default_rng(0).normal(size=30)
+    assert bootstrap_interval(values, range(30), np.mean) == bootstrap_interval(values, range(30), np.mean)
+    assert bootstrap_interval(values, range(30), np.mean) != bootstrap_interval(values, range(30), np.mean, seed=1)
+    wide, narrow = (bootstrap_interval(values, range(30), np.mean, level=level) for level in (0.99, 0.5))
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+def test_arguments_that_make_no_sense():
+    with pytest.raises(ValueError, match=r"a group for each value, got shapes \(2,\) and \(3,\)"):
+        bootstrap_interval([1, 2, 3], [1, 2], np.mean)
+    with pytest.raises(ValueError, match="group for each value"):
+        bootstrap_interval([], [], np.mean)
+    for arguments in ({"level": 1}, {"repeats": 0}):
+        with pytest.raises(ValueError, match="level between 0 and 1 and repeats >= 1"):
+            bootstrap_interval([1], [1], np.mean, **arguments)

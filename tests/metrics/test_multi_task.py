@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from monai_kd.metrics import MultiTaskAUROC, multi_task_scores
+
+NAMES = ["Mass", "Edema", "Hernia", "abnormal"]
+LABELS = np.array([[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 0, 1], [0, 0, 0, 0]])
+
+
+def _probabilities(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(LABELS.shape)
+
+
+def _by_pairs(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """How often a case with the finding gets a higher value than one without."""
+    pairs = [(a, b) for a in probabilities[labels == 1] for b in probabilities[labels == 0]]
+    return float(np.mean([(a > b) + 0.5 * (a == b) for a, b in pairs]))
+
+
+def test_areas_are_those_of_pairs_and_the_macro_is_of_the_findings_alone():
+    probabilities = _probabilities()
+    scores = multi_task_scores(probabilities, LABELS, NAMES)
+    areas = [_by_pairs(probabilities[:, column], LABELS[:, column]) for column in (0, 1, 3)]
+    assert list(scores) == ["auroc_macro", "auroc_abnormal", "auroc_skipped", "auroc_Mass", "auroc_Edema"]
+    expected = [np.mean(areas[:2]), areas[2], 1, areas[0], areas[1]]
+    assert list(scores.values()) == pytest.approx(expected)
+
+
+def test_what_has_one_class_is_skipped_and_counted():
+    scores = multi_task_scores(_probabilities(), np.ones_like(LABELS), NAMES)
+    assert scores == {"auroc_skipped": 3}
+    labels = np.column_stack([np.zeros((5, 3), int), LABELS[:, 3]])
+    assert list(multi_task_scores(_probabilities(), labels, NAMES)) == ["auroc_abnormal", "auroc_skipped"]
+
+
+def test_shapes_and_labels_are_checked():
+    with pytest.raises(ValueError, match=r"expected two \(N, F \+ 1\) with F >= 1, got \(5, 4\) and \(5, 3\)"):
+        multi_task_scores(_probabilities(), LABELS[:, :3], NAMES)
+    with pytest.raises(ValueError, match="expected probabilities of .*, got 4 columns"):
+        multi_task_scores(_probabilities(), LABELS, NAMES[1:])
+    with pytest.raises(ValueError, match=r"labels of 0 and 1, got \[2\]"):
+        multi_task_scores(_probabilities(), 2 * LABELS, NAMES)
+
+
+def test_metric_is_the_mean_of_both_tasks_over_all_batches():
+    metric, logits = MultiTaskAUROC(), torch.from_numpy(_probabilities())
+    labels = torch.from_numpy(LABELS).float()
+    metric(logits[:2], labels[:2])
+    metric(list(logits[2:]), list(labels[2:]))  # as an evaluator's decollation gives them
+    scores = multi_task_scores(_probabilities(), LABELS, NAMES)
+    assert metric.aggregate() == pytest.approx((scores["auroc_macro"] + scores["auroc_abnormal"]) / 2)
+    metric.reset()
+    metric(logits[:2], torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 1]]))
+    assert metric.aggregate() == pytest.approx(float(logits[0, 0] > logits[1, 0]))  # one task alone
+    metric.reset()
+    metric(logits, torch.zeros(5, 4))
+    assert metric.aggregate() == 0.5
