@@ -14,7 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,13 +27,22 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .batch import plain_tensor
+from .export import EXPORTED, load_exported
 from .run_config import running_config
+from .weights import load_weights
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing keeps two runs out of one folder
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["BatchInference", "BatchReport", "output_stems"]
 
 # Settings that say where and how the work is done, and change nothing in its results.
 _NO_INFLUENCE = {"bundle_root", "dataset_dir", "output_dir", "checkpoint", "device", "batch_size", "num_workers"}
-_NO_INFLUENCE |= {"resume", "run", "_meta_"}
+_NO_INFLUENCE |= {"resume", "part", "run", "_meta_"}
+
+_TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape"}  # file names may be no valid text
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -68,11 +77,17 @@ class BatchInference:
     read, processed or written is listed in ``failures.csv`` (``input,reason``) and the others go on. Every finished
     input has a row in ``summary.csv``: ``input``, ``output``, ``seconds`` (reading, network and writing), what the
     writer counts, and ``fingerprint``: a hash of the input file, the checkpoint and the settings that decide the
-    result. Rows are written as the work goes on, so that a run that is killed has kept what it did.
+    result. A row is written as soon as its output is, so a run that is killed loses the inputs in hand and no others.
+
+    The work can be split into parts, for instance for several machines, that need not know of each other: a part is
+    chosen by a hash of the input's name below ``input_root``. Parts may share the output folder; each has tables of
+    its own, such as ``summary_part1of4.csv``. A run of the whole with ``resume`` joins them. Any other two runs in one
+    output folder are kept apart by a lock, which ends with the process that holds it.
 
     Args:
         network: the student.
-        checkpoint: its weights, ``{"model": state_dict}`` or a bare state dictionary.
+        checkpoint: its weights, ``{"model": state_dict}`` or a bare state dictionary; or an exported network, ``.onnx``
+            or TorchScript ``.ts``, which takes the place of ``network``.
         preprocessing: from ``{"image": path}`` to an image (C, *spatial).
         inferer: how the network is applied to (B, C, *spatial).
         postprocessing: from a sample with ``image`` and ``pred`` to what the writer takes.
@@ -83,13 +98,18 @@ class BatchInference:
         batch_size: largest number of inputs of one size that go through the network together, >= 1.
         resume: skip the inputs that have a row with the same fingerprint, and the output that it names.
         explainer: called as ``explainer(image, network)`` with one image (1, C, *spatial) and gradients allowed, as
-            MONAI's `SaliencyInferer` is; what it gives, (1, 1, *spatial), is the sample's ``explanation`` from the
+            MONAI's `SaliencyInferer` is; what it gives, maps (1, M, *spatial), is the sample's ``explanation`` from the
             postprocessing on. It gets a copy of the network, so hooks and gradients may be left on it.
+        explainer_keys: keys of further images of the sample that it is given behind the network.
         prediction_columns: columns of the writer's rows that also go to ``predictions.csv``, behind ``input``; none
             for no such table.
+        part: which of the inputs: ``"2/4"`` is the second of four parts.
         num_workers: threads that read and preprocess, >= 1. Two or more need transforms that do not change themselves
             in a call, as those of this package and most of MONAI's; not the random ones, ``ImageFilter`` and
             ``SavitzkyGolaySmooth``.
+
+    Raises:
+        ValueError: when a number is below 1, or there is no such part.
     """
 
     def __init__(
@@ -104,13 +124,19 @@ class BatchInference:
         amp: bool = False,
         batch_size: int = 4,
         resume: bool = False,
-        explainer: Callable[[Tensor, nn.Module], Tensor] | None = None,
+        explainer: Callable[..., Tensor] | None = None,
+        explainer_keys: Sequence[str] = (),
         prediction_columns: Sequence[str] = (),
         num_workers: int = 1,
+        part: str = "1/1",
     ) -> None:
         for name, number in (("batch_size", batch_size), ("num_workers", num_workers)):
             if not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name} must be 1 or more, got {number!r}")
+        words = re.fullmatch(r"(\d+)/(\d+)", str(part))
+        self.part, self.parts = map(int, words.groups()) if words else (0, 0)
+        if not 1 <= self.part <= self.parts:
+            raise ValueError(f"part must be such as 2/4, the second of four, got {part!r}")
         self.network = network
         self.checkpoint = Path(checkpoint)
         self.preprocessing = preprocessing
@@ -122,6 +148,7 @@ class BatchInference:
         self.batch_size = batch_size
         self.resume = resume
         self.explainer = explainer
+        self.explainer_keys = tuple(explainer_keys)
         self.prediction_columns = tuple(prediction_columns)
         self.num_workers = num_workers
         self._method = hashlib.blake2b(digest_size=8)
@@ -140,72 +167,123 @@ class BatchInference:
 
         Raises:
             FileNotFoundError: when there is no checkpoint.
-            ValueError: when the outputs would lie among the inputs.
+            ValueError: when the outputs would lie among the inputs, or the checkpoint does not fit.
+            FileExistsError: when another run is writing to ``output_dir``.
         """
         output = Path(output_dir)
         images = [str(item[Keys.IMAGE]) for item in data]
         if not os.path.isfile(input_root) and _input_folder(images, input_root) == Path(os.path.abspath(output)):
             raise ValueError(f"{output} is the folder of the inputs; choose another one for the outputs")
-        self._load_weights()
-        output.mkdir(parents=True, exist_ok=True)
-        for unfinished in output.rglob(".writing-*"):  # what a writer that was killed could not remove
-            shutil.rmtree(unfinished, ignore_errors=True)
+        self._load_network()
         if not _contains(output, input_root):  # the outputs of an earlier run are no inputs
             images = [image for image in images if not _contains(output, image)]
-        cases = [_Case(image, output / stem) for image, stem in zip(images, output_stems(images, input_root))]
+        stems = output_stems(images, input_root)
+        chosen = [_part_of(name, self.parts) == self.part - 1 for name in _names(images, input_root)]
+        cases = [_Case(image, output / stem) for image, stem, mine in zip(images, stems, chosen) if mine]
+        output.mkdir(parents=True, exist_ok=True)
+        with self._locked(output):
+            return self._run(cases, output)
+
+    def _run(self, cases: Sequence[_Case], output: Path) -> BatchReport:
+        if self.parts == 1:  # a part may not be the only one at work
+            for unfinished in output.rglob(".writing-*"):  # what a writer that was killed could not remove
+                shutil.rmtree(unfinished, ignore_errors=True)
         self._method = self._hash_method()
-        finished = _finished(output / "summary.csv") if self.resume else {}
-        todo = [case for case in cases if not self._is_done(case, finished.get(case.image))]
-        redone = {case.image for case in todo}
-        kept = [row for image, row in finished.items() if image not in redone]
+        finished = _finished(output.glob("summary*.csv")) if self.resume else {}
+        own = _finished([self._table(output, "summary")]) if self.resume else {}
+        todo = self._todo(cases, finished)
+        undone, given = {case.image for case in todo}, {case.image for case in cases}
+        kept = [row for image, row in own.items() if image not in given]
+        kept += [finished[case.image] for case in cases if case.image not in undone]
         report = BatchReport(skipped=len(cases) - len(todo))
         self.logger.info(f"{len(todo)} inputs to do, {report.skipped} done before, outputs in {output}")
         with ExitStack() as stack:
-            tables = [stack.enter_context(_Table(output / "summary.csv"))]
+            tables = [stack.enter_context(_Table(self._table(output, "summary"), rows=kept))]
             if self.prediction_columns:
                 columns = ["input", *self.prediction_columns]
-                tables.append(stack.enter_context(_Table(output / "predictions.csv", columns)))
-            failures = stack.enter_context(_Table(output / "failures.csv", ["input", "reason"]))
-            readers = stack.enter_context(ThreadPoolExecutor(self.num_workers))
-            writers = stack.enter_context(ThreadPoolExecutor(1))
-            for row in kept:
-                for table in tables:
-                    table.add(row)
-            read = _ahead(readers, self._read, todo, depth=2 * self.batch_size)
-            written = _ahead(writers, self._write, self._predict(read), depth=2 * self.batch_size, at_once=True)
-            for case in tqdm(written, total=len(todo), desc="inference", disable=None):
+                tables.append(stack.enter_context(_Table(self._table(output, "predictions"), columns, kept)))
+            failures = stack.enter_context(_Table(self._table(output, "failures"), ["input", "reason"]))
+            if self.parts == 1:  # their rows are in the whole now, or their outputs are about to be replaced
+                for name in ("summary", "predictions", "failures"):
+                    for part in output.glob(f"{name}_part*of*.csv"):
+                        part.unlink()
+
+            def finish(case: _Case) -> _Case:
+                self._write(case, output)
                 if case.reason:
-                    report.failed += 1
                     failures.add({"input": case.image, "reason": case.reason})
-                    self.logger.error(f"failed: {case.reason}")
                 else:
-                    report.done += 1
                     row = {"input": case.image, "output": "", "seconds": round(case.seconds, 4), **case.row}
                     for table in tables:
                         table.add({**row, "fingerprint": case.fingerprint})
+                return case
+
+            readers, writers = ThreadPoolExecutor(self.num_workers), ThreadPoolExecutor(1)
+            for pool in (writers, readers):  # when the work breaks off, what has not begun is left
+                stack.callback(pool.shutdown, cancel_futures=True)
+            read = _ahead(readers, self._read, todo, depth=2 * self.batch_size)
+            written = _ahead(writers, finish, self._predict(read), depth=2 * self.batch_size, at_once=True)
+            for case in tqdm(written, total=len(todo), desc="inference", disable=None):
+                if case.reason:
+                    report.failed += 1
+                    self.logger.error(f"failed: {case.reason}".encode("utf-8", "backslashreplace").decode())
+                else:
+                    report.done += 1
         self.logger.info(f"{report.done} done, {report.failed} failed, {report.skipped} done before; {output}")
         return report
 
-    def _load_weights(self) -> None:
+    def _todo(self, cases: Sequence[_Case], finished: Mapping[str, Mapping[str, str]]) -> Sequence[_Case]:
+        """The cases that are not done, in order."""
+        if not finished:
+            return cases
+        with ExitStack() as stack:
+            pool = ThreadPoolExecutor(self.num_workers)
+            stack.callback(pool.shutdown, cancel_futures=True)
+            checked = pool.map(lambda case: self._is_done(case, finished.get(case.image)), cases)
+            bar = tqdm(zip(cases, checked), total=len(cases), desc="checking", disable=None)
+            return [case for case, is_done in bar if not is_done]
+
+    def _table(self, output: Path, name: str) -> Path:
+        return output / (f"{name}.csv" if self.parts == 1 else f"{name}_part{self.part}of{self.parts}.csv")
+
+    @contextmanager
+    def _locked(self, output: Path) -> Iterator[None]:
+        """Keep other runs out of a folder while this one writes to it; different parts may share it."""
+        with ExitStack() as stack:
+            names = [".lock"] if self.parts == 1 else [".lock", f".lock_part{self.part}of{self.parts}"]
+            for name in names if fcntl else []:
+                file = stack.enter_context(open(output / name, "a", encoding="utf-8"))
+                shared = self.parts > 1 and name == ".lock"
+                try:
+                    fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise FileExistsError(
+                        f"another run is writing to {output}: wait for it, stop it, or choose another folder"
+                    ) from error
+            yield
+
+    def _load_network(self) -> None:
         if not self.checkpoint.is_file():
             raise FileNotFoundError(
                 f"there is no trained network at {self.checkpoint}; train one first, or name another checkpoint or run"
             )
-        try:
-            content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch has another one for every kind of file that is none of its own
-            raise ValueError(f"{self.checkpoint} is no checkpoint that torch can read; name another one") from error
-        try:
-            self.network.load_state_dict(content.get("model", content))
-        except RuntimeError as error:
-            raise ValueError(f"{self.checkpoint}: these weights belong to another network: {error}") from error
+        if self.checkpoint.suffix in EXPORTED:
+            if self.explainer is not None:
+                raise ValueError(
+                    f"{self.checkpoint}: an exported network cannot be explained, as its layers cannot be seen; "
+                    "infer without overlay, or by the checkpoint that it was made of"
+                )
+            self.network = load_exported(self.checkpoint, self.device)
+        else:
+            load_weights(self.network, self.checkpoint)
         self.network.to(self.device).eval()
 
     def _hash_method(self) -> hashlib.blake2b:
         """A hash of what decides the results beside the inputs: the checkpoint and the running configuration."""
         with open(self.checkpoint, "rb") as file:
             method: Any = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8))
-        settings = {key: value for key, value in (running_config() or {}).items() if key not in _NO_INFLUENCE}
+        settings = _deciding(running_config() or {})
+        settings["batch_inference"] = _deciding(settings.get("batch_inference", {}))
         method.update(json.dumps(settings, sort_keys=True, default=str).encode())
         return method
 
@@ -216,7 +294,10 @@ class BatchInference:
     def _is_done(self, case: _Case, row: Mapping[str, str] | None) -> bool:
         if row is None or not os.path.isfile(case.image) or (row["output"] and not os.path.isfile(row["output"])):
             return False
-        return row["fingerprint"] == self._fingerprint(case.image)
+        try:
+            return row["fingerprint"] == self._fingerprint(case.image)
+        except OSError:  # reading it will say why
+            return False
 
     def _read(self, case: _Case) -> _Case:
         with _Attempt(case):
@@ -251,7 +332,7 @@ class BatchInference:
         images = torch.stack([plain_tensor(case.sample[Keys.IMAGE]) for case in batch]).to(self.device)
         with torch.no_grad(), torch.autocast(self.device.type, enabled=self.amp and self.device.type == "cuda"):
             predictions = self.inferer(images, self.network).float().cpu()
-        explanations = [] if self.explainer is None else self._explain(images, self.explainer)
+        explanations = [] if self.explainer is None else self._explain(batch, self.explainer)
         seconds = (time.perf_counter() - start) / len(batch)
         for case, explanation in zip(batch, explanations):
             case.sample["explanation"] = MetaTensor(explanation)
@@ -259,18 +340,25 @@ class BatchInference:
             case.sample[Keys.PRED] = MetaTensor(prediction)  # as an evaluator gives it: Invertd skips plain tensors
             case.seconds += seconds
 
-    def _explain(self, images: Tensor, explainer: Callable[[Tensor, nn.Module], Tensor]) -> list[Tensor]:
+    def _explain(self, batch: Sequence[_Case], explainer: Callable[..., Tensor]) -> list[Tensor]:
         # MONAI's class activation maps add up the scores of a whole batch, and take neither hooks nor gradients away.
         network = copy.deepcopy(self.network)
         with torch.enable_grad():
-            return [torch.as_tensor(explainer(image[None], network))[0].detach().float().cpu() for image in images]
+            maps = []
+            for case in batch:
+                keys = (Keys.IMAGE, *self.explainer_keys)
+                image, *others = (plain_tensor(case.sample[key])[None].to(self.device) for key in keys)
+                maps.append(torch.as_tensor(explainer(image, network, *others))[0].detach().float().cpu())
+            return maps
 
-    def _write(self, case: _Case) -> _Case:
+    def _write(self, case: _Case, output: Path) -> None:
         if not case.reason:
             with _Attempt(case):
+                folder = case.stem.parent.resolve()
+                if not folder.is_relative_to(output.resolve()):
+                    raise ValueError(f"a link in {output} would take its output to {folder}; remove the link")
                 case.row = self.writer(self.postprocessing(case.sample), case.stem)
         case.sample = {}  # the table needs no pixels
-        return case
 
 
 def output_stems(images: Sequence[str], input_root: str | os.PathLike) -> list[str]:
@@ -287,8 +375,7 @@ def output_stems(images: Sequence[str], input_root: str | os.PathLike) -> list[s
         >>> output_stems(["d/a.png", "d/a.mat", "d/sub/b.nii.gz"], "d")
         ['a.png', 'a.mat', 'sub/b']
     """
-    root = _input_folder(images, input_root)
-    names = [Path(os.path.abspath(image)).relative_to(root).as_posix() for image in images]
+    names = _names(images, input_root)
     stems = [re.sub(r"\.gz$", "", name, flags=re.IGNORECASE).rpartition(".")[0] or name for name in names]
     while True:
         # Two outputs that differ in case only would still be one file on some file systems.
@@ -320,13 +407,21 @@ class _Attempt:
 
 
 class _Table:
-    """A CSV file that grows row by row and is complete after each. Without ``columns`` the first row names them."""
+    """A CSV file that grows row by row and is complete after each. Without ``columns`` the first row names them.
 
-    def __init__(self, path: Path, columns: Sequence[str] = ()) -> None:
-        self.file = open(path, "w", newline="", encoding="utf-8")
+    It replaces an earlier one only when it has the ``rows`` that are to be kept, so no moment can lose them.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str] = (), rows: Iterable[Mapping[str, Any]] = ()) -> None:
         self.columns: list[str] = []
-        if columns:
-            self._start(columns)
+        unfinished = path.with_name(f".{path.name}.tmp")
+        with open(unfinished, "w", newline="", **_TEXT) as self.file:
+            if columns:
+                self._start(columns)
+            for row in rows:
+                self.add(row)
+        os.replace(unfinished, path)
+        self.file = open(path, "a", newline="", **_TEXT)
 
     def add(self, row: Mapping[str, Any]) -> None:
         if not self.columns:
@@ -361,6 +456,21 @@ def _ahead(
         yield pending.popleft().result()
 
 
+def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in _NO_INFLUENCE}
+
+
+def _part_of(name: str, parts: int) -> int:
+    """Which part an input belongs to, from 0, whatever else there is and wherever its folder lies."""
+    return int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=8).digest()) % parts
+
+
+def _names(images: Sequence[str], input_root: str | os.PathLike) -> list[str]:
+    """The inputs' paths below their folder."""
+    root = _input_folder(images, input_root)
+    return [Path(os.path.abspath(image)).relative_to(root).as_posix() for image in images]
+
+
 def _contains(folder: Path, path: str | os.PathLike) -> bool:
     return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
@@ -374,12 +484,16 @@ def _input_folder(images: Sequence[str], input_root: str | os.PathLike) -> Path:
     return Path(os.path.commonpath([path.parent for path in paths]))
 
 
-def _finished(table: Path) -> dict[str, dict[str, str]]:
-    """Row by input, from an earlier run's table, without a row that a killed run could not finish."""
-    if not table.is_file():
-        return {}
-    with open(table, newline="", encoding="utf-8") as file:
-        return {row["input"]: row for row in csv.DictReader(file) if row.get("fingerprint")}
+def _finished(tables: Iterable[Path]) -> dict[str, dict[str, str]]:
+    """Row by input, from earlier runs' tables, without a row that a killed run could not finish.
+
+    Where several tables have an input, the newest knows what its output is now.
+    """
+    rows = {}
+    for table in sorted(filter(Path.is_file, tables), key=lambda path: path.stat().st_mtime_ns):
+        with open(table, newline="", **_TEXT) as file:
+            rows.update({row["input"]: row for row in csv.DictReader(file) if row.get("fingerprint")})
+    return rows
 
 
 def _shape(case: _Case) -> tuple[int, ...]:

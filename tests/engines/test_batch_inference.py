@@ -2,19 +2,25 @@
 
 import csv
 import os
+import signal
+import subprocess
+import sys
 import time
+import weakref
 from collections import Counter
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from threading import Barrier, Event
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.inferers import SaliencyInferer, SimpleInferer
 from monai.transforms import Compose, Invertd
+from onnx import TensorProto, helper
 from torch import nn
 
 from monai_kd.engines import BatchInference, batch_inference
@@ -281,6 +287,18 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
     assert left == {"sub", ".writing", "writing-abc"}
 
 
+def test_an_explainer_may_see_further_images(tmp_path):
+    seen = []
+    inference = _inference(
+        tmp_path,
+        preprocessing=lambda item: {**_read(item), "other": _read(item)["image"] + 5},
+        explainer=lambda image, network, other: seen.append((image, other)) or image,
+        explainer_keys=["other"],
+    )
+    assert _run(tmp_path, _images(tmp_path, 1, 2), inference) == Counter(done=2)
+    assert all(torch.equal(image + 5, other) and len(image) == 1 for image, other in seen) and len(seen) == 2
+
+
 def test_an_explainer_may_use_gradients_and_leaves_nothing_behind(tmp_path):
     class Classifier(nn.Sequential):
         def __init__(self):
@@ -371,9 +389,250 @@ def test_a_run_that_is_killed_has_kept_what_it_did(tmp_path):
     items = _images(tmp_path, *range(12))
     with pytest.raises(KeyboardInterrupt):
         _run(tmp_path, items, _inference(tmp_path, writer=write, batch_size=1))
+    done = [row["input"] for row in _table(tmp_path / "out" / "summary.csv")]
+    assert done[:9] == [item["image"] for item in items[:9]] and items[9]["image"] not in done
+    again = _run(tmp_path, items, _inference(tmp_path, resume=True))
+    assert again == Counter(done=12 - len(done), skipped=len(done))
+
+
+class Stuck(Doubler):
+    """Never gets done with the seventh image."""
+
+    def forward(self, image):
+        while image.max() >= 7:
+            time.sleep(1)
+        return super().forward(image)
+
+
+def run_until_killed(folder: str) -> None:
+    items = [{"image": str(Path(folder, "images", f"{number}.npy"))} for number in range(12)]
+    _run(Path(folder), items, _inference(Path(folder), Stuck(), batch_size=1))
+
+
+def test_a_run_that_is_killed_at_once_has_lost_the_files_in_hand_only_and_holds_no_lock(tmp_path):
+    items = _images(tmp_path, *range(12))
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import test_batch_inference as t; t.run_until_killed(sys.argv[2])"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)])
+    summary, enough = tmp_path / "out" / "summary.csv", time.monotonic() + 120
+    while not (summary.is_file() and summary.read_text().count("\n") == 8) and time.monotonic() < enough:
+        time.sleep(0.05)
+    with pytest.raises(FileExistsError, match="another run is writing to .*out: wait for it, stop it"):
+        _run(tmp_path, items, _inference(tmp_path, resume=True))
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    (tmp_path / "out" / ".writing-abc").mkdir()
+    assert len(_table(summary)) == 7  # though the network, which is stuck, hands on nothing more
+    assert _run(tmp_path, items, _inference(tmp_path, resume=True)) == Counter(done=5, skipped=7)
+    assert [row["input"] for row in _table(summary)] == [item["image"] for item in items]
+    assert not (tmp_path / "out" / ".writing-abc").exists()
+
+
+def test_no_moment_loses_the_rows_that_a_new_table_keeps(tmp_path):
+    items = _images(tmp_path, 1, 2)
+    _run(tmp_path, items, _inference(tmp_path))
+    before = (tmp_path / "out" / "summary.csv").read_bytes()
+
+    def rows():
+        yield _table(tmp_path / "out" / "summary.csv")[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        batch_inference._Table(tmp_path / "out" / "summary.csv", rows=rows())
+    assert (tmp_path / "out" / "summary.csv").read_bytes() == before
+
+
+def test_parts_share_the_work_and_a_run_of_the_whole_joins_them(tmp_path):
+    items = _images(tmp_path, *range(20, 40), names=[f"{n % 3}/{n}.npy" for n in range(20)])
+    settings = {"prediction_columns": ["largest"]}
+    done = [
+        _run(tmp_path, items, _inference(tmp_path, part=part, **settings))["done"] for part in ("1/3", "2/3", "3/3")
+    ]
+    assert sum(done) == 20 and min(done) > 0
+    tables = [_table(tmp_path / "out" / f"summary_part{part}of3.csv") for part in (1, 2, 3)]
+    assert [len(table) for table in tables] == done and not (tmp_path / "out" / "summary.csv").exists()
+    assert {row["input"] for table in tables for row in table} == {item["image"] for item in items}
+
+    network = Doubler()
+    assert _run(tmp_path, items, _inference(tmp_path, network, resume=True, **settings)) == Counter(skipped=20)
+    assert network.shapes == []
+    joined = sorted(_table(tmp_path / "out" / "summary.csv"), key=lambda row: row["input"])
+    assert joined == sorted((row for table in tables for row in table), key=lambda row: row["input"])
+    assert len(_table(tmp_path / "out" / "predictions.csv")) == 20
+    assert not list((tmp_path / "out").glob("[!.]*part*"))
+
+
+def test_the_part_of_an_input_depends_on_its_own_name_alone(tmp_path):
+    def part(folder, values, names) -> set[str]:
+        items = _images(folder, *values, names=names)
+        folder.joinpath("out").mkdir(exist_ok=True)
+        _run(folder, items, _inference(folder, part="2/2"))
+        rows = _table(folder / "out" / "summary_part2of2.csv")
+        return {os.path.relpath(row["input"], folder / "images") for row in rows}
+
+    names = [f"sub/{number}.npy" for number in range(12)]
+    here = part(tmp_path / "here", range(12), names)
+    there = part(tmp_path / "another" / "machine", range(13), [*names[::-1], "new.npy"])
+    assert here == there - {"new.npy"} and 0 < len(here) < 12
+
+
+def test_outputs_of_parts_are_named_as_those_of_the_whole(tmp_path):
+    items = _images(tmp_path, *range(8), names=[f"{'aA'[n % 2]}{n // 2}.npy" for n in range(8)])
+    for part in ("1/2", "2/2"):
+        _run(tmp_path, items, _inference(tmp_path, part=part))
+    names = {path.name for path in (tmp_path / "out").glob("*_pred.txt")}
+    assert names == {f"{Path(item['image']).name}_pred.txt" for item in items}
+
+
+def test_a_part_resumes_whatever_run_did_its_inputs(tmp_path):
+    items = _images(tmp_path, *range(10))
+    _run(tmp_path, items[:5], _inference(tmp_path))
+    reports = [_run(tmp_path, items, _inference(tmp_path, part=part, resume=True)) for part in ("1/2", "2/2")]
+    assert sum(reports, Counter()) == Counter(done=5, skipped=5)
+
+
+def test_the_newest_table_knows_what_an_output_is_now(tmp_path):
+    items = _images(tmp_path, 1)
+    _run(tmp_path, items, _inference(tmp_path))
+    os.utime(tmp_path / "out" / "summary.csv", (0, 0))
+    part = f"{1 + batch_inference._part_of('0.npy', 2)}/2"
+    inference = _inference(tmp_path, part=part)
+    torch.save({"model": {"weight": torch.full((1, 1, 1, 1), 4.0)}}, inference.checkpoint)
+    _run(tmp_path, items, inference)  # of other weights, in the same place
+    assert _run(tmp_path, items, _inference(tmp_path, resume=True)) == Counter(done=1)
+
+
+def test_two_runs_in_one_folder_are_kept_apart_unless_they_are_two_parts(tmp_path):
+    items, errors = _images(tmp_path, 1, 2, 3, 4), {}
+
+    def meet(other: str):
+        def write(sample, stem):
+            try:
+                errors[other] = _run(tmp_path, items, _inference(tmp_path, part=other))
+            except FileExistsError as error:
+                errors[other] = str(error)
+            return _write(sample, stem)
+
+        return write
+
+    for mine, other in (("1/1", "1/1"), ("1/1", "1/2"), ("1/2", "1/1")):
+        _run(tmp_path, items, _inference(tmp_path, writer=meet(other), part=mine))
+        assert "another run is writing to" in errors[other]
+    _run(tmp_path, items, _inference(tmp_path, writer=meet("1/2"), part="1/2"))
+    assert "another run is writing to" in errors["1/2"]
+    _run(tmp_path, items, _inference(tmp_path, writer=meet("2/2"), part="1/2"))
+    assert errors["2/2"]["done"] > 0
+
+
+def test_only_a_few_inputs_are_in_memory_however_many_there_are(tmp_path):
+    alive, most = weakref.WeakSet(), []
+
+    def read(sample):
+        image = MetaTensor(_read(sample)["image"], meta={"filename_or_obj": sample["image"]})
+        alive.add(image)
+        return {"image": image}
+
+    def write(sample, stem):
+        most.append(len(alive))
+        return _write(sample, stem)
+
+    inference = _inference(tmp_path, preprocessing=read, writer=write, batch_size=2)
+    assert _run(tmp_path, _images(tmp_path, *range(20, 80)), inference) == Counter(done=60)
+    # Read ahead: two batches and one; in the network: a batch and one; to be written: two batches and one.
+    assert max(most) <= 5 + 3 + 5
+
+
+ODD_NAMES = ["a#b.npy", "$x.npy", "@y %z.npy", "-r.npy", "...npy", "....npy", 'a,b\n"c".npy', "\udce4.npy", "ä ö.npy"]
+
+
+def test_odd_names_stay_in_the_output_folder_and_are_known_again(tmp_path, caplog):
+    names = [*ODD_NAMES, "..a/..b/c.npy", "sub\\x.npy"]
+    items = _images(tmp_path, *range(len(names)), names=names)
+    assert _run(tmp_path, items, _inference(tmp_path)) == Counter(done=len(names))
+    written = [path for path in tmp_path.rglob("*_pred.txt")]
+    assert len(written) == len(names) and all(path.is_relative_to(tmp_path / "out") for path in written)
+    rows = batch_inference._finished([tmp_path / "out" / "summary.csv"])
+    assert rows.keys() == {item["image"] for item in items}
+    assert _run(tmp_path, items, _inference(tmp_path, resume=True)) == Counter(skipped=len(names))
+    Path(items[7]["image"]).write_text("damaged")
+    with caplog.at_level("ERROR", "monai_kd"):
+        assert _run(tmp_path, items, _inference(tmp_path)) == Counter(done=len(names) - 1, failed=1)
+    assert "\\udce4.npy" in caplog.text
+
+
+def test_a_link_takes_no_output_out_of_the_output_folder(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "sub").symlink_to(outside)
+    (tmp_path / "out" / "1_pred.txt").symlink_to(outside / "kept.txt")
+    items = _images(tmp_path, 1, 2, names=["a.npy", "sub/deep/b.npy"])
+    assert _run(tmp_path, items, _inference(tmp_path)) == Counter(done=1, failed=1)
+    (failure,) = _table(tmp_path / "out" / "failures.csv")
+    assert failure["input"] == items[1]["image"] and f"would take its output to {outside}" in failure["reason"]
+    assert not any(outside.iterdir())
+
+
+def test_inputs_behind_links_and_dots_have_their_outputs_in_the_output_folder(tmp_path):
+    items = _images(tmp_path, 1, 2, names=["real/a.npy", "b.npy"])
+    (tmp_path / "images" / "link").symlink_to(tmp_path / "images" / "real")
+    images = [tmp_path / "images" / "link" / "a.npy", tmp_path / "images" / "real" / ".." / "b.npy"]
+    report = _inference(tmp_path).run([{"image": str(path)} for path in images], tmp_path / "images", tmp_path / "out")
+    assert report.done == len(items)
+    assert {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*_pred.txt")} == {
+        "link/a_pred.txt",
+        "b_pred.txt",
+    }
+
+
+@pytest.fixture(params=["onnx", "ts"])
+def tripler(request, tmp_path) -> Path:
+    """An exported network that triples an image."""
+    file = tmp_path / f"tripler.{request.param}"
+    if request.param == "ts":
+        network = nn.Conv2d(1, 1, 1, bias=False)
+        nn.init.constant_(network.weight, 3)
+        torch.jit.save(torch.jit.script(network), file)
+        return file
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", 1, "x", "y"]) for name in ("image", "pred")]
+    weight = helper.make_tensor("weight", TensorProto.FLOAT, [1], [3.0])
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["image", "weight"], ["pred"])], "g", infos[:1], infos[1:], [weight]
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), file)
+    return file
+
+
+def test_an_exported_network_takes_the_place_of_the_network(tmp_path, tripler):
+    items = _images(tmp_path, 1, 2, 3)
+    unused = Doubler()
+    for report in (Counter(done=3), Counter(skipped=3)):
+        inference = _inference(tmp_path, unused, batch_size=2, resume=True)
+        inference.checkpoint = tripler
+        assert _run(tmp_path, items, inference) == report
     rows = _table(tmp_path / "out" / "summary.csv")
-    assert [row["input"] for row in rows] == [item["image"] for item in items[:9]]
-    assert _run(tmp_path, items, _inference(tmp_path, resume=True)) == Counter(done=3, skipped=9)
+    assert [float(row["largest"]) for row in rows] == [4.5, 9, 13.5] and unused.shapes == []
+
+
+def test_an_exported_network_cannot_be_explained(tmp_path, tripler):
+    inference = _inference(tmp_path, explainer=lambda image, network: image)
+    inference.checkpoint = tripler
+    with pytest.raises(ValueError, match="an exported network cannot be explained.*infer without overlay"):
+        _run(tmp_path, _images(tmp_path, 1), inference)
+
+
+def test_where_and_how_the_work_is_done_has_no_influence_on_the_fingerprint(tmp_path):
+    items = _images(tmp_path, 1)
+
+    def run(**settings) -> Counter:
+        config = {"batch_inference": {"overlay": False, **settings}, "report": "$run()"}
+        parser = ConfigParser(config, globals={"run": lambda: _run(tmp_path, items, _inference(tmp_path, resume=True))})
+        return parser.get_parsed_content("report")
+
+    assert run() == Counter(done=1)
+    assert run(part="1/1", num_workers=3) == Counter(skipped=1)
+    assert run(overlay=True) == Counter(done=1)
 
 
 def test_the_outputs_of_an_earlier_run_are_no_inputs(tmp_path):
@@ -396,6 +655,9 @@ def test_wrong_arguments_are_named(tmp_path):
         _inference(tmp_path, batch_size=0)
     with pytest.raises(ValueError, match="num_workers must be 1 or more, got 'two'"):
         _inference(tmp_path, num_workers="two")
+    for part in ("0/2", "3/2", "2", "1/0", "a/b"):
+        with pytest.raises(ValueError, match=f"part must be such as 2/4, the second of four, got '{part}'"):
+            _inference(tmp_path, part=part)
     inference = _inference(tmp_path)
     inference.checkpoint.unlink()
     with pytest.raises(FileNotFoundError, match="no trained network at .*model.pt; train one first"):

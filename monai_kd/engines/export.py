@@ -1,0 +1,325 @@
+"""Networks as files of their own: ONNX, TorchScript and 8-bit integers, compared with what they were made of."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MethodType
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.data import load_net_with_metadata, save_net_with_metadata
+from monai.engines import SupervisedEvaluator
+from monai.networks.nets.basic_unet import UpCat
+from monai.utils.type_conversion import convert_to_dst_type
+from torch import Tensor, nn
+
+from .batch import plain_tensor
+
+__all__ = [
+    "EXPORTED",
+    "FORMATS",
+    "ExportReport",
+    "describe_network",
+    "export_network",
+    "load_exported",
+    "read_metadata",
+]
+
+EXPORTED = (".onnx", ".ts")
+"""Suffixes of exported networks."""
+
+FORMATS = {"onnx": ".onnx", "torchscript": ".ts", "int8": ".onnx"}
+"""Suffix of each format."""
+
+_CLOSE = 1e-3  # relative; single precision in another order of operations stays below 1e-4
+_SAMPLES = 32  # images, up to twice as many, that are compared and calibrated with
+
+
+@dataclass
+class ExportReport:
+    """How an exported network compares with what it was made of.
+
+    Args:
+        file: where it is.
+        difference: largest norm of the difference of two outputs, relative to the norm of the original's.
+        samples: images that went through both.
+        metric: name of the key metric; empty when there were no cases to measure it on.
+        before: the original's value.
+        after: the exported network's value.
+    """
+
+    file: Path
+    difference: float
+    samples: int
+    metric: str = ""
+    before: float = float("nan")
+    after: float = float("nan")
+
+
+def export_network(
+    network: nn.Module,
+    file: str | os.PathLike,
+    format: str,
+    shape: Sequence[int],
+    metadata: Mapping[str, Any] | None = None,
+    evaluator: SupervisedEvaluator | None = None,
+    tolerance: float = 0.01,
+) -> ExportReport:
+    """Write a network as a file that needs neither its Python code nor its configuration, and compare the two.
+
+    Both see the same images, and the key metric of an evaluation is taken of both. Only a file that passes is left.
+
+    - ``onnx``: one file, for any number of images; of any size where the network takes any size.
+    - ``torchscript``: the same, by `torch.jit.script`.
+    - ``int8``: ONNX in 8-bit integers, quantised statically: activations by their extreme values on the evaluator's
+      cases, weights by channel, in 7 bits, because 8 overflow on processors without VNNI. Its outputs are compared by
+      the metric alone.
+
+    Args:
+        network: on the CPU, with its weights.
+        file: where to; ``.onnx``, or ``.ts`` for TorchScript.
+        format: one of :data:`FORMATS`.
+        shape: (C, *spatial) of the images that are made up where there is no evaluator.
+        metadata: what the file is to say about itself, by name; values as JSON.
+        evaluator: of the validation cases, never the test cases, on the CPU and with a key metric.
+        tolerance: largest loss of the key metric, >= 0.
+
+    Raises:
+        ImportError: when ONNX is wanted and not installed.
+        ValueError: when the format or the suffix is another one, when ``int8`` lacks an evaluator, when the outputs
+            differ by more than 0.1 %, or when the metric loses more than ``tolerance``.
+    """
+    path = Path(file)
+    if format not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, got {format!r}")
+    if path.suffix != FORMATS[format]:
+        raise ValueError(f"a file of the format {format} ends in {FORMATS[format]}, by which it is known; got {path}")
+    if format == "int8" and evaluator is None:
+        raise ValueError("int8 is calibrated on validation cases: give the data set")
+    network = copy.deepcopy(network).eval()
+    if evaluator is None:
+        images = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+        samples, metric, before = list(images.split([1, 2])), "", float("nan")
+    else:
+        samples, metric, before = _observe(network, evaluator)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
+        written = Path(folder, path.name)
+        if format == "torchscript":
+            save_net_with_metadata(torch.jit.script(network), str(written), meta_values=dict(metadata or {}))
+        else:
+            _write_onnx(network, written, samples, quantise=format == "int8")
+            _write_metadata(written, metadata or {})
+        exported = load_exported(written)
+        difference = _difference(network, exported, samples)
+        if format != "int8" and not difference <= _CLOSE:
+            raise ValueError(f"{path}: the outputs differ by {difference:.2g} of their size, more than {_CLOSE}")
+        report = ExportReport(path, difference, sum(map(len, samples)), metric, before)
+        if evaluator is not None:
+            report.after = _evaluate(exported, evaluator)
+            loss = before - report.after if evaluator.metric_cmp_fn(1.0, 0.0) else report.after - before
+            if not loss <= tolerance:
+                raise ValueError(
+                    f"{path}: {metric} goes from {before:.4f} to {report.after:.4f} on the validation cases, a loss of "
+                    f"more than the tolerance {tolerance}; the outputs differ by {difference:.2g} of their size"
+                )
+        os.replace(written, path)
+    return report
+
+
+def load_exported(file: str | os.PathLike, device: str | torch.device = "cpu") -> nn.Module:
+    """The network of an exported file, in the manner that its suffix, one of :data:`EXPORTED`, asks for."""
+    # A bundle whose network is MONAI's need not wait for timm.
+    from monai_kd.networks.onnx_network import OnnxNetwork
+    from monai_kd.networks.torchscript_network import TorchScriptNetwork
+
+    return OnnxNetwork(file, device) if Path(file).suffix == ".onnx" else TorchScriptNetwork(file)
+
+
+def read_metadata(file: str | os.PathLike) -> dict[str, Any]:
+    """What an exported file says about itself."""
+    if Path(file).suffix == ".ts":
+        return load_net_with_metadata(os.fspath(file), torch.device("cpu"))[1]
+    network: Any = load_exported(file)
+    return {name: json.loads(text) for name, text in network.metadata.items()}
+
+
+def describe_network(config: Mapping[str, Any], bundle: Mapping[str, Any], licence: str) -> dict[str, Any]:
+    """What an exported student has to say about itself, so that it can be used without its bundle.
+
+    Args:
+        config: the bundle's ``inference.json``, with the run's settings.
+        bundle: its ``metadata.json``.
+        licence: text of its licence.
+
+    Returns:
+        ``bundle`` and ``version``; ``license`` and ``copyright``; ``class_names``: the configuration's, or else what
+        the metadata call the channels of the prediction; ``preprocessing``: the configuration's transforms with the
+        settings they refer to; ``model_ids``: the settings that the network was trained with.
+    """
+    parser = ConfigParser(dict(config))
+    return {
+        "bundle": bundle["name"],
+        "version": bundle["version"],
+        "license": licence,
+        "copyright": bundle["copyright"],
+        "class_names": config.get("class_names") or bundle["network_data_format"]["outputs"]["pred"]["channel_def"],
+        "preprocessing": _resolve(config["preprocessing"], parser),
+        "model_ids": {key: config[key] for key in config["model_ids"]},
+    }
+
+
+def _resolve(value: Any, parser: ConfigParser) -> Any:
+    """A part of a configuration with the text of what it refers to in the place of ``@id``."""
+    if isinstance(value, Mapping):
+        return {key: _resolve(entry, parser) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_resolve(entry, parser) for entry in value]
+    if isinstance(value, str) and value.startswith("@"):
+        return _resolve(parser[value[1:].replace("::", "#")], parser)
+    return value
+
+
+def _observe(network: nn.Module, evaluator: SupervisedEvaluator) -> tuple[list[Tensor], str, float]:
+    """Images that a network sees in an evaluation, spread evenly over it, and its key metric."""
+    samples: list[Tensor] = []
+    seen, stride = 0, 1
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal seen, stride
+        for image in plain_tensor(inputs[0]).split(1):
+            if seen % stride == 0:
+                samples.append(image.clone())
+            if len(samples) == 2 * _SAMPLES:
+                samples[:] = samples[::2]
+                stride *= 2
+            seen += 1
+
+    hook = network.register_forward_pre_hook(keep)
+    try:
+        value = _evaluate(network, evaluator)
+    finally:
+        hook.remove()
+    return samples, evaluator.state.key_metric_name or "", value
+
+
+def _evaluate(network: nn.Module, evaluator: SupervisedEvaluator) -> float:
+    own: Any = evaluator.network
+    evaluator.network = _KeepMetadata(network).eval()  # the mode that MONAI goes back to
+    try:
+        evaluator.run()
+    finally:
+        evaluator.network = own
+    return float(evaluator.state.metrics[evaluator.state.key_metric_name])
+
+
+class _KeepMetadata(nn.Module):
+    """A network whose predictions carry the metadata of their images, as those of PyTorch's own operations do."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, *args: Any) -> Tensor:
+        return convert_to_dst_type(self.network(plain_tensor(x), *args), x)[0]
+
+
+def _difference(network: nn.Module, exported: nn.Module, samples: Sequence[Tensor]) -> float:
+    """Largest relative difference over images one by one, and over two at once."""
+    largest = 0.0
+    with torch.no_grad():
+        for images in [*samples, samples[0].repeat_interleave(2, dim=0)]:
+            wanted = network(images)
+            largest = max(largest, float((exported(images) - wanted).norm() / wanted.norm().clamp_min(1e-12)))
+    return largest
+
+
+def _write_onnx(network: nn.Module, file: Path, samples: Sequence[Tensor], quantise: bool) -> None:
+    try:
+        import onnxruntime.quantization as quantization
+        import onnxscript  # noqa: F401
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+    except ImportError as error:
+        raise ImportError(f'{error}; writing ONNX needs: pip install "monai_kd[export]"') from error
+
+    example = samples[0][:1].repeat_interleave(2, dim=0)  # a batch of one would be taken for the only size there is
+    axes = {axis: torch.export.Dim.AUTO for axis in range(example.ndim) if axis != 1}
+    with warnings.catch_warnings(), _same_for_every_size(network):
+        warnings.simplefilter("ignore", FutureWarning)  # torch copies what it has deprecated itself
+        torch.onnx.export(
+            network,
+            (example,),
+            file,
+            dynamo=True,
+            external_data=False,
+            dynamic_shapes=(axes,),
+            input_names=["image"],
+            output_names=["pred"],
+            verbose=False,
+        )
+    if not quantise:
+        return
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self) -> None:
+            self.images = iter(samples)
+
+        def get_next(self) -> dict[str, Any] | None:
+            image = next(self.images, None)
+            return None if image is None else {"image": image.numpy()}
+
+    simplified = file.with_name("simplified.onnx")
+    quant_pre_process(file, simplified, skip_symbolic_shape=True)
+    quantization.quantize_static(
+        simplified,
+        file,
+        Reader(),
+        op_types_to_quantize=["Conv", "ConvTranspose", "Gemm", "MatMul"],
+        quant_format=quantization.QuantFormat.QDQ,
+        activation_type=quantization.QuantType.QUInt8,
+        weight_type=quantization.QuantType.QInt8,
+        per_channel=True,
+        reduce_range=True,
+    )
+
+
+def _write_metadata(file: Path, metadata: Mapping[str, Any]) -> None:
+    import onnx
+
+    model = onnx.load(file)
+    onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in metadata.items()})
+    onnx.save(model, file)
+
+
+@contextmanager
+def _same_for_every_size(network: nn.Module) -> Iterator[None]:
+    """Let the U-Nets of MONAI pad by the same operations for every size, as an ONNX model knows no other."""
+    joints: list[Any] = [module for module in network.modules() if isinstance(module, UpCat) and module.is_pad]
+    for joint in joints:
+        joint.forward = MethodType(_join_any_size, joint)
+    try:
+        yield
+    finally:
+        for joint in joints:
+            del joint.forward
+
+
+def _join_any_size(joint: Any, x: Tensor, x_e: Tensor | None) -> Tensor:
+    """`UpCat.forward`, where the last position of an axis is repeated if the encoder's map is longer."""
+    x = joint.upsample(x)
+    if x_e is None:
+        return joint.convs(x)
+    for axis in range(2, x.ndim):
+        positions = torch.arange(x_e.shape[axis], device=x.device).clamp(max=x.shape[axis] - 1)
+        x = x.index_select(axis, positions)
+    return joint.convs(torch.cat([x_e, x], dim=1))

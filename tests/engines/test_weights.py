@@ -1,0 +1,22 @@
+import pytest
+import torch
+from torch import nn
+
+from monai_kd.engines import load_weights
+
+
+@pytest.mark.parametrize("wrap", [lambda weights: weights, lambda weights: {"model": weights}], ids=["bare", "nested"])
+def test_weights_of_a_checkpoint(wrap, tmp_path):
+    torch.save(wrap({"weight": torch.full((1, 2), 3.0)}), tmp_path / "model.pt")
+    network = nn.Linear(2, 1, bias=False)
+    load_weights(network, tmp_path / "model.pt")
+    assert (network.weight == 3).all()
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+    torch.save({"weight": torch.zeros(1, 3)}, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="model.pt: these weights belong to another network: Error"):
+        load_weights(nn.Linear(2, 1, bias=False), tmp_path / "model.pt")
+    (tmp_path / "model.pt").write_text("no checkpoint")
+    with pytest.raises(ValueError, match="model.pt is no checkpoint that torch can read; name another one"):
+        load_weights(nn.Linear(2, 1), tmp_path / "model.pt")
