@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -11,15 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.bundle import ConfigWorkflow
 
 from .evaluation import scores_of, tabulate_run, write_table
-from .run_config import running_config, write_run_config
+from .nested_run import keep_settings, train_run
+from .run_config import running_config
 
 __all__ = ["cross_validate"]
-
-_STAGES = ("teacher_training", "student_alone", "train")
-_PLACES = ("ckpt_dir", "dataset_dir", "bundle_root", "device", "num_workers", "cache_rate", "resume")
 
 
 def cross_validate(
@@ -52,53 +48,18 @@ def cross_validate(
     if config is None:
         raise RuntimeError("cross_validate belongs into the configuration of a bundle, which it runs for every fold")
     folder = Path(run)
-    _refuse_other_settings(folder / "cross_validation.json", config)
-    folder.mkdir(parents=True, exist_ok=True)
-    shared = write_run_config(folder / "cross_validation", config)
+    shared = keep_settings(folder / "cross_validation", config, "cross-validation")
     values: dict[str, dict[str, list[float]]] = {}
     for fold in folds:
         logging.getLogger("monai_kd").info(f"fold {fold} of {list(folds)}")
-        for model, summary in _run_fold(fold, shared, folder, dataset_dir, Path(bundle_root)).items():
+        train_run(shared, folder / f"fold_{fold}", bundle_root, dataset_dir=str(dataset_dir), fold=fold)
+        for model, summary in tabulate_run(folder / f"fold_{fold}", bundle_root).items():
             for metric, score in scores_of(summary).items():
                 value = score["value"] if "value" in score else score["mean"]
                 values.setdefault(model, {}).setdefault(metric, []).append(value)
     rows = [_row(model, metrics) for model, metrics in values.items()]
     write_table(folder / "cross_validation", rows, f"mean and standard deviation over {len(folds)} folds")
     return rows
-
-
-def _run_fold(
-    fold: int, config: Path, run: Path, dataset_dir: str | os.PathLike, bundle_root: Path
-) -> dict[str, dict[str, Any]]:
-    folder = run / f"fold_{fold}"
-    workflow = ConfigWorkflow(
-        config_file=str(config),
-        meta_file=str(bundle_root / "configs" / "metadata.json"),
-        logging_file=False,
-        workflow_type="train",
-        bundle_root=str(bundle_root),
-        ckpt_dir=str(folder),
-        dataset_dir=str(dataset_dir),
-        fold=fold,
-        resume=True,
-        run=["$monai_kd.data.require(@train#dataset#data)", *(f"$@{stage}#stage.run()" for stage in _STAGES)],
-    )
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
-    return tabulate_run(folder, bundle_root)
-
-
-def _refuse_other_settings(kept: Path, config: dict[str, Any]) -> None:
-    """Folds that were trained with other settings must not be averaged with those to come."""
-    if not kept.is_file():
-        return
-    before, now = json.loads(kept.read_text()), json.loads(json.dumps(config, default=str))
-    differing = sorted(key for key in {*before, *now} - {*_PLACES} if before.get(key) != now.get(key))
-    if differing:
-        raise ValueError(
-            f"{kept.parent} holds a cross-validation with other settings ({', '.join(differing)}); choose another run"
-        )
 
 
 def _row(model: str, metrics: dict[str, list[float]]) -> dict[str, Any]:

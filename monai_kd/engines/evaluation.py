@@ -13,17 +13,19 @@ from typing import Any
 import torch
 from monai.bundle import ConfigWorkflow
 
-__all__ = ["tabulate_run"]
+__all__ = ["MODELS", "evaluation_workflow", "tabulate_run"]
 
-# What each stage leaves in the run's folder, and the network of the configuration that it belongs to.
-_MODELS = {
+MODELS = {
     "teacher": ("teacher.pt", "@teacher"),
     "student_alone": ("student_alone.pt", "@network"),
     "distilled_student": ("model.pt", "@network"),
 }
+"""What each stage leaves in the run's folder, and the network of the configuration that it belongs to, by model."""
 
 
-def tabulate_run(run: str | os.PathLike, bundle_root: str | os.PathLike) -> dict[str, dict[str, Any]]:
+def tabulate_run(
+    run: str | os.PathLike, bundle_root: str | os.PathLike, keep: bool = False
+) -> dict[str, dict[str, Any]]:
     """Evaluate every network that a run has trained on the test cases, and write and log a table of them.
 
     ``table.csv`` and ``table.md`` go into the run's folder, the values per case into ``evaluation/<model>/``.
@@ -31,6 +33,7 @@ def tabulate_run(run: str | os.PathLike, bundle_root: str | os.PathLike) -> dict
     Args:
         run: the run's folder.
         bundle_root: the bundle's directory.
+        keep: take an evaluation that is newer than its checkpoint as it is.
 
     Returns:
         The summaries by model: ``teacher``, ``student_alone``, ``distilled_student``, as far as they were trained. None
@@ -40,22 +43,45 @@ def tabulate_run(run: str | os.PathLike, bundle_root: str | os.PathLike) -> dict
         return {}
     folder = Path(run)
     summaries = {
-        model: _evaluate(folder, Path(bundle_root), model)
-        for model, (checkpoint, _) in _MODELS.items()
+        model: (keep and _evaluated(folder, model)) or _evaluate(folder, Path(bundle_root), model)
+        for model, (checkpoint, _) in MODELS.items()
         if (folder / checkpoint).is_file()
     }
-    rows = [_row(model, summary, folder / _MODELS[model][0]) for model, summary in summaries.items()]
+    rows = [_row(model, summary, folder / MODELS[model][0]) for model, summary in summaries.items()]
     write_table(folder / "table", rows, "test cases, mean and standard deviation over cases")
     return summaries
 
 
+def _evaluated(run: Path, model: str) -> dict[str, Any] | None:
+    """The summary of an evaluation that was made since the model was trained."""
+    summary = run / "evaluation" / model / "summary.json"
+    if not summary.is_file() or summary.stat().st_mtime < (run / MODELS[model][0]).stat().st_mtime:
+        return None
+    return json.loads(summary.read_text())
+
+
 def _evaluate(run: Path, bundle_root: Path, model: str) -> dict[str, Any]:
-    """Evaluate one model of a run by the run's own configuration under the bundle's ``evaluate.json``.
+    output_dir = run / "evaluation" / model
+    evaluation_workflow(run, bundle_root, model, output_dir).run()
+    return json.loads((output_dir / "summary.json").read_text())
+
+
+def evaluation_workflow(run: Path, bundle_root: Path, model: str, output_dir: Path, **settings: Any) -> ConfigWorkflow:
+    """The evaluation of one model of a run by the run's own configuration under the bundle's ``evaluate.json``.
 
     A teacher with another task than the student's has an ``evaluate_<model>.json`` on top.
+
+    Args:
+        run: the run's folder.
+        bundle_root: the bundle's directory.
+        model: ``teacher``, ``student_alone`` or ``distilled_student``.
+        output_dir: where the evaluation writes to.
+        settings: further overrides.
+
+    Returns:
+        The workflow, initialised.
     """
-    checkpoint, network = _MODELS[model]
-    output_dir = run / "evaluation" / model
+    checkpoint, network = MODELS[model]
     overlays = [bundle_root / "configs" / name for name in ("evaluate.json", f"evaluate_{model}.json")]
     workflow = ConfigWorkflow(
         config_file=[str((run / checkpoint).with_suffix(".json")), *(str(path) for path in overlays if path.is_file())],
@@ -66,10 +92,10 @@ def _evaluate(run: Path, bundle_root: Path, model: str) -> dict[str, Any]:
         checkpoint=str(run / checkpoint),
         evaluated_network=network,
         output_dir=str(output_dir),
+        **settings,
     )
     workflow.initialize()
-    workflow.run()
-    return json.loads((output_dir / "summary.json").read_text())
+    return workflow
 
 
 def scores_of(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -88,6 +114,7 @@ def _row(model: str, summary: dict[str, Any], checkpoint: Path) -> dict[str, Any
     for name, score in scores.items():
         if "value" in score:  # one number for all cases together
             row[name] = round(score["value"], 4)
+            row.update({f"{name}_{limit}": round(score[limit], 4) for limit in ("low", "high") if limit in score})
         else:
             row[name], row[f"{name}_std"] = round(score["mean"], 4), round(score["std"], 4)
     return row
@@ -98,7 +125,8 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> No
 
     Args:
         path: path of both files without suffix.
-        rows: ``model``, and metrics with their standard deviations as ``<metric>_std``. Models may have different ones.
+        rows: ``model``, and metrics with their standard deviations as ``<metric>_std``, or the limits of an interval as
+            ``<metric>_low`` and ``<metric>_high``. Models may have different ones.
         title: what the log says above.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -108,13 +136,14 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> No
         table.writerows(rows)
     lines = [["", *(str(row["model"]) for row in rows)], ["---"] * (len(rows) + 1)]
     for name in columns[1:]:
-        if not name.endswith("_std"):
-            lines.append([name, *(_with_deviation(row, name) for row in rows)])
+        if not name.endswith(("_std", "_low", "_high")):
+            lines.append([name, *(_with_spread(row, name) for row in rows)])
     markdown = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     path.with_suffix(".md").write_text(markdown, encoding="utf-8")
     logging.getLogger("monai_kd").info(f"{title}:\n{markdown}")
 
 
-def _with_deviation(row: Mapping[str, Any], name: str) -> str:
-    deviation = row.get(f"{name}_std", "")
-    return f"{row.get(name, '')}" + (f" +- {deviation}" if deviation != "" else "")
+def _with_spread(row: Mapping[str, Any], name: str) -> str:
+    deviation, low = row.get(f"{name}_std", ""), row.get(f"{name}_low", "")
+    spread = f" +- {deviation}" if deviation != "" else f" ({low} to {row[f'{name}_high']})" if low != "" else ""
+    return f"{row.get(name, '')}{spread}"

@@ -1,0 +1,125 @@
+"""What evaluations leave about every test case, as arrays."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["CORRECT", "TRUE_PROBABILITY", "Cases", "read_cases"]
+
+CORRECT = "share_of_right_cases"
+"""Whether a case was classified rightly, 0 or 1."""
+
+TRUE_PROBABILITY = "probability_of_the_truth"
+"""Probability of a case's true class; where a case has several findings, the mean over them of what it has or lacks."""
+
+_NO_CLASS = ("input", "label", "predicted")
+
+
+@dataclass
+class Cases:
+    """The test cases of one model, trained once for each seed.
+
+    Attributes:
+        inputs: the N cases' files.
+        groups: the N cases' groups, such as their patients.
+        values: by name, (S, N): one value per seed and case.
+        probabilities: (S, N, C) of a classification, else None.
+        truth: (N, C), 1 where a case is of the class, else None.
+        classes: names of the C classes.
+    """
+
+    inputs: list[str]
+    groups: list[str]
+    values: dict[str, np.ndarray]
+    probabilities: np.ndarray | None = None
+    truth: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+
+    @property
+    def of_one_class(self) -> bool:
+        """Whether this is a classification in which every case is of exactly one class."""
+        return self.probabilities is not None and np.allclose(self.probabilities.sum(axis=-1), 1, atol=1e-3)
+
+    def scores(self, function: Callable[..., Mapping[str, float]], rows: np.ndarray) -> dict[str, float]:
+        """A classification's scores of some cases as its evaluation computes them, averaged over the seeds.
+
+        Args:
+            function: from probabilities (N, C), labels (N,), or (N, C) where a case may be of several classes, and
+                class names to scores by name.
+            rows: indices of the cases.
+
+        Returns:
+            The scores that every seed has; none of what is no classification.
+        """
+        if self.probabilities is None or self.truth is None:
+            return {}
+        truth = self.truth.argmax(axis=1) if self.of_one_class else self.truth.astype(int)
+        scores = [function(probabilities[rows], truth[rows], self.classes) for probabilities in self.probabilities]
+        return {
+            name: float(np.mean([own[name] for own in scores]))
+            for name in scores[0]
+            if all(name in own for own in scores)
+        }
+
+
+def read_cases(files: Sequence[Path], group_by: str) -> Cases:
+    """Read the ``cases.csv`` of one model's seeds.
+
+    Args:
+        files: one per seed.
+        group_by: column of a case's group. Where there is none, every case is a group of its own.
+
+    Raises:
+        ValueError: when the seeds were tested on different cases.
+    """
+    tables = [_rows(file) for file in files]
+    inputs = [row["input"] for row in tables[0]]
+    for file, table in zip(files, tables):
+        if [row["input"] for row in table] != inputs:
+            raise ValueError(f"{file} has other test cases than {files[0]}: compare models of one split")
+    first = tables[0]
+    groups = [row.get(group_by) or row["input"] for row in first]
+    names = [name for name in first[0] if name not in (*_NO_CLASS, group_by) and _is_number(first[0][name])]
+    numbers = {name: np.array([[float(row[name]) for row in table] for table in tables]) for name in names}
+    cases = Cases(inputs, groups, numbers)
+    if {"label", "predicted"} <= first[0].keys():
+        _add_classification(cases, tables)
+    return cases
+
+
+def _add_classification(cases: Cases, tables: Sequence[Sequence[Mapping[str, str]]]) -> None:
+    """Turn the columns of class probabilities into values per case."""
+    labels = [_names(row["label"]) for row in tables[0]]
+    classes = tuple(cases.values)
+    probabilities = np.stack(list(cases.values.values()), axis=-1)
+    truth = np.array([[float(name in label) for name in classes] for label in labels])
+    correct = [[_names(row["predicted"]) == label for row, label in zip(table, labels)] for table in tables]
+    cases.probabilities, cases.truth, cases.classes = probabilities, truth, classes
+    if cases.of_one_class:
+        of_truth = (probabilities * truth).sum(axis=-1)
+    else:
+        of_truth = np.where(truth == 1, probabilities, 1 - probabilities).mean(axis=-1)
+    cases.values = {CORRECT: np.array(correct, dtype=float), TRUE_PROBABILITY: of_truth}
+
+
+def _names(text: str) -> set[str]:
+    """The classes or findings of a case, which are joined by ``|``; none for an empty text."""
+    return set(filter(None, text.split("|")))
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    with open(file, newline="", encoding="utf-8") as table:
+        return list(csv.DictReader(table))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

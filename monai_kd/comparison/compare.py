@@ -1,0 +1,225 @@
+"""Training, testing and comparing teacher, student alone and distilled student with several seeds."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+
+from monai_kd.engines import STAGES, keep_settings, running_config, tabulate_run, train_run
+
+from .report import write_report
+from .results import Row, collect_results
+from .stage_logs import StageLog, read_stage_log
+from .tables import write_tables
+
+__all__ = ["EFFORTS", "compare", "plan"]
+
+EFFORTS = ("equal", "schedule")
+"""How long the student alone trains: as many steps as the student takes with the teacher, or the schedule's own."""
+
+_DISTILLATION = ("train",)
+_OF_THIS_CALL = ("run", "training", "seed")  # what another call on the same folder may change
+
+
+@dataclass(frozen=True)
+class _Training:
+    """One run of the comparison: three stages of a seed, or a variant of the distillation with that seed's teacher."""
+
+    folder: Path
+    seed: int
+    stages: Sequence[str] = STAGES
+    variant: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def compare(
+    run: str | os.PathLike,
+    dataset_dir: str | os.PathLike,
+    datalist: Mapping[str, Sequence[Mapping[str, Any]]],
+    bundle_root: str | os.PathLike,
+    seeds: int = 3,
+    effort: str = "equal",
+    terms: bool = False,
+    methods: bool = False,
+    paper: bool = False,
+) -> dict[str, Any]:
+    """Train what is missing, test it, and write how the models compare.
+
+    It belongs into the configuration of a bundle, which it runs once for every seed. Every seed is a run of its own,
+    ``<run>/seed_<number>``, from the configuration's ``seed`` on; what is completed is kept, so that the same call goes
+    on with an interrupted comparison. ``<run>`` gets ``table.md``, ``table.csv``, ``results.json``, ``report.html`` and
+    ``model_card.md``.
+
+    Args:
+        run: folder of the whole.
+        dataset_dir: the data set that all seeds are trained on.
+        datalist: its items by side of the split.
+        bundle_root: the bundle's directory.
+        seeds: number of seeds, >= 1.
+        effort: one of :data:`EFFORTS`.
+        terms: also train each distillation term alone, and all but each.
+        methods: also train the other methods that the bundle offers: the keys of ``method_terms``, chosen by
+            ``method``.
+        paper: put the published numbers of ``docs/paper_results.json`` beside the results.
+
+    Returns:
+        What ``results.json`` holds.
+
+    Raises:
+        ValueError: when an argument is wrong, or the folder holds a comparison with other settings.
+        RuntimeError: under `torch.distributed`, or when no configuration is running.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        raise RuntimeError("a comparison does not run under torchrun; start it as one process")
+    config, folder, root = _config(), Path(run), Path(bundle_root)
+    trainings = _trainings(config, folder, seeds, effort, terms, methods)
+    shared = keep_settings(folder / "compare", {**config, "effort": effort}, "comparison", free=_OF_THIS_CALL)
+    logger = logging.getLogger("monai_kd")
+    for number, training in enumerate(trainings, start=1):
+        name = training.folder.relative_to(folder)
+        logger.info(f"run {number} of {len(trainings)}: {name}")
+        settings = {"dataset_dir": str(dataset_dir), "seed": training.seed, **training.settings}
+        train_run(shared, training.folder, root, training.stages, **settings)
+        tabulate_run(training.folder, root, keep=True)
+    results = collect_results(folder, root, config, dataset_dir, datalist, _rows(trainings), effort, paper)
+    write_tables(folder, results)
+    write_report(folder, results)
+    logger.info(results["verdict"]["sentence"])
+    return results
+
+
+def plan(
+    run: str | os.PathLike, seeds: int = 3, effort: str = "equal", terms: bool = False, methods: bool = False
+) -> str:
+    """Say what :func:`compare` would train, what is there, and how long the rest may take. Nothing is written.
+
+    Args:
+        run: folder of the whole.
+        seeds: as in :func:`compare`, and so the others.
+    """
+    config, folder = _config(), Path(run)
+    stages = [
+        _Stage(training, section, config)
+        for training in _trainings(config, folder, seeds, effort, terms, methods)
+        for section in training.stages
+    ]
+    durations: dict[str, list[float]] = {}
+    for stage in stages:
+        if stage.log.seconds_per_epoch is not None:
+            durations.setdefault(stage.name, []).append(stage.log.seconds_per_epoch)
+    lines, total, is_complete = [f"{folder}, student alone with {effort} effort"], 0.0, True
+    for stage in stages:
+        seconds = durations.get(stage.name)
+        line = f"  {stage.training.folder.relative_to(folder)} {stage.name}: {stage.state}"
+        if stage.epochs_left and seconds:
+            left = stage.epochs_left * sum(seconds) / len(seconds)
+            total += left
+            line += f", about {_duration(left)}"
+        elif stage.epochs_left:
+            is_complete = False
+            line += ", time unknown until its first epoch"
+        lines.append(line)
+    known = f"about {_duration(total)}" if total else "nothing" if is_complete else "unknown"
+    rest = "" if is_complete else ", and what is unknown yet"
+    lines.append(f"to train: {known}{rest if total else ''}; testing, timing and the report come on top")
+    return "\n".join(lines)
+
+
+class _Stage:
+    """How far one stage of a run has come."""
+
+    def __init__(self, training: _Training, section: str, config: Mapping[str, Any]) -> None:
+        parser = ConfigParser(dict(config))
+        parser.update({"ckpt_dir": str(training.folder), **training.settings})
+        self.training = training
+        self.name = str(parser.get_parsed_content(f"{section}#stage#name"))
+        epochs = int(parser.get_parsed_content(f"{section}#trainer#max_epochs"))
+        checkpoint = Path(parser.get_parsed_content(f"{section}#stage#checkpoint"))
+        resumable = checkpoint.with_name(f"{self.name}_resume.pt").is_file()
+        self.log: StageLog = read_stage_log(checkpoint.with_name(f"{self.name}.log"))
+        done = max(self.log.values, default=0) if resumable else 0
+        self.epochs_left = 0 if checkpoint.is_file() and not resumable else epochs - done
+        if not self.epochs_left:
+            self.state = "completed"
+        elif done:
+            self.state = f"interrupted after epoch {done} of {epochs}, {self.epochs_left} to train"
+        else:
+            self.state = f"{epochs} epoch{'s' * (epochs != 1)} to train"
+
+
+def _config() -> dict[str, Any]:
+    config = running_config()
+    if config is None:
+        raise RuntimeError("a comparison belongs into the configuration of a bundle, which it runs for every seed")
+    return config
+
+
+def _trainings(
+    config: Mapping[str, Any], folder: Path, seeds: int, effort: str, terms: bool, methods: bool
+) -> list[_Training]:
+    """All runs of a comparison, seed by seed."""
+    if not isinstance(seeds, int) or seeds < 1:
+        raise ValueError(f"seeds must be a number of seeds from 1, got {seeds!r}")
+    if effort not in EFFORTS:
+        raise ValueError(f"effort must be one of {', '.join(EFFORTS)}, got {effort!r}")
+    # A bundle whose student trains in a stage of the teacher's as well says so by an id.
+    epochs = "@student_alone_epochs" if effort == "equal" and "student_alone_epochs" in config else None
+    settings = {"student_alone#trainer#max_epochs": epochs or "@train#trainer#max_epochs"}
+    variants = {**(_terms(config) if terms else {}), **(_methods(config) if methods else {})}
+    trainings = []
+    for seed in range(config["seed"], config["seed"] + seeds):
+        own = folder / f"seed_{seed}"
+        trainings.append(_Training(own, seed, settings=settings))
+        teacher = {} if config["teacher_checkpoint"] is None else {"teacher_checkpoint": str(own / "teacher.pt")}
+        trainings += [
+            _Training(own / place, seed, _DISTILLATION, place, {**teacher, **changes})
+            for place, changes in variants.items()
+        ]
+    return trainings
+
+
+def _terms(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """For each term of the distillation the weights that leave it alone, and those that leave it out, by folder."""
+    parser = ConfigParser(dict(config))
+    names = list(parser.get_parsed_content("distillation").active_terms())
+    if len(names) < 2:
+        logging.getLogger("monai_kd").info("the distillation has one term: there is none to leave out")
+        return {}
+    is_listed = isinstance(config["distillation"]["terms"], Mapping)
+    place = "distillation#terms" if is_listed else f"method_terms#{config['method']}"
+    kept = {f"terms/only-{name}": {name} for name in names}
+    if len(names) > 2:  # of two terms, one alone is the other left out
+        kept |= {f"terms/without-{name}": {*names} - {name} for name in names}
+    return {
+        folder: {f"{place}#{name}#weight": 0 for name in names if name not in active} for folder, active in kept.items()
+    }
+
+
+def _methods(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """For each other method that a bundle offers the setting that chooses it, by folder."""
+    if not {"method", "method_terms"} <= config.keys():
+        raise ValueError("this bundle offers one method only; --terms compares the parts of its loss")
+    return {f"methods/{name}": {"method": name} for name in config["method_terms"] if name != config["method"]}
+
+
+def _rows(trainings: Sequence[_Training]) -> list[Row]:
+    """The models of a comparison with their folders, one for each seed."""
+    main = [training.folder for training in trainings if not training.variant]
+    variants = dict.fromkeys(training.variant for training in trainings if training.variant)
+    rows = [Row(model, model, main) for model in ("teacher", "student_alone", "distilled_student")]
+    for variant in variants:
+        folders = [training.folder for training in trainings if training.variant == variant]
+        rows.append(Row(Path(variant).name.replace("-", " "), "distilled_student", folders))
+    return rows
+
+
+def _duration(seconds: float) -> str:
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.1f} min" if minutes >= 1 else f"{seconds:.0f} s"

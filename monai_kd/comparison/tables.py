@@ -1,0 +1,275 @@
+"""The results as tables to read and to compute with, and as a model card."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .wording import ALONE, DISTILLED, TEACHER, label, p_text
+
+__all__ = ["command", "effort_rows", "markdown", "paper_rows", "quality_tables", "chance_rows", "write_tables"]
+
+Table = list[list[str]]
+
+NONE = "–"
+"""What stands where there is no number."""
+
+
+def write_tables(folder: Path, results: Mapping[str, Any]) -> None:
+    """Write ``table.md``, ``table.csv`` and ``model_card.md``.
+
+    Args:
+        folder: of the comparison.
+        results: of :func:`~monai_kd.comparison.results.collect_results`.
+    """
+    (folder / "table.md").write_text(_table_md(results), encoding="utf-8")
+    (folder / "model_card.md").write_text(_model_card(results), encoding="utf-8")
+    rows = list(_csv_rows(results))
+    with open(folder / "table.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        table.writeheader()
+        table.writerows(rows)
+
+
+def quality_tables(results: Mapping[str, Any]) -> dict[str, Table]:
+    """For each metric a table of the models, with a row of headings, by what stands above it."""
+    tables = {}
+    for name, higher in results["metrics"].items():
+        spread = "" if len(results["seeds"]) == 1 else " ± standard deviation over seeds"
+        rows = [["model", f"mean{spread}", "95 % interval", "kept of the teacher", "gain over the student alone"]]
+        for model, own in results["models"].items():
+            entry = own["metrics"].get(name)
+            rows.append([label(model), *([NONE] * 4 if entry is None else _quality(entry))])
+        tables[f"{label(name)} ({'higher' if higher else 'lower'} is better)"] = _without_empty_columns(rows)
+    return tables
+
+
+def _quality(entry: Mapping[str, Any]) -> list[str]:
+    spread = "" if entry["std"] is None else f" ± {entry['std']:.4f}"
+    retained = entry.get("retained_percent")
+    gain = NONE if "gain" not in entry else f"{entry['gain']:+.4f}"
+    if "gain_low" in entry:
+        gain += f" ({entry['gain_low']:+.4f} to {entry['gain_high']:+.4f})"
+    return [
+        f"{entry['mean']:.4f}{spread}",
+        NONE if entry["low"] is None else f"{entry['low']:.4f} to {entry['high']:.4f}",
+        NONE if retained is None else f"{retained:.1f} %",
+        gain,
+    ]
+
+
+def effort_rows(results: Mapping[str, Any]) -> Table:
+    """Size and speed of every model that has its own, with a row of headings."""
+    rows = [
+        [
+            "model",
+            "parameters",
+            "checkpoint, MB",
+            "multiply-accumulates per case",
+            "ms per case, network only",
+            "ms per case, end to end",
+            "peak memory, MB (above the libraries)",
+        ]
+    ]
+    for model in (TEACHER, ALONE, DISTILLED):
+        if model in results["models"]:
+            own = results["models"][model]["effort"]
+            memory = NONE if own["peak_memory_mb"] is None else f"{own['peak_memory_mb']:.0f}"
+            if own["model_memory_mb"] is not None:
+                memory += f" ({own['model_memory_mb']:.0f})"
+            rows.append(
+                [
+                    label(model),
+                    f"{own['parameters']:,}",
+                    f"{own['checkpoint_mb']:.2f}",
+                    NONE if own["multiply_accumulates"] is None else with_prefix(own["multiply_accumulates"]),
+                    *(NONE if own[key] is None else f"{own[key]:.1f}" for key in ("network_ms", "case_ms")),
+                    memory,
+                ]
+            )
+    return rows
+
+
+def chance_rows(results: Mapping[str, Any]) -> Table:
+    """The paired tests, with a row of headings."""
+    rows = [["compared", "value", "mean difference by patient", "patients", "p", "p (Holm)", "effect size", "answer"]]
+    for test in results["tests"]:
+        answer = test["verdict"]
+        if test["before"] == TEACHER:
+            answer = {"helped": "better than the teacher", "hurt": "worse than the teacher"}.get(
+                answer, "no difference"
+            )
+        rows.append(
+            [
+                f"{label(test['before'])} → {label(test['after'])}",
+                label(test["value"]),
+                f"{test['difference']:+.4f}",
+                str(test["patients"]),
+                p_text(test["p"]),
+                p_text(test["p_holm"]),
+                f"{test['effect']:+.2f}",
+                answer,
+            ]
+        )
+    return rows
+
+
+def stage_rows(results: Mapping[str, Any]) -> Table:
+    """How long every stage trained, with a row of headings."""
+    rows = [["stage", "epochs", "steps per epoch", "optimiser steps"]]
+    rows += [
+        [label(stage["stage"]), *(f"{stage[key]:,}" for key in ("epochs", "iterations", "steps"))]
+        for stage in results["stages"]
+    ]
+    return rows
+
+
+def paper_rows(results: Mapping[str, Any]) -> Table:
+    """The paper's numbers beside these, with a row of headings; none without ``--paper``."""
+    paper = results.get("paper")
+    if not paper:
+        return []
+    metrics = list(dict.fromkeys(name for row in paper["results"] for name in row["metrics"]))
+    rows = [["paper's model", "stands for", "source", *(label(name) for name in metrics), "measured here"]]
+    for row in paper["results"]:
+        here = results["models"].get(row["model"], {}).get("metrics", {})
+        both = [f"{label(name)} {here[name]['mean']:.4f}" for name in row["metrics"] if name in here]
+        numbers = [str(row["metrics"].get(name, NONE)) for name in metrics]
+        rows.append([row["name"], label(row["model"] or NONE), row["table"], *numbers, ", ".join(both) or NONE])
+    return rows
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Rows, the first of which are headings, as a table in Markdown.
+
+    >>> print(markdown([["a", "b"], ["1", "2"]]), end="")
+    | a | b |
+    | --- | --- |
+    | 1 | 2 |
+    """
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _table_md(results: Mapping[str, Any]) -> str:
+    parts = [f"# Did distillation help? {results['title']}", results["verdict"]["sentence"], *_quality_md(results)]
+    parts += ["## Is it more than chance?", markdown(chance_rows(results))] if results["tests"] else []
+    parts += ["## Size and speed", markdown(effort_rows(results)), effort_note(results)]
+    parts += ["## Training", markdown(stage_rows(results))]
+    if results.get("paper"):
+        parts += ["## The paper's numbers, measured on other data", markdown(paper_rows(results)), paper_note(results)]
+    parts += ["## Notes", "\n".join(f"- {note}" for note in results["notes"])]
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _quality_md(results: Mapping[str, Any]) -> list[str]:
+    return [part for title, rows in quality_tables(results).items() for part in (f"**{title}**", markdown(rows))]
+
+
+def effort_note(results: Mapping[str, Any]) -> str:
+    """Where and how size and speed were measured."""
+    own = results["models"][DISTILLED if DISTILLED in results["models"] else ALONE]["effort"]
+    return (
+        f"Median of {own['timed_cases']} test cases, one at a time, on {own['device']}, {own['threads']} thread"
+        f"{'s' * (own['threads'] != 1)} of PyTorch, each model in its own process. End to end is from the file to the "
+        "prediction on its own grid, without writing. Multiply-accumulates are those of convolutions, matrix products "
+        "and attention. The students are the same network, measured once."
+    )
+
+
+def paper_note(results: Mapping[str, Any]) -> str:
+    """Where the published numbers come from, and why they cannot be compared."""
+    paper = results["paper"]
+    return (
+        f"{paper['paper']}. {paper['data']} Another split, other settings: a difference to these numbers means little."
+    )
+
+
+def command(results: Mapping[str, Any]) -> str:
+    """The command line of a comparison, without its settings."""
+    return (
+        f"python -m monai_kd compare {results['bundle']} --seeds {len(results['seeds'])} --effort {results['effort']}"
+    )
+
+
+def _csv_rows(results: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    """A row per model."""
+    for model, own in results["models"].items():
+        row: dict[str, Any] = {"model": model, "generated_data": results["generated_data"]}
+        for metric, entry in own["metrics"].items():
+            row[metric] = _rounded(entry["mean"])
+            for key in ("std", "low", "high", "retained_percent", "gain", "gain_low", "gain_high"):
+                row[f"{metric}_{key}"] = _rounded(entry.get(key))
+        yield {**row, **own["effort"]}
+
+
+def _model_card(results: Mapping[str, Any]) -> str:
+    metadata = results["metadata"]
+    made = results["data"]["generated_by"]
+    data = f"{metadata['data_source']}. Licence: see `data_license.txt` of the bundle."
+    if made:
+        data = f"GENERATED images by {made['generator']}, no patient's, free to use: nothing is said about real ones."
+    split = [
+        f"{side}: {own['cases']} cases" + (f" of {own['patients']} patients" if own["patients"] else "")
+        for side, own in results["data"]["split"].items()
+    ]
+    settings = [f"- `{key}`: `{json.dumps(value)}`" for key, value in results["configuration"].items()]
+    groups = []
+    for key, names in results["by_group"].items():
+        values = list(dict.fromkeys(name for own in names.values() for name in own.get(DISTILLED, {})))
+        head = [
+            label(key),
+            "cases",
+            *(f"{label(model)}: {label(name)}" for name in values for model in (ALONE, DISTILLED)),
+        ]
+        rows = [head]
+        for name, own in names.items():
+            numbers = [
+                f"{own[model][value]:.4f}" if value in own.get(model, {}) else NONE
+                for value in values
+                for model in (ALONE, DISTILLED)
+            ]
+            rows.append([name, str(own["cases"]), *numbers])
+        groups += [f"### By {label(key)}", markdown(rows)]
+    parts = [
+        f"# Model card: {metadata['name']} {metadata['version']}",
+        f"{metadata['description']}.",
+        f"**Intended use.** {metadata['intended_use']}.",
+        f"**Data and licence.** {data} Split: {'; '.join(split)}.",
+        f"**Did distillation help?** {results['verdict']['sentence']}",
+        "## Results on the test cases",
+        *_quality_md(results),
+        *groups,
+        "## Limits",
+        "\n".join(f"- {note}" for note in results["notes"]),
+        "What else limits the model is in the bundle's `docs/README.md`.",
+        "## How to reproduce",
+        f"`{command(results)}` with these settings, from seed {results['seeds'][0]} on:",
+        "\n".join(settings),
+        f"Files of the data set and their split have the fingerprint `{results['data']['fingerprint']}`. Versions: "
+        + ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+        + ".",
+        "## References",
+        "\n".join(f"- {reference}" for reference in metadata.get("references", [])),
+    ]
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _without_empty_columns(rows: Table) -> Table:
+    kept = [column for column in range(len(rows[0])) if any(row[column] != NONE for row in rows[1:])]
+    return [[row[column] for column in kept] for row in rows]
+
+
+def with_prefix(number: float) -> str:
+    """A large number in thousands (k), millions (M) or billions (G)."""
+    for factor, prefix in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= factor:
+            return f"{number / factor:.3g}{prefix}"
+    return f"{number:.0f}"
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 6) if isinstance(value, float) else value

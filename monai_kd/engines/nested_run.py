@@ -1,0 +1,75 @@
+"""Runs within a run: the running configuration once more, with another fold, seed or loss."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+from .run_config import write_run_config
+
+__all__ = ["STAGES", "keep_settings", "train_run"]
+
+STAGES = ("teacher_training", "student_alone", "train")
+"""Sections of a bundle's configuration that have a stage, in the order in which they are trained."""
+
+_PLACES = {"ckpt_dir", "dataset_dir", "bundle_root", "device", "num_workers", "cache_rate", "resume"}
+
+
+def keep_settings(path: Path, config: dict[str, Any], kind: str, free: Collection[str] = ()) -> Path:
+    """Write the settings that several runs share into their folder, or refuse others than those it has.
+
+    Args:
+        path: path of the file without suffix.
+        config: the settings.
+        kind: what the folder holds, for the error.
+        free: ids that may differ, beside those that say where and how the work is done.
+
+    Returns:
+        The path of the JSON file.
+
+    Raises:
+        ValueError: when the folder was begun with other settings; their results must not be mixed.
+    """
+    kept = path.with_suffix(".json")
+    if kept.is_file():
+        before, now = json.loads(kept.read_text()), json.loads(json.dumps(config, default=str))
+        differing = sorted(key for key in {*before, *now} - _PLACES - {*free} if before.get(key) != now.get(key))
+        if differing:
+            raise ValueError(
+                f"{kept.parent} holds a {kind} with other settings ({', '.join(differing)}); choose another run"
+            )
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    return write_run_config(path, config)
+
+
+def train_run(
+    config: Path, run: Path, bundle_root: str | os.PathLike, stages: Sequence[str] = STAGES, **settings: Any
+) -> None:
+    """Train some stages of a configuration in a folder of their own. What is completed is kept.
+
+    Args:
+        config: the configuration's file.
+        run: the folder.
+        bundle_root: the bundle's directory.
+        stages: some of :data:`STAGES`.
+        settings: what differs from the configuration.
+    """
+    workflow = ConfigWorkflow(
+        config_file=str(config),
+        meta_file=str(Path(bundle_root) / "configs" / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(bundle_root),
+        ckpt_dir=str(run),
+        resume=True,
+        run=["$monai_kd.data.require(@train#dataset#data)", *(f"$@{stage}#stage.run()" for stage in stages)],
+        **settings,
+    )
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()

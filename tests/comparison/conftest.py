@@ -1,0 +1,110 @@
+"""A comparison of two seeds as its runs leave it: ten patients of two cases, a better distilled student."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from monai_kd.comparison import Row, collect_results, results
+
+EFFORT = {
+    "parameters": 1000,
+    "checkpoint_mb": 0.5,
+    "multiply_accumulates": 2_500_000,
+    "network_ms": 2.0,
+    "case_ms": 10.0,
+    "peak_memory_mb": 600.0,
+    "model_memory_mb": 50.0,
+    "timed_cases": 10,
+    "device": "cpu",
+    "threads": 1,
+}
+MODELS = {"teacher": 0.9, "student_alone": 0.7, "distilled_student": 0.8}
+LOG = "2026-01-01 10:00:00,000 INFO {0}: 2 epochs of 5 iterations, in /runs\n" + "".join(
+    "2026-01-01 10:00:01,000 INFO {0}: epoch %d/2: loss 0.%d, task 0.5, val_mean_dice 0.6, 1.5 s\n" % (epoch, epoch)
+    for epoch in (1, 2)
+)
+
+
+def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with open(file, "w", newline="", encoding="utf-8") as opened:
+        table = csv.DictWriter(opened, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+
+
+@pytest.fixture
+def comparison(tmp_path, monkeypatch) -> Callable[..., dict[str, Any]]:
+    """Collect the results of planted cases; what measures and draws networks is left out."""
+    root, folder, data = tmp_path / "bundle", tmp_path / "compare", tmp_path / "data"
+    monkeypatch.setattr(results, "measure", lambda run, bundle_root, model: dict(EFFORT))
+    monkeypatch.setattr(results, "draw_cases", lambda *arguments: [])
+
+    def collect(
+        models: dict[str, float] = MODELS,
+        metrics: dict[str, str] | None = None,
+        seeds: int = 2,
+        generated: bool = False,
+        paper: dict[str, Any] | None = None,
+        teacher_metrics: tuple[str, str] = ("dice", "distance_mm"),
+    ) -> dict[str, Any]:
+        metrics = metrics or {"dice": "higher", "distance_mm": "lower"}
+        generator = np.random.default_rng(0)
+        listed = [(f"p{case // 2}", str(data / f"{case}.png")) for case in range(20)]
+        for seed in range(seeds):
+            for model, level in models.items():
+                rows = []
+                for patient, path in listed:
+                    dice = level + generator.normal(0, 0.01)
+                    names = teacher_metrics if model == "teacher" else ("dice", "distance_mm")
+                    rows.append({"input": path, "patient": patient, **dict(zip(names, (dice, 10 * (1 - dice))))})
+                write_rows(folder / f"seed_{seed}" / "evaluation" / model / "cases.csv", rows)
+                summary = folder / f"seed_{seed}" / "evaluation" / model / "summary.json"
+                summary.write_text(json.dumps({"parameters": 1000}))
+            for stage in ("teacher", "student_alone", "distillation"):
+                (folder / f"seed_{seed}" / f"{stage}.log").write_text(LOG.format(stage))
+            (folder / f"seed_{seed}" / "model.json").write_text(json.dumps({"validate": {"handlers": []}}))
+        metadata = {
+            "name": "Masks <small>",
+            "version": "1.0",
+            "description": "Outlines",
+            "intended_use": "Research",
+            "data_source": "Some data",
+            "references": ["A & B, 2026"],
+        }
+        (root / "configs").mkdir(parents=True, exist_ok=True)
+        (root / "docs").mkdir(exist_ok=True)
+        (root / "configs" / "metadata.json").write_text(json.dumps(metadata))
+        evaluation = {"compared_metrics": metrics, "compared_groups": "patient"}
+        (root / "configs" / "evaluate.json").write_text(json.dumps(evaluation))
+        if paper is not None:
+            (root / "docs" / "paper_results.json").write_text(json.dumps(paper))
+        data.mkdir(exist_ok=True)
+        if generated:
+            (data / "generated.json").write_text(json.dumps({"generator": "Maker", "seed": 0}))
+        items = [
+            {"image": path, "label": path, "patient": patient, "site": patient[-1] in "13579"}
+            for patient, path in listed
+        ]
+        config = {
+            "batch_size": 4,
+            "dataset_dir": "/somewhere",
+            **{
+                section: {"stage": {"name": name}}
+                for section, name in (
+                    ("teacher_training", "teacher"),
+                    ("student_alone", "student_alone"),
+                    ("train", "distillation"),
+                )
+            },
+        }
+        rows = [Row(model, model, [folder / f"seed_{seed}" for seed in range(seeds)]) for model in models]
+        datalist = {"training": [{"image": "x.png", "patient": "q"}], "validation": [], "test": items}
+        return collect_results(folder, root, config, data, datalist, rows, "equal", paper is not None)
+
+    return collect
