@@ -18,7 +18,7 @@ __all__ = ["SliceDataset"]
 class SliceDataset(Dataset):
     """Train a network of flat images on the slices of volumes, each of which is read once.
 
-    When the data set is made, every volume goes through ``volume_transform``, which may do what needs the whole of it,
+    When the data set is made, every volume goes through ``transform``, which may do what needs the whole of it,
     such as scaling its grey values by their maximum. Then each slice is an item of its own, kept in memory: images
     (C, X, Y) without metadata, and ``slice``, its number, beside whatever else the volume's item holds.
 
@@ -27,8 +27,8 @@ class SliceDataset(Dataset):
 
     Args:
         data: items of volumes (or flat images), such as ``{"image": path, "patient": name}``.
-        volume_transform: deterministic, from an item to one with images (C, X, Y[, Z]), slices along Z.
-        transform: for each slice, whenever it is taken; random ones, say.
+        transform: deterministic, from an item to one with images (C, X, Y[, Z]), slices along Z.
+        slice_transform: for each slice, whenever it is taken; random ones, say.
         keys: keys of the images, which have one size; the first tells whether a slice has signal.
         min_signal: share of the volume's mean magnitude that a slice must have, >= 0. In heads, 0.1 leaves out what has
             less than a few percent of head in it.
@@ -41,19 +41,19 @@ class SliceDataset(Dataset):
     def __init__(
         self,
         data: Sequence[Mapping[str, Any]],
-        volume_transform: Callable[[Any], Any],
-        transform: Sequence[Callable] | Callable | None = None,
+        transform: Callable[[Any], Any],
+        slice_transform: Sequence[Callable] | Callable | None = None,
         keys: KeysCollection = (CommonKeys.IMAGE, CommonKeys.LABEL),
         min_signal: float = 0.1,
         num_workers: int | None = 1,
     ) -> None:
         names = ensure_tuple(keys)
         with ThreadPool(num_workers or 1) as pool:
-            volumes = pool.imap(volume_transform, data)
+            volumes = pool.imap(transform, data)
             slices = [item for volume in volumes for item in _slices(volume, names, min_signal)]
         if len(data) and not slices:
             raise ValueError(f"no slice of the {len(data)} volumes has signal: check the images, or lower min_signal")
-        super().__init__(slices, transform)
+        super().__init__(slices, slice_transform)
 
 
 def _slices(volume: Mapping[Any, Any], keys: Sequence[Any], min_signal: float) -> Iterator[dict[Any, Any]]:

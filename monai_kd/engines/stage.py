@@ -34,7 +34,8 @@ class Stage:
     - At the start of every epoch all random states are set from ``(seed, epoch)``. Two stages with the same seed
       therefore see the same batches and augmentations, whatever ran before, and a resumed run continues exactly as it
       would have gone on.
-    - The weights that score best in validation are written to ``checkpoint`` as ``{"model": state_dict}``.
+    - The weights that score best in validation are written to ``checkpoint`` as ``{"model": state_dict}``, or as
+      ``weights`` says.
     - At the start and after every epoch, what is needed to go on is written beside it (``<name>_resume.pt``). It is
       removed when the stage is completed, so a checkpoint without such a neighbour is a finished one.
     - One line an epoch goes to the log, with the averages of the loss and of every term: to the console and
@@ -57,6 +58,8 @@ class Stage:
             projectors), by name. The network, the optimiser and the gradient scaler are known from the trainer.
         split_ids: ids of the configuration that decide which patients are trained on. A completed stage is used again
             only where they are what they were.
+        weights: the modules that the checkpoint holds, by name, where that is not the network as ``model``: parts of
+            it, such as a teacher and the student's blocks that were trained with it.
 
     Raises:
         ValueError: when the trainer is to run for no epoch, or for something that is no number of epochs.
@@ -73,6 +76,7 @@ class Stage:
         skip_if_trained: bool = False,
         state: Mapping[str, Any] | None = None,
         split_ids: Sequence[str] = (),
+        weights: Mapping[str, nn.Module] | None = None,
     ) -> None:
         epochs = trainer.state.max_epochs
         if not isinstance(epochs, int) or epochs < 1:
@@ -86,9 +90,10 @@ class Stage:
         self.skip_if_trained = skip_if_trained
         self.state = {"optimizer": trainer.optimizer, **(state or {})}
         self.split_ids = tuple(split_ids)
+        self.weights = weights
         self.logger = logging.getLogger("monai_kd")
         self._board: SummaryWriter | None = None
-        self._scaler: dict[str, Any] = {}
+        self._saved: dict[str, Any] = {}
         trainer.add_event_handler(Events.STARTED, self._started)
         trainer.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
@@ -149,25 +154,30 @@ class Stage:
     def _run(self) -> None:
         state = self.trainer.state
         if self.resume and self.resume_file.is_file():
-            self._load()
+            self._load_progress()
             self.logger.info(f"{self.name}: going on after epoch {state.epoch} of {state.max_epochs}")
         if state.epoch < state.max_epochs:
+            if state.epoch_length == 0:
+                raise ValueError(
+                    f"{self.name}: an epoch has no batch, because there are fewer training items than make one: lower "
+                    "batch_size, or give more data"
+                )
             self._log(f"{state.max_epochs} epochs of {state.epoch_length} iterations, in {self.checkpoint.parent}")
             self.trainer.run()
         if self._writes:
             if not self.checkpoint.is_file():
                 self.logger.warning(f"{self.name}: there was no validation, so the last weights are kept")
-                self._save(self.checkpoint, {"model": self._network.state_dict()})
+                self._save_weights()
             self.resume_file.unlink(missing_ok=True)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.barrier()  # no process may look for the checkpoint before it is there
         self._log(f"done, {self.checkpoint}")
 
     def _started(self, engine: Any) -> None:
-        # MONAI makes the gradient scaler when the trainer is run, and none without mixed precision.
-        if self._scaler and engine.scaler is not None:
-            engine.scaler.load_state_dict(self._scaler)
-        # This is the last handler of this event: the teacher, the taps and the weights to start from are in order.
+        # This is the last handler of this event: the teacher, the taps and the weights to start from are in order, and
+        # what is loaded here is not replaced by those.
+        if self._saved:
+            self._load_weights(engine)
         config = running_config()
         if self._writes and config is not None:
             write_run_config(self.checkpoint, config)
@@ -192,7 +202,7 @@ class Stage:
             )
         if self._writes:
             if validation.best_metric_epoch == state.epoch:
-                self._save(self.checkpoint, {"model": self._network.state_dict()})
+                self._save_weights()
             self._save_progress()
             validated = validation.epoch == state.epoch
             self._report(state.epoch, {**state.metrics, **(validation.metrics if validated else {})})
@@ -223,15 +233,24 @@ class Stage:
             },
         )
 
-    def _load(self) -> None:
-        saved = torch.load(self.resume_file, map_location=self.trainer.state.device, weights_only=True)
-        self._network.load_state_dict(saved["model"])
-        for name, value in self.state.items():
-            value.load_state_dict(saved["state"][name])
-        self._scaler = saved["scaler"]
-        for target, values in ((self.trainer.state, saved["trainer"]), (self.evaluator.state, saved["evaluator"])):
-            for name, value in values.items():
+    def _load_progress(self) -> None:
+        self._saved = torch.load(self.resume_file, map_location=self.trainer.state.device, weights_only=True)
+        for target, part in ((self.trainer.state, "trainer"), (self.evaluator.state, "evaluator")):
+            for name, value in self._saved[part].items():
                 setattr(target, name, value)
+
+    def _load_weights(self, engine: Any) -> None:
+        self._network.load_state_dict(self._saved["model"])
+        for name, value in self.state.items():
+            value.load_state_dict(self._saved["state"][name])
+        # MONAI makes the gradient scaler when the trainer is run, and none without mixed precision.
+        if self._saved["scaler"] and engine.scaler is not None:
+            engine.scaler.load_state_dict(self._saved["scaler"])
+        self._saved = {}
+
+    def _save_weights(self) -> None:
+        weights = {"model": self._network} if self.weights is None else self.weights
+        self._save(self.checkpoint, {name: module.state_dict() for name, module in weights.items()})
 
     @staticmethod
     def _save(path: Path, content: dict[str, Any]) -> None:

@@ -4,5 +4,13 @@ from .case_table import CaseTable
 from .classification_table import ClassificationTable
 from .distillation import DistillationHandler, LiveTeacher
 from .epoch_averages import EpochAverages
+from .imitation_first import ImitationFirst
 
-__all__ = ["CaseTable", "ClassificationTable", "DistillationHandler", "EpochAverages", "LiveTeacher"]
+__all__ = [
+    "CaseTable",
+    "ClassificationTable",
+    "DistillationHandler",
+    "EpochAverages",
+    "ImitationFirst",
+    "LiveTeacher",
+]

@@ -21,8 +21,9 @@ class CaseTable:
 
     ``cases.csv`` has a row per case: ``input``, ``patient`` where the data list names it, and a column per metric that
     keeps its values per case (MONAI's metric handlers with ``save_details``). ``summary.json`` gives each metric's
-    mean, standard deviation over cases, median and number of cases, and the network's number of ``parameters``. A
-    metric ``val_mean_dice`` is called ``dice``.
+    mean, standard deviation over cases, median and number of cases, and the network's number of ``parameters``. A case
+    without a value (NaN), such as the precision where nothing was predicted, is left out there, and so is a metric
+    that no case has. A metric ``val_mean_dice`` is called ``dice``.
 
     Args:
         output_dir: folder of the two files, made if need be.
@@ -82,6 +83,7 @@ def _short(name: str) -> str:
 
 
 def _summarise(columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    known = {name: values[~np.isnan(values)] for name, values in columns.items()}
     return {
         name: {
             "mean": float(values.mean()),
@@ -89,5 +91,6 @@ def _summarise(columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]
             "median": float(np.median(values)),
             "cases": len(values),
         }
-        for name, values in columns.items()
+        for name, values in known.items()
+        if len(values)
     }

@@ -6,17 +6,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from monai.utils import CommonKeys as Keys
-from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, multilabel_confusion_matrix
 
 from monai_kd.handlers.case_table import CaseTable
 
 __all__ = ["ClassificationTable"]
 
+_THRESHOLD = 0.5  # of each class, where they do not exclude each other
+
 
 class ClassificationTable(CaseTable):
-    """Write tables, a confusion matrix and scores when the evaluation of a classifier is completed.
+    """Write tables, confusion matrices and scores when the evaluation of a classifier is completed.
 
     =====================  ===========================================================================================
     ``cases.csv``          a row per case: ``input``, ``patient`` where the data list names it, ``label`` and
@@ -25,19 +28,29 @@ class ClassificationTable(CaseTable):
                            ``predicted``, and the mean probabilities of its cases
     ``confusion.csv``      number of cases by true class (rows) and predicted class (columns)
     ``confusion.png``      the same as a picture
-    ``summary.json``       the scores, each ``{"value": score, "cases": number}``, and the network's number of
-                           ``parameters``
+    ``summary.json``       the scores, each ``{"value": score, "cases": number}``, with ``interval`` also ``low`` and
+                           ``high``, and the network's number of ``parameters``
     =====================  ===========================================================================================
 
     The scores of the patients are called ``patient_<score>``, and their ``cases`` are patients. A patient whose cases
     are of several classes has all of them as label, joined by ``|``, and is not scored; the summary's
     ``patients_of_several_classes`` counts such.
 
+    With ``multi_label`` a case may be of several classes or none: ``label`` and ``predicted`` name them all, joined by
+    ``|``, those at or above a probability of 0.5 being predicted; ``confusion.csv`` has a row per class, with
+    ``true_negative`` and so on; and there is neither a picture of it nor a table of patients, whose images may show
+    different classes.
+
     Args:
         output_dir: folder of the files, made if need be.
         class_names: names of the classes, in the order of the logits.
-        scores: from probabilities (N, C), labels (N,) and class names to the scores by name, as
-            `monai_kd.metrics.classification_scores` does it.
+        scores: from probabilities (N, C), labels (N,), or (N, C) with ``multi_label``, and class names to the scores by
+            name, as `monai_kd.metrics.classification_scores` and ``multi_task_scores`` do it. A name that ends in
+            ``_skipped`` is a count.
+        multi_label: the classes do not exclude each other.
+        interval: from row numbers (N,), their groups and a statistic of row numbers to the statistic's lower and upper
+            limit, as `monai_kd.metrics.bootstrap_interval` does it. The groups are patients where the data list names
+            them. By default no limits are given.
         image_key: key of the image whose metadata names the input file.
     """
 
@@ -46,12 +59,16 @@ class ClassificationTable(CaseTable):
         output_dir: str,
         class_names: Sequence[str],
         scores: Callable[[np.ndarray, np.ndarray, Sequence[str]], Mapping[str, float]],
+        multi_label: bool = False,
+        interval: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None,
         image_key: str = Keys.IMAGE,
     ) -> None:
         super().__init__(output_dir, image_key)
         self.class_names = list(class_names)
         self.scores = scores
-        self._labels: list[int] = []
+        self.multi_label = multi_label
+        self.interval = interval
+        self._labels: list[np.ndarray] = []
         self._probabilities: list[np.ndarray] = []
 
     def _started(self, engine: Any) -> None:
@@ -61,24 +78,29 @@ class ClassificationTable(CaseTable):
     def _iteration_completed(self, engine: Any) -> None:
         super()._iteration_completed(engine)
         for sample in engine.state.output:
-            self._labels.append(int(sample[Keys.LABEL]))
-            self._probabilities.append(sample[Keys.PRED].double().softmax(dim=0).cpu().numpy())
+            logits = sample[Keys.PRED].double().cpu()
+            self._labels.append(torch.as_tensor(sample[Keys.LABEL]).long().cpu().numpy())
+            self._probabilities.append((logits.sigmoid() if self.multi_label else logits.softmax(dim=0)).numpy())
 
     def _completed(self, engine: Any) -> None:
-        labels, probabilities = np.array(self._labels), np.stack(self._probabilities)
-        summary = self._scores(labels, probabilities)
+        labels, probabilities = np.stack(self._labels), np.stack(self._probabilities)
+        patients = np.array([case.get("patient", case["input"]) for case in self._cases])
+        summary = self._scores(labels, probabilities, patients)
         rows = [
-            {**case, **self._columns([label], row)} for case, label, row in zip(self._cases, labels, probabilities)
+            {**case, **self._columns(np.flatnonzero(label) if self.multi_label else [label], row)}
+            for case, label, row in zip(self._cases, labels, probabilities)
         ]
         self._write_rows("cases.csv", rows)
-        self._write_confusion(labels, probabilities)
-        if "patient" in self._cases[0]:
-            summary |= self._write_patients(labels, probabilities)
+        if self.multi_label:
+            self._write_confusions(labels, probabilities)
+        else:
+            self._write_confusion(labels, probabilities)
+        if "patient" in self._cases[0] and not self.multi_label:
+            summary |= self._write_patients(labels, probabilities, patients)
         self._write_summary(summary, engine)
 
-    def _write_patients(self, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+    def _write_patients(self, labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray) -> dict[str, Any]:
         """Write the table of the patients; their scores."""
-        patients = np.array([case["patient"] for case in self._cases])
         rows, of_one_class = [], []
         for patient in dict.fromkeys(patients):
             own = patients == patient
@@ -90,7 +112,8 @@ class ClassificationTable(CaseTable):
         scores: dict[str, Any] = {"patients_of_several_classes": len(rows) - len(of_one_class)}
         if of_one_class:
             scored_labels, scored_means = zip(*of_one_class)
-            scores |= self._scores(np.array(scored_labels), np.stack(scored_means), prefix="patient_")
+            each = np.arange(len(scored_labels))
+            scores |= self._scores(np.array(scored_labels), np.stack(scored_means), each, prefix="patient_")
         return scores
 
     def _write_confusion(self, labels: np.ndarray, probabilities: np.ndarray) -> None:
@@ -104,13 +127,35 @@ class ClassificationTable(CaseTable):
         display.plot(ax=figure.add_subplot(), cmap="Blues", colorbar=False, xticks_rotation=45)
         figure.savefig(self.output_dir / "confusion.png", dpi=150)
 
-    def _scores(self, labels: np.ndarray, probabilities: np.ndarray, prefix: str = "") -> dict[str, Any]:
+    def _write_confusions(self, labels: np.ndarray, probabilities: np.ndarray) -> None:
+        matrices = multilabel_confusion_matrix(labels, probabilities >= _THRESHOLD)
+        outcomes = ("true_negative", "false_positive", "false_negative", "true_positive")
+        rows = [
+            {"label": name, **dict(zip(outcomes, matrix.ravel()))} for name, matrix in zip(self.class_names, matrices)
+        ]
+        self._write_rows("confusion.csv", rows)
+
+    def _scores(
+        self, labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, prefix: str = ""
+    ) -> dict[str, Any]:
         scores = self.scores(probabilities, labels, self.class_names)
-        return {f"{prefix}{name}": {"value": value, "cases": len(labels)} for name, value in scores.items()}
+        entries = {name: {"value": value, "cases": len(labels)} for name, value in scores.items()}
+        if self.interval is not None:
+            names = [name for name in scores if not name.endswith("_skipped")]
+
+            def statistic(rows: np.ndarray) -> list[float]:
+                drawn = self.scores(probabilities[rows], labels[rows], self.class_names)
+                return [drawn.get(name, np.nan) for name in names]
+
+            limits = zip(*self.interval(np.arange(len(labels)), groups, statistic))
+            for name, (low, high) in zip(names, limits):
+                entries[name] |= {"low": float(low), "high": float(high)}
+        return {f"{prefix}{name}": entry for name, entry in entries.items()}
 
     def _columns(self, labels: Iterable[int], probabilities: np.ndarray) -> dict[str, Any]:
+        predicted = np.flatnonzero(probabilities >= _THRESHOLD) if self.multi_label else [probabilities.argmax()]
         return {
             "label": "|".join(self.class_names[label] for label in labels),
-            "predicted": self.class_names[probabilities.argmax()],
+            "predicted": "|".join(self.class_names[label] for label in predicted),
             **{name: round(float(value), 6) for name, value in zip(self.class_names, probabilities)},
         }

@@ -152,9 +152,14 @@ class DistillationHandler:
             raise RuntimeError("the distillation handler has not seen Events.STARTED: attach it before the run")
         output = engine.state.output
         student = {"": output[Keys.PRED], **self._student.pop()}
-        teacher = self.teacher(engine) if self.loss.active_terms() else {}
         task = output[Keys.LOSS]
-        output[Keys.LOSS], values = self._synchronised_loss(task, student, teacher)
+        if self.loss.active_terms():
+            output[Keys.LOSS], values = self._synchronised_loss(task, student, self.teacher(engine))
+        else:  # neither teacher nor projectors have anything to do
+            output[Keys.LOSS], values = self.loss(task, student, {})
+        if not self.loss.task_weight and isinstance(engine.network, DistributedDataParallel):
+            # Which waits for a gradient of every parameter, of those too that no term depends on.
+            output[Keys.LOSS] = output[Keys.LOSS] + 0 * task
         output.update(values, task=task.detach())
 
     def _close(self) -> None:

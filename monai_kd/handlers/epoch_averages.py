@@ -21,6 +21,7 @@ class EpochAverages:
     def __init__(self) -> None:
         self._sums: dict[str, torch.Tensor | float] = {}
         self._iterations = 0
+        self._published: set[str] = set()
 
     def attach(self, engine: Engine) -> None:
         """
@@ -47,4 +48,8 @@ class EpochAverages:
         self._iterations += 1
 
     def _publish(self, engine: Engine) -> None:
-        engine.state.metrics.update({name: float(total) / self._iterations for name, total in self._sums.items()})
+        averages = {name: float(total) / self._iterations for name, total in self._sums.items()}
+        for name in self._published - set(averages):  # a term that has been switched off
+            engine.state.metrics.pop(name, None)
+        engine.state.metrics.update(averages)
+        self._published = set(averages)

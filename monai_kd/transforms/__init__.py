@@ -1,8 +1,12 @@
 """Transforms that MONAI lacks, each in array and dictionary form."""
 
+from .binary_label import BinaryLabel, BinaryLabeld
 from .cartesian_mask import CartesianMask
 from .check_image import CheckImage, CheckImaged
+from .crop_in_plane import CropInPlane, CropInPlaned
 from .largest_component import LargestComponent, LargestComponentd
+from .match_grid import MatchGrid, MatchGridd
+from .reduce_resolution import ReduceResolution, ReduceResolutiond
 from .resize_in_plane import ResizeInPlane, ResizeInPlaned
 from .scale_by_maximum import ScaleByMaximum, ScaleByMaximumd
 from .to_input_grid import ToInputGrid, ToInputGridd
@@ -18,15 +22,23 @@ from .undersample import (
 
 __all__ = [
     "MASK_KEY",
+    "BinaryLabel",
+    "BinaryLabeld",
     "CartesianMask",
     "CheckImage",
     "CheckImaged",
+    "CropInPlane",
+    "CropInPlaned",
     "LargestComponent",
     "LargestComponentd",
     "LowerResolution",
     "LowerResolutiond",
     "Magnitude",
     "Magnituded",
+    "MatchGrid",
+    "MatchGridd",
+    "ReduceResolution",
+    "ReduceResolutiond",
     "ResizeInPlane",
     "ResizeInPlaned",
     "ScaleByMaximum",

@@ -11,7 +11,7 @@ from monai.transforms import MapTransform, Transform
 from monai.utils import convert_to_tensor, ensure_tuple
 from torch import Tensor
 
-__all__ = ["CheckImage", "CheckImaged"]
+__all__ = ["CheckImage", "CheckImaged", "image_name"]
 
 
 class CheckImage(Transform):
@@ -36,13 +36,15 @@ class CheckImage(Transform):
         values = convert_to_tensor(image)
         if values.ndim - 1 not in self.spatial_dims:
             raise ValueError(
-                f"{_name(image)}: expected {' or '.join(map(str, self.spatial_dims))} spatial dimensions, "
+                f"{image_name(image)}: expected {' or '.join(map(str, self.spatial_dims))} spatial dimensions, "
                 f"got shape {tuple(values.shape[1:])}; pick one picture or volume of it"
             )
         if not torch.isfinite(values).all():
-            raise ValueError(f"{_name(image)}: holds NaN or infinite values; repair or leave out the file")
+            raise ValueError(f"{image_name(image)}: holds NaN or infinite values; repair or leave out the file")
         if values.numel() == 0 or values.min() == values.max():
-            raise ValueError(f"{_name(image)}: has one constant grey value, so there is nothing to see; leave it out")
+            raise ValueError(
+                f"{image_name(image)}: has one constant grey value, so there is nothing to see; leave it out"
+            )
         return image
 
 
@@ -82,11 +84,12 @@ class CheckImaged(MapTransform):
             image = sample[self.keys[0]]
             if sample[key].shape[1:] != image.shape[1:]:
                 raise ValueError(
-                    f"{_name(sample[key])}: the mask has size {tuple(sample[key].shape[1:])}, but its image "
-                    f"{_name(image)} has {tuple(image.shape[1:])}; both must lie on one grid"
+                    f"{image_name(sample[key])}: the mask has size {tuple(sample[key].shape[1:])}, but its image "
+                    f"{image_name(image)} has {tuple(image.shape[1:])}; both must lie on one grid"
                 )
         return sample
 
 
-def _name(image: Tensor) -> str:
+def image_name(image: Tensor) -> str:
+    """The file that an image was read from."""
     return str(getattr(image, "meta", {}).get("filename_or_obj", "image"))

@@ -129,10 +129,15 @@ class LowerResolution(Transform):
             Magnitude (1, X, Y[, Z]). Floating types and metadata are kept, integers become float32.
 
         Raises:
-            ValueError: when the shape is none of these.
+            ValueError: when the shape is none of these, or when nothing of the smaller axis would be left.
         """
         slices = _to_slices(image)
         if not _is_measured(image):
+            if any(size < factor for size, factor in zip(slices.shape[1:3], self.factors)):
+                raise ValueError(
+                    f"slices of {tuple(slices.shape[1:3])} are too small for a factor of {self.factors}: "
+                    "nothing is left"
+                )
             rows, columns = (_centre(size, factor) for size, factor in zip(slices.shape[1:3], self.factors))
             mask = (rows[:, None] & columns).to(slices)[..., None]
             slices = ifftn_centered_t(mask * fftn_centered_t(slices, 2), 2)
@@ -211,7 +216,7 @@ def _is_measured(image: Tensor) -> bool:
 
 
 def _centre(size: int, factor: float) -> Tensor:
-    """bool (size,), true for the central ``round(size / factor)`` positions, one at least."""
+    """bool (size,), true for the central ``round(size / factor)`` positions."""
     distance = torch.arange(size) - size // 2
-    width = max(1, round(size / factor))
+    width = round(size / factor)
     return (distance >= -(width // 2)) & (distance < width - width // 2)

@@ -46,6 +46,18 @@ def test_a_slice_does_not_keep_its_volume_in_memory():
     assert image.is_contiguous() and image.untyped_storage().nbytes() == image.nbytes
 
 
+def test_slices_are_transformed_whenever_they_are_taken():
+    seen = []
+
+    def count(item):
+        seen.append(item["slice"])
+        return item
+
+    data = SliceDataset([{"slices": 3}], transform=volume, slice_transform=count, **KEYS)
+    assert not seen
+    assert [data[0]["slice"], data[0]["slice"], data[1]["slice"]] == seen == [1, 1, 2]
+
+
 def test_transform_and_batches():
     data = SliceDataset([{"slices": 5}], volume, lambda item: {**item, "image": -item["image"]}, **KEYS)
     (batch,) = DataLoader(data, batch_size=4)

@@ -352,6 +352,42 @@ def test_weights_to_start_from_may_lie_where_the_best_ones_go(tmp_path):
     assert _saved_weight(stage) > 3  # from 7 and not from 0.5
 
 
+def test_the_checkpoint_may_hold_other_modules_by_name(tmp_path):
+    network = nn.Sequential(_one_weight(1.0), _one_weight(2.0))
+    stage = _stage(tmp_path, scores=(), network=network, weights={"first": network[0], "second": network[1]})
+    stage.run()
+    assert torch.load(stage.checkpoint, weights_only=True).keys() == {"first", "second"}
+    fresh = {"first": _one_weight(), "second": _one_weight()}
+    CheckpointLoader(str(stage.checkpoint), fresh)(stage.trainer)
+    assert [module.weight.item() for module in fresh.values()] == [module.weight.item() for module in network]
+    assert network[0].weight.item() != network[1].weight.item()
+
+
+def test_the_best_of_other_modules_is_kept(tmp_path):
+    network = nn.Sequential(_one_weight(1.0), _one_weight(2.0))
+    stage, seen = _stage(tmp_path, scores=(0.1, 0.3, 0.2), network=network, weights={"second": network[1]}), []
+    stage.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: seen.append(network[1].weight.item()))
+    stage.run()
+    (weight,) = torch.load(stage.checkpoint, weights_only=True)["second"].values()
+    assert weight.item() == seen[1] and len(set(seen)) == EPOCHS
+
+
+def test_weights_to_start_from_do_not_replace_those_of_an_interrupted_stage(tmp_path):
+    torch.save({"model": _one_weight(7.0).state_dict()}, tmp_path / "start.pt")
+
+    def started(folder, **arguments) -> Stage:
+        network = _one_weight()
+        loader = CheckpointLoader(str(tmp_path / "start.pt"), {"model": network})
+        return _stage(tmp_path / folder, network=network, handlers=[loader], **arguments)
+
+    whole = started("whole")
+    whole.run()
+    _interrupt(started("broken"), Events.ITERATION_COMPLETED(once=ITERATIONS + 1))
+    resumed = started("broken", resume=True)
+    resumed.run()
+    assert _weight(resumed) == _weight(whole) > 3  # from 7 and not from 0.5
+
+
 def test_a_stage_that_cannot_start_leaves_the_earlier_checkpoint(tmp_path):
     stage = _stage(tmp_path)
     stage.run()
@@ -368,6 +404,18 @@ def test_a_stage_of_no_epochs_is_refused(tmp_path, epochs):
     stage.trainer.state.max_epochs = epochs
     with pytest.raises(ValueError, match=f"student: max_epochs must be a whole number from 1, got {epochs!r}"):
         Stage("student", stage.trainer, stage.evaluator, stage.checkpoint)
+
+
+def test_a_stage_without_a_batch_is_refused(tmp_path):
+    stage = _stage(tmp_path)
+    stage.run()
+    before = stage.checkpoint.read_bytes()
+    empty = _stage(tmp_path)
+    empty.trainer.data_loader = DataLoader(Dataset([]), batch_size=2)
+    empty.trainer.state.epoch_length = 0
+    with pytest.raises(ValueError, match="student: an epoch has no batch"):
+        empty.run()
+    assert stage.checkpoint.read_bytes() == before and stage.is_trained
 
 
 def test_only_the_first_process_writes(tmp_path):

@@ -13,6 +13,7 @@ from monai.metrics import DiceMetric, MAEMetric
 from torch import nn
 
 from monai_kd.handlers import CaseTable
+from monai_kd.metrics import ConfusionRate
 
 HALF_RIGHT, EMPTY, MISSED = ([1, 1, 0, 0], [1, 0, 0, 0]), ([0] * 4, [0] * 4), ([0] * 4, [0, 1, 0, 0])
 
@@ -66,6 +67,18 @@ def test_every_case_has_its_row_and_every_metric_its_summary(tmp_path):
             "median": pytest.approx(statistics.median(values)),
             "cases": 3,
         }
+
+
+def test_a_case_without_a_value_is_left_out_of_the_summary(tmp_path):
+    samples = [_sample(number, masks) for number, masks in enumerate((HALF_RIGHT, MISSED, EMPTY))]
+    rates = {f"val_{name}": ConfusionRate(name) for name in ("precision", "sensitivity")}
+    _evaluator(tmp_path, samples, **rates).run()
+    assert [case["precision"] for case in _cases(tmp_path)] == ["0.5", "nan", "nan"]  # nothing was predicted
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["precision"]["mean"], summary["precision"]["cases"]) == (0.5, 1)
+    assert (summary["sensitivity"]["mean"], summary["sensitivity"]["cases"]) == (0.5, 2)
+    _evaluator(tmp_path, samples[1:], **rates).run()
+    assert "precision" not in json.loads((tmp_path / "summary.json").read_text())
 
 
 def test_a_single_case_has_no_spread(tmp_path):

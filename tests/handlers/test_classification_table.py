@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from monai_kd.handlers import ClassificationTable
-from monai_kd.metrics import classification_scores
+from monai_kd.metrics import classification_scores, multi_task_scores
 
 NAMES = ["meningioma", "glioma", "pituitary_tumor"]
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.2, 0.6, 0.2], [0.2, 0.1, 0.7], [0.6, 0.3, 0.1]])
@@ -135,3 +135,69 @@ def test_logits_of_other_classes_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"classes \['meningioma', 'glioma', 'pituitary_tumor'\], got 4 columns"):
         evaluator.run()
     assert list(tmp_path.iterdir()) == []
+
+
+FINDINGS = ["Mass", "Edema", "abnormal"]
+SHOWN = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 0, 1], [0, 0, 0]])
+
+
+def _evaluate_findings(folder: Path, interval=None) -> dict:
+    evaluator = _evaluator(folder, PATIENTS, LABELS)
+    for sample, label in zip(evaluator.data_loader.dataset.data, SHOWN):
+        sample["label"] = torch.tensor(label, dtype=torch.float32)
+    table = ClassificationTable(str(folder), FINDINGS, multi_task_scores, multi_label=True, interval=interval)
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=evaluator.data_loader,
+        network=evaluator.network,
+        val_handlers=[table],
+    )
+    evaluator.run()
+    return json.loads((folder / "summary.json").read_text())
+
+
+def _sigmoids() -> np.ndarray:
+    """Of the images' own values, which are the logits: log p less the case's number."""
+    return 1 / (1 + np.exp(np.arange(5)[:, None]) / PROBABILITIES)
+
+
+def test_findings_that_do_not_exclude_each_other(tmp_path):
+    summary = _evaluate_findings(tmp_path)
+    rows = _rows(tmp_path / "cases.csv")
+    assert list(rows[0]) == ["input", "patient", "label", "predicted", *FINDINGS]
+    assert [row["label"] for row in rows] == ["Mass|abnormal", "", "Mass|Edema|abnormal", "abnormal", ""]
+    got = np.array([[float(row[name]) for name in FINDINGS] for row in rows])
+    np.testing.assert_allclose(got, _sigmoids(), atol=2e-6)
+    chosen = ["|".join(np.array(FINDINGS)[row >= 0.5]) for row in _sigmoids()]
+    assert [row["predicted"] for row in rows] == chosen
+    expected = multi_task_scores(_sigmoids(), SHOWN, FINDINGS)
+    assert {name: summary[name]["value"] for name in expected} == pytest.approx(expected)
+    assert not (tmp_path / "patients.csv").exists() and not (tmp_path / "confusion.png").exists()
+
+
+def test_findings_have_a_confusion_of_their_own_each(tmp_path):
+    _evaluate_findings(tmp_path)
+    likely = _sigmoids() >= 0.5
+    for column, row in enumerate(_rows(tmp_path / "confusion.csv")):
+        truth, found = SHOWN[:, column] == 1, likely[:, column]
+        counts = [(~truth & ~found).sum(), (~truth & found).sum(), (truth & ~found).sum(), (truth & found).sum()]
+        assert list(row.values()) == [FINDINGS[column], *map(str, counts)]
+
+
+def test_limits_of_the_scores_come_from_whole_patients(tmp_path):
+    calls = []
+
+    def interval(rows, groups, statistic):
+        calls.append((rows.tolist(), groups.tolist(), statistic(rows[:2])))
+        value = np.array(statistic(rows))
+        return value - 0.1, value + 0.1
+
+    summary = _evaluate_findings(tmp_path, interval)
+    [(rows, groups, of_two)] = calls
+    assert rows == [0, 1, 2, 3, 4] and groups == PATIENTS
+    names = ["auroc_macro", "auroc_abnormal", "auroc_Mass", "auroc_Edema"]
+    for name in names:
+        entry = summary[name]
+        assert (entry["low"], entry["high"]) == pytest.approx((entry["value"] - 0.1, entry["value"] + 0.1))
+    assert set(summary["auroc_skipped"]) == {"value", "cases"}
+    assert np.isnan(of_two[names.index("auroc_Edema")])  # neither of the two cases has it

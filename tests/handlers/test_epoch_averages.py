@@ -13,3 +13,16 @@ def test_scalars_are_averaged_over_each_epoch_and_other_values_left_out():
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: seen.append(dict(e.state.metrics)))
     engine.run([1, 2, 6], max_epochs=2)
     assert seen == [{"loss": 3.0, "lr": 0.5}, {"loss": 6.0, "lr": 0.5}]
+
+
+def test_a_term_that_is_switched_off_disappears_and_other_metrics_stay():
+    def step(engine, value):
+        return {"loss": value, **({"hint": 2.0 * value} if engine.state.epoch != 2 else {})}
+
+    engine, seen = Engine(step), []
+    EpochAverages().attach(engine)
+    engine.add_event_handler(Events.STARTED, lambda e: e.state.metrics.update(score=0.5))
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: seen.append(dict(e.state.metrics)))
+    engine.run([1.0, 3.0], max_epochs=3)
+    both = {"score": 0.5, "loss": 2.0, "hint": 4.0}
+    assert seen == [both, {"score": 0.5, "loss": 2.0}, both]

@@ -170,6 +170,11 @@ def test_factors_below_one_are_refused() -> None:
         LowerResolution((2, 0))
 
 
+def test_a_factor_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"slices of \(6, 8\) are too small for a factor of \(7, 7\): nothing is left"):
+        LowerResolution(7)(_image(1, 6, 8))
+
+
 def test_magnitude_drops_the_mask_and_keeps_real_images() -> None:
     image = MetaTensor(torch.tensor([3.0, -4.0, 1.0]).reshape(3, 1, 1), meta={"filename_or_obj": "a.nii"})
     magnitude = Magnitude()(image)
