@@ -15,7 +15,7 @@ __all__ = ["__version__", "bundle_names", "bundle_root", "data_dir", "run_dir"]
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("data", "engines", "handlers", "losses", "metrics", "networks", "transforms")
+_SUBPACKAGES = ("comparison", "data", "engines", "handlers", "losses", "metrics", "networks", "transforms")
 _PACKAGE = Path(__file__).resolve().parent
 
 

@@ -6,6 +6,7 @@ PyTorch and MONAI are imported when a verb needs them, so that help is at hand a
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import inspect
 import json
@@ -16,7 +17,8 @@ import shutil
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.dummy import DummyProcess
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ _STAGES = {"teacher": "teacher_training", "student_alone": "student_alone", "dis
 _DONE, _SOME_FAILED, _WRONG_CALL = 0, 1, 2
 _MISFIT = "Error(s) in loading state_dict for "  # torch's words
 _LARGEST_MODEL = 20_000_000  # bytes that can travel with a bundle
+_EXPORTED = (".onnx", ".ts")
 
 
 def list_bundles() -> int:
@@ -124,6 +127,7 @@ def infer(
     device: str | None = None,
     batch_size: int | None = None,
     resume: bool = False,
+    part: str | None = None,
     probabilities: bool = False,
     overlay: bool = False,
     **options: Any,
@@ -138,10 +142,11 @@ def infer(
         output: the folder that the outputs go to.
         overrides: further settings as key=value, by the ids of the bundle's inference.json.
         run: name or path of a run, whose student is used with the networks of that run.
-        checkpoint: other weights than models/model.pt or the run's.
+        checkpoint: other weights than models/model.pt or the run's, or an exported student (.onnx, .ts).
         device: cpu, cuda:0, ...
         batch_size: how many inputs go through the network together.
         resume: skip what is done already.
+        part: such as 2/4: only the second of four parts, which may be done at the same time, on several machines.
         probabilities: write probability maps as well.
         overlay: write pictures of the input with the outline of the result as well.
         options: the same as key=value, as --key value.
@@ -150,6 +155,10 @@ def infer(
     settings: dict[str, Any] = {"dataset_dir": _path(input), "output_dir": _path(output)}
     if run is not None:
         settings.update(bundle.model_of(run))
+    if checkpoint is not None:
+        settings.update(bundle.settings_in(Path(str(_path(checkpoint)))))
+    if part is not None:
+        settings["batch_inference#part"] = part
     switches = {"resume": resume, "probabilities": probabilities, "overlay": overlay}
     settings.update(_given(**{key: _value(value) or None for key, value in switches.items()}))
     settings.update(_given(checkpoint=_path(checkpoint), device=device, batch_size=_value(batch_size)))
@@ -180,16 +189,9 @@ def evaluate(
         options: the same as key=value, as --key value.
     """
     bundle = _Bundle(name)
-    first: str | Path = "train.json"
-    settings: dict[str, Any] = {"checkpoint": str(bundle.root / "models" / "model.pt")}
-    if run is not None:
-        folder = bundle.existing_run(run)
-        weights = Path(_path(checkpoint) or folder / "model.pt")
-        own = weights.with_suffix(".json")  # a run can hold networks of several settings
-        first = own if own.is_file() else folder / "model.json"
-        settings = {"ckpt_dir": str(folder), "checkpoint": str(weights)}
+    first, settings = bundle.evaluation_of(run, checkpoint)
     settings.update(_given(dataset_dir=_path(dataset_dir), datalist_file=_path(datalist)))
-    settings.update(_given(checkpoint=_path(checkpoint), output_dir=_path(output)))
+    settings.update(_given(output_dir=_path(output)))
     settings.update({**_parse(overrides, options)})
     workflow = bundle.workflow(first, "evaluate.json", overrides=settings)
     _check_checkpoint(settings["checkpoint"])
@@ -197,21 +199,149 @@ def evaluate(
     folder = Path(workflow.parser.get_parsed_content("output_dir"))
     for metric, value in _scores(_read_json(folder / "summary.json")).items():
         spread = f" +- {value['std']:.4f}" if "std" in value else ""
+        spread = f" [{value['low']:.4f}, {value['high']:.4f}]" if "low" in value else spread
         _say(f"{metric}: {_score(value):.4f}{spread} over {value['cases']} cases")
     _say(f"cases.csv and summary.json are in {folder}")
     return _DONE
 
 
+def export(
+    name: str,
+    out: str,
+    *overrides: str,
+    format: str = "onnx",
+    run: str | None = None,
+    checkpoint: str | None = None,
+    dataset_dir: str | None = None,
+    datalist: str | None = None,
+    tolerance: float = 0.01,
+    **options: Any,
+) -> int:
+    """Write the student as one file that `infer --checkpoint` reads, and compare it with the original.
+
+    Both go through the same validation cases. A file that differs, or whose metric is worse by more than the tolerance,
+    is not kept.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+        out: the file: .onnx, or .ts for torchscript.
+        overrides: further settings as key=value, by the ids of the bundle's train.json and evaluate.json.
+        format: onnx, torchscript, or int8 (ONNX in 8-bit integers, calibrated on the validation cases).
+        run: name or path of a run, whose student, networks and split are used.
+        checkpoint: other weights than models/model.pt or the run's.
+        dataset_dir: folder of the data set; by default the run's.
+        datalist: a Decathlon-style JSON list instead of the data set's own layout.
+        tolerance: largest loss of the metric.
+        options: the same as key=value, as --key value.
+    """
+    bundle = _Bundle(name)
+    first, settings = bundle.evaluation_of(run, checkpoint)
+    needs_data = format == "int8" or dataset_dir is not None or datalist is not None
+    settings.update(_given(dataset_dir=_path(dataset_dir), datalist_file=_path(datalist)))
+    settings.update({"device": "cpu", **_parse(overrides, options)})
+    settings.update({"validate#dataset#data": "$@datalist['validation']", "validate#handlers": []})
+    settings["run"] = ["$monai_kd.data.require(@validate#dataset#data)"]
+    workflow = bundle.workflow(first, "evaluate.json", overrides=settings)
+    _check_checkpoint(settings["checkpoint"])
+    parser = workflow.parser
+    data = parser.get_parsed_content("validate#dataset#data")
+    if needs_data:
+        workflow.run()
+    network = parser.get_parsed_content("network_def")
+    monai_kd.engines.load_weights(network, settings["checkpoint"])
+    inference = bundle.config("inference.json")
+    inference.update({key: parser[key] for key in inference["model_ids"]})
+    metadata = _read_json(bundle.root / "configs" / "metadata.json")
+    report = monai_kd.engines.export_network(
+        network,
+        str(_path(out)),
+        format,
+        shape=_input_shape(metadata),
+        metadata=monai_kd.engines.describe_network(inference, metadata, (bundle.root / "LICENSE").read_text()),
+        evaluator=parser.get_parsed_content("validate#evaluator") if data else None,
+        tolerance=float(tolerance),
+    )
+    _say(f"{report.file}: {report.file.stat().st_size / 1e6:.2f} MB")
+    _say(f"outputs differ by {report.difference:.2g} of their size over {report.samples} images")
+    if report.metric:
+        _say(f"{report.metric}: {report.before:.4f} before, {report.after:.4f} after, {len(data)} validation cases")
+    else:
+        _say("compared by random images alone; name a --dataset_dir to compare the metric on its validation cases too")
+    return _DONE
+
+
+def compare(
+    name: str,
+    *overrides: str,
+    dataset_dir: str | None = None,
+    datalist: str | None = None,
+    seeds: int | None = None,
+    device: str | None = None,
+    out: str | None = None,
+    effort: str = "equal",
+    demo: bool = False,
+    dry_run: bool = False,
+    terms: bool = False,
+    methods: bool = False,
+    paper: bool = False,
+    **options: Any,
+) -> int:
+    """Say whether distillation helped: train and test teacher, student alone and distilled student with several seeds.
+
+    Writes report.html, table.md, table.csv, results.json and model_card.md. What is completed is kept: the same command
+    goes on with an interrupted comparison.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+        overrides: further settings as key=value, by the ids of the bundle's train.json.
+        dataset_dir: folder of the data set.
+        datalist: a Decathlon-style JSON list instead of the data set's own layout.
+        seeds: how many seeds; 3, or 1 with --demo.
+        device: cpu, cuda:0, ...
+        out: the folder of the comparison.
+        effort: how long the student alone trains: equal (as many steps as the student takes with the teacher in all
+            stages) or schedule (as many as in the distillation).
+        demo: generated data and small networks.
+        dry_run: only say what would be trained, what is there, and how long the rest may take.
+        terms: also train each term of the distillation alone, and all but each.
+        methods: also train the other distillation methods that the bundle offers.
+        paper: put the paper's published numbers beside the results.
+        options: the same as key=value, as --key value.
+    """
+    bundle = _Bundle(name)
+    demo, dry_run, terms, methods, paper = (_value(switch) for switch in (demo, dry_run, terms, methods, paper))
+    folder = _path(out) or monai_kd.run_dir(bundle.root, "compare_demo" if demo else "compare")
+    settings = _given(dataset_dir=_path(dataset_dir), datalist_file=_path(datalist), device=device)
+    chosen = {"seeds": _value(seeds) or (1 if demo else 3), "effort": effort, "terms": terms, "methods": methods}
+    if dry_run:
+        call = f"$monai_kd.comparison.plan(@ckpt_dir, **{chosen})"
+    else:
+        chosen["paper"] = paper
+        call = f"$monai_kd.comparison.compare(@ckpt_dir, @dataset_dir, @datalist, @bundle_root, **{chosen})"
+    settings |= {"ckpt_dir": folder, "run": [call]}
+    overlays = ["demo.json"] if demo else []
+    results = bundle.run("train.json", *overlays, overrides={**settings, **_parse(overrides, options)})
+    _say(results[-1] if dry_run else f"the comparison is in {folder}: open report.html, or read table.md")
+    return _DONE
+
+
 def verify(name: str) -> int:
-    """Check everything that a bundle must satisfy: files, metadata, configurations, network, export, weights.
+    """Check everything that a bundle must satisfy: files, metadata, configurations, network, weights, export.
+
+    These are the rules of MONAI's bundles and of its model zoo, as far as they can be checked without a network. The
+    exports, which take longest, are tried when all else is well.
 
     Args:
         name: a bundle's name, or the path of a bundle's directory.
     """
     bundle = _Bundle(name)
     failed = 0
-    for check in (_check_files, _check_metadata, _check_properties, _check_network, _check_export, _check_models):
+    checks = [_check_files, _check_metadata, _check_paths, _check_properties, _check_network, _check_models]
+    for check in [*checks, _check_load, _check_torchscript, _check_onnx]:
         title = (check.__doc__ or "").rstrip(".")
+        if failed and check not in checks:
+            _say(f"skipped {title}: mend the above first")
+            continue
         try:
             check(bundle)
             _say(f"ok      {title}")
@@ -296,6 +426,8 @@ _VERBS: dict[str, Callable[..., int]] = {
     "train": train,
     "infer": infer,
     "evaluate": evaluate,
+    "compare": compare,
+    "export": export,
     "verify": verify,
     "copy": copy,
     "publish": publish,
@@ -325,6 +457,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(exit_.code or 0)
     except KeyboardInterrupt:
         cure = "; go on with --resume" if words[0] in ("train", "infer") else ""
+        cure = "; the same command goes on" if words[0] == "compare" else cure
         sys.stderr.write(f"interrupted{cure}\n")
         return _SOME_FAILED
     except Exception as error:
@@ -488,6 +621,34 @@ class _Bundle:
         ids = self.config("inference.json")["model_ids"]
         return {"checkpoint": str(folder / "model.pt"), **{key: trained[key] for key in ids}}
 
+    def evaluation_of(self, run: str | None, checkpoint: str | None) -> tuple[str | Path, dict[str, Any]]:
+        """The configuration file under evaluate.json, and overrides that name a student's weights."""
+        if run is None:
+            return "train.json", {"checkpoint": _path(checkpoint) or str(self.root / "models" / "model.pt")}
+        folder = self.existing_run(run)
+        weights = Path(_path(checkpoint) or folder / "model.pt")
+        own = weights.with_suffix(".json")  # a run can hold networks of several settings
+        first = own if own.is_file() else folder / "model.json"
+        return first, {"ckpt_dir": str(folder), "checkpoint": str(weights)}
+
+    def settings_in(self, checkpoint: Path) -> dict[str, Any]:
+        """Overrides of inference.json that an exported student carries; none for a file of weights.
+
+        Only plain values are taken: a file that somebody sent must not bring code.
+        """
+        if checkpoint.suffix not in _EXPORTED or not checkpoint.is_file():
+            return {}
+        metadata = monai_kd.engines.read_metadata(checkpoint)
+        own, ids = (
+            _read_json(self.root / "configs" / "metadata.json")["name"],
+            self.config("inference.json")["model_ids"],
+        )
+        if metadata.get("bundle", own) != own:
+            raise ValueError(f"{checkpoint} is a student of the bundle {metadata['bundle']!r}, not of {own!r}")
+        return {
+            key: value for key, value in metadata.get("model_ids", {}).items() if key in ids and _is_setting(key, value)
+        }
+
 
 def _is_run(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("teacher.json", "student_alone.json", "model.json"))
@@ -498,7 +659,7 @@ def _runs(folder: Path) -> list[str]:
 
 
 def _check_files(bundle: _Bundle) -> None:
-    """the bundle has all its files."""
+    """the bundle has all its files, and none that is too large to travel."""
     configs = [
         "metadata.json",
         "logging.conf",
@@ -512,6 +673,16 @@ def _check_files(bundle: _Bundle) -> None:
     missing = [name for name in wanted if not (bundle.root / name).is_file()]
     if missing:
         raise FileNotFoundError(f"missing: {', '.join(missing)}")
+    empty = [name for name in ("LICENSE", "docs/README.md", "docs/data_license.txt") if not _size(bundle.root / name)]
+    if empty:
+        raise ValueError(f"empty: {', '.join(empty)}")
+    folders = [
+        bundle.root / "configs",
+        bundle.root / "docs",
+    ]  # runs and data do not travel, and models are checked below
+    large = [str(path) for folder in folders for path in folder.rglob("*") if _size(path) > _LARGEST_MODEL]
+    if large:
+        raise ValueError(f"more than {_LARGEST_MODEL:,} bytes: {', '.join(large)}")
 
 
 def _check_metadata(bundle: _Bundle) -> None:
@@ -522,8 +693,24 @@ def _check_metadata(bundle: _Bundle) -> None:
     missing = [key for key in wanted if not metadata.get(key)]
     if missing:
         raise ValueError(f"missing: {', '.join(missing)}")
-    if metadata["version"] not in metadata["changelog"]:
-        raise ValueError(f"the changelog does not describe version {metadata['version']}")
+    newest = max(metadata["changelog"], key=lambda version: [int(number) for number in re.findall(r"\d+", version)])
+    if metadata["version"] != newest:
+        raise ValueError(f"the version is {metadata['version']}, but the changelog's newest is {newest}")
+    wanted = ["type", "format", "num_channels", "spatial_shape", "dtype", "value_range", "is_patch_data", "channel_def"]
+    for side in ("inputs", "outputs"):
+        for tensor, described in metadata["network_data_format"][side].items():
+            missing = [key for key in wanted if key not in described]
+            if missing:
+                raise ValueError(f"network_data_format: {side} {tensor} lacks {', '.join(missing)}")
+
+
+def _check_paths(bundle: _Bundle) -> None:
+    """no configuration names a path of somebody's machine."""
+    for path in sorted((bundle.root / "configs").glob("*.json")):
+        for key, value in _read_json(path).items():
+            found = re.search(r'"(/[^"]+|~[^"]*|[A-Za-z]:\\[^"]*)"', json.dumps(value))
+            if found and key != "bundle_root":  # which a copy states, and every workflow may override
+                raise ValueError(f"{path.name}: {key} names {found.group(1)}; start paths at @bundle_root")
 
 
 def _check_properties(bundle: _Bundle) -> None:
@@ -541,27 +728,69 @@ def _check_network(bundle: _Bundle) -> None:
     verify_net_in_out("network_def", bundle._file("metadata.json"), bundle._file("inference.json"), device="cpu")
 
 
-def _check_export(bundle: _Bundle) -> None:
+def _check_load(bundle: _Bundle) -> None:
+    """the network and its weights are loaded by MONAI's load."""
+    from monai.bundle import load
+
+    with _with_weights(bundle) as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MONAI tells everybody that a configuration is code
+        load(folder.name, bundle_dir=str(folder.parent), workflow_type="inference", device="cpu", key_in_ckpt="model")
+
+
+def _check_torchscript(bundle: _Bundle) -> None:
     """the network exports to TorchScript by MONAI's ckpt_export."""
+    from monai.bundle import ckpt_export
+
+    with _with_weights(bundle) as folder:
+        ckpt_export(**_to_export(bundle, folder, "model.ts"))
+
+
+def _check_onnx(bundle: _Bundle) -> None:
+    """the network exports to ONNX by MONAI's onnx_export, where onnx is installed."""
+    import importlib.util
+
+    from monai.bundle import onnx_export
+
+    if importlib.util.find_spec("onnxscript") is None:
+        return
+    with _with_weights(bundle) as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch copies what it has deprecated itself
+        as_one_file = {"external_data": False, "verbose": False}
+        onnx_export(**_to_export(bundle, folder, "model.onnx"), use_trace=True, converter_kwargs=as_one_file)
+
+
+def _to_export(bundle: _Bundle, folder: Path, file: str) -> dict[str, Any]:
+    return {
+        "net_id": "network_def",
+        "filepath": str(folder / file),
+        "ckpt_file": str(folder / "models" / "model.pt"),
+        "meta_file": bundle._file("metadata.json"),
+        "config_file": bundle._file("inference.json"),
+        "key_in_ckpt": "model",
+    }
+
+
+@contextlib.contextmanager
+def _with_weights(bundle: _Bundle) -> Iterator[Path]:
+    """A passing copy of a bundle's configurations and weights; untrained weights where there are none."""
     import tempfile
 
     import torch
-    from monai.bundle import ckpt_export
 
-    checkpoint = bundle.root / "models" / "model.pt"
-    with tempfile.TemporaryDirectory() as folder:
-        if not checkpoint.is_file():
-            checkpoint = Path(folder) / "untrained.pt"
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, bundle.root.name)
+        shutil.copytree(bundle.root / "configs", folder / "configs")
+        (folder / "models").mkdir()
+        if (bundle.root / "models" / "model.pt").is_file():
+            shutil.copy(bundle.root / "models" / "model.pt", folder / "models")
+        else:
             network = bundle.workflow("inference.json", overrides={}).network_def
-            torch.save({"model": network.state_dict()}, checkpoint)
-        ckpt_export(
-            net_id="network_def",
-            filepath=str(Path(folder) / "model.ts"),
-            ckpt_file=str(checkpoint),
-            meta_file=bundle._file("metadata.json"),
-            config_file=bundle._file("inference.json"),
-            key_in_ckpt="model",
-        )
+            torch.save({"model": network.state_dict()}, folder / "models" / "model.pt")
+        yield folder
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 def _check_models(bundle: _Bundle) -> None:
@@ -642,6 +871,12 @@ def _scores(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _score(value: Mapping[str, Any]) -> float:
     return value["value"] if "value" in value else value["mean"]
+
+
+def _input_shape(metadata: Mapping[str, Any]) -> list[int]:
+    """(C, *spatial) of the images that a bundle's network is made for."""
+    image = metadata["network_data_format"]["inputs"]["image"]
+    return [image["num_channels"], *image["spatial_shape"]]
 
 
 def _check_stages(parser: Any, may_overwrite: bool) -> None:

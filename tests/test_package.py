@@ -21,7 +21,8 @@ ALLOWED = {
     "transforms": set(),
     "data": {"transforms"},
     "handlers": {"losses.distillation", "networks.feature_tap"},
-    "engines": {"handlers"},
+    "engines": {"handlers", "networks.onnx_network", "networks.torchscript_network"},
+    "comparison": {"engines", "metrics"},
 }
 
 

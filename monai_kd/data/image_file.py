@@ -15,13 +15,17 @@ from PIL import Image
 
 from monai_kd.data.array_file import ARRAY_SUFFIXES, ArrayReader, UnusableArray
 from monai_kd.data.deferred_reader import DeferredReader
+from monai_kd.data.dicom import DICOM_SUFFIXES, DicomReader, UnusableDicom
 from monai_kd.data.figshare import FigshareReader
+from monai_kd.data.meta_image import META_IMAGE_SUFFIXES, read_meta_image
 
-__all__ = ["IMAGE_SUFFIXES", "ImageFileReader", "image_stem"]
+__all__ = ["IMAGE_SUFFIXES", "VOLUME_SUFFIXES", "ImageFileReader", "image_stem", "load_volume"]
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-_VOLUMES = (".nii", ".nii.gz")
-IMAGE_SUFFIXES = (".mat", *_PICTURES, *_VOLUMES, *ARRAY_SUFFIXES)
+VOLUME_SUFFIXES = (".nii", ".nii.gz", *META_IMAGE_SUFFIXES)
+"""Suffixes of the volumes with an affine, NIfTI and MetaImage, in lower case."""
+
+IMAGE_SUFFIXES = (".mat", *_PICTURES, *DICOM_SUFFIXES, *VOLUME_SUFFIXES, *ARRAY_SUFFIXES)
 """Suffixes of the files that :class:`ImageFileReader` reads, in lower case."""
 
 
@@ -34,14 +38,22 @@ def image_stem(name: PathLike) -> str:
     return os.path.basename(name)[: -len(_suffix(name) or "") or None]
 
 
+def load_volume(name: PathLike) -> nib.Nifti1Image:
+    """Open a NIfTI or a MetaImage file; its voxels are read when they are asked for."""
+    if _suffix(name) in META_IMAGE_SUFFIXES:
+        return read_meta_image(name)
+    return cast(nib.Nifti1Image, nib.load(name))
+
+
 class ImageFileReader(DeferredReader):
-    """Read Figshare slices (.mat), pictures (.png, .jpg, .bmp, .tif), NIfTI volumes and arrays, each by its own reader.
+    """Read Figshare slices (.mat), pictures (.png, .jpg, .bmp, .tif), DICOM, volumes and arrays, each by a reader.
 
     Pictures come as one grey channel, (x, y), by MONAI's :class:`~monai.data.PILReader`: 1-, 8-, 16- and 32-bit grey is
-    left as it is. NIfTI is read by MONAI's :class:`~monai.data.NibabelReader`, a slice by
-    :class:`~monai_kd.data.FigshareReader`, an array (.npy, .h5, .hdf5) by :class:`~monai_kd.data.ArrayReader`. Several
-    files of one format are stacked as channels. A NIfTI file holds one volume of grey values, or ``first_volume`` or
-    ``all_volumes`` says which of several are meant.
+    left as it is. NIfTI and MetaImage (.mha, .mhd) are read by MONAI's :class:`~monai.data.NibabelReader`, a slice by
+    :class:`~monai_kd.data.FigshareReader`, a picture in DICOM (.dcm, .dicom) by :class:`~monai_kd.data.DicomReader`, an
+    array (.npy, .h5, .hdf5) by :class:`~monai_kd.data.ArrayReader`. Several files of one format are stacked as
+    channels. A NIfTI file holds one volume of grey values, or ``first_volume`` or ``all_volumes`` says which of several
+    are meant.
 
     Args:
         key: ``"image"``: a colour or palette picture becomes grey (ITU-R 601 luma), transparency is dropped.
@@ -66,7 +78,8 @@ class ImageFileReader(DeferredReader):
         pictures = PILReader(converter=_load_grey if key == "image" else _load_labels)
         self._readers: dict[str, ImageReader] = {".mat": FigshareReader(key)}
         self._readers.update(dict.fromkeys(_PICTURES, pictures))
-        self._readers.update(dict.fromkeys(_VOLUMES, _VolumeReader(first_volume, all_volumes)))
+        self._readers.update(dict.fromkeys(DICOM_SUFFIXES, DicomReader()))
+        self._readers.update(dict.fromkeys(VOLUME_SUFFIXES, _VolumeReader(first_volume, all_volumes)))
         self._readers.update(dict.fromkeys(ARRAY_SUFFIXES, ArrayReader(dataset)))
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
@@ -85,8 +98,9 @@ class ImageFileReader(DeferredReader):
         Raises:
             FileNotFoundError: when there is no such file.
             ValueError: when a file has another suffix, is damaged, is a NIfTI file with several volumes, colours or an
-                affine that maps voxels to no volume, holds an array that is no image, or when files of several formats
-                are given together.
+                affine that maps voxels to no volume, is a DICOM file with several frames, colours or a compression that
+                nothing here decodes, holds an array that is no image, or when files of several formats are given
+                together.
         """
         reader, names = self._reader_of(img), ", ".join(map(str, img))
         if isinstance(reader, FigshareReader):
@@ -98,7 +112,7 @@ class ImageFileReader(DeferredReader):
                 raise ValueError(f"{name}: the file is empty: copy it again")
         try:
             return reader.get_data(reader.read(img))
-        except (_UnusableVolume, UnusableArray):
+        except (_UnusableVolume, UnusableArray, UnusableDicom):
             raise
         # A damaged file makes its decoder raise OSError, EOFError, SyntaxError, zlib.error, struct.error and more.
         except Exception as error:
@@ -138,7 +152,7 @@ class _VolumeReader(NibabelReader):
         return [self._one_volume(name) for name in self.filenames]
 
     def _one_volume(self, name: PathLike) -> nib.Nifti1Image:
-        image = cast(nib.Nifti1Image, nib.load(name))
+        image = load_volume(name)
         shape, dtype = image.shape, image.get_data_dtype()
         if dtype.fields or len(shape) > 4:
             raise _UnusableVolume(

@@ -15,7 +15,7 @@ from monai.utils import CommonKeys
 
 from monai_kd.data.array_file import ARRAY_SUFFIXES
 from monai_kd.data.datalist import UnavailableData, explain_empty_sides, images_under, load_datalist, natural_order
-from monai_kd.data.image_file import IMAGE_SUFFIXES, image_stem
+from monai_kd.data.image_file import IMAGE_SUFFIXES, VOLUME_SUFFIXES, image_stem
 from monai_kd.data.splits import SIDES, check_no_patient_leaks, read_index, split_by_index, split_by_patient
 
 __all__ = ["mri_datalist"]
@@ -23,7 +23,7 @@ __all__ = ["mri_datalist"]
 Item = dict[str, Any]
 
 _INDEX = "index.csv"
-_VOLUMES = (".nii", ".nii.gz", *ARRAY_SUFFIXES)
+_VOLUMES = (*VOLUME_SUFFIXES, *ARRAY_SUFFIXES)
 _PICTURES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".mat", *_VOLUMES))
 _LABELS = re.compile(r"(^|[-_./])(gt|brain[-_]?mask|masks?|labels?\w*|seg(mentation)?s?)([-_./]|$)", re.IGNORECASE)
 _FRAME = re.compile(r"_(4d|frame\d+)$", re.IGNORECASE)

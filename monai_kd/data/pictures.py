@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +13,7 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from PIL import Image
 from scipy import ndimage
 
-from monai_kd.data.image_file import ImageFileReader
+from monai_kd.data.image_file import VOLUME_SUFFIXES, ImageFileReader, load_volume
 
 __all__ = ["PLANES", "grey_picture", "nifti_grid", "on_grid", "read_input", "save_files", "sections"]
 
@@ -25,10 +24,8 @@ _GAP = 8  # pixels between planes
 
 
 def nifti_grid(source: str) -> nib.Nifti1Image | None:
-    """The NIfTI image that an input file is; none when it is a picture or a Figshare slice."""
-    if source.lower().endswith((".nii", ".nii.gz")):
-        return cast(nib.Nifti1Image, nib.load(source))
-    return None
+    """The NIfTI image that an input file is, or a MetaImage as one; none when it is a picture or a Figshare slice."""
+    return load_volume(source) if source.lower().endswith(VOLUME_SUFFIXES) else None
 
 
 def on_grid(array: np.ndarray, grid: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -45,7 +42,11 @@ def read_input(source: str) -> np.ndarray:
 
 
 def sections(
-    image: np.ndarray, layer: np.ndarray, affine: np.ndarray, planes: Sequence[str] = ("axial",)
+    image: np.ndarray,
+    layer: np.ndarray,
+    affine: np.ndarray,
+    planes: Sequence[str] = ("axial",),
+    projection: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sections of an image and a layer in radiological convention, side by side at one scale, with square pixels.
 
@@ -57,6 +58,7 @@ def sections(
             middle where it is empty.
         affine: from their grid to RAS.
         planes: names of :data:`PLANES`.
+        projection: show the maximum along each line of sight instead of a section, as is usual of vessels.
 
     Returns:
         Both (x, y), x to the right and y down, interpolated linearly.
@@ -70,11 +72,14 @@ def sections(
     pairs = []
     for plane in planes:
         axis = PLANES[plane]
-        sizes = layer.sum(axis=tuple({0, 1, 2} - {axis}))
-        index = sizes.argmax() if sizes.any() else sizes.size // 2
+        if projection:
+            cuts = [array.max(axis) for array in (image, layer)]
+        else:
+            sizes = layer.sum(axis=tuple({0, 1, 2} - {axis}))
+            index = sizes.argmax() if sizes.any() else sizes.size // 2
+            cuts = [np.take(array, index, axis) for array in (image, layer)]
         zoom = np.delete(spacing, axis) / pixel
-        cuts = [np.take(array, index, axis).astype(np.float64) for array in (image, layer)]
-        cuts = [ndimage.zoom(cut, zoom, order=1, mode="nearest", grid_mode=True) for cut in cuts]
+        cuts = [ndimage.zoom(cut.astype(np.float64), zoom, order=1, mode="nearest", grid_mode=True) for cut in cuts]
         pairs.append(cuts if plane == "axial" else [cut[:, ::-1] for cut in cuts])
     images, layers = zip(*pairs)
     return _side_by_side(images, min(cut.min() for cut in images)), _side_by_side(layers, 0)

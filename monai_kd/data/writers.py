@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import nibabel as nib
 import numpy as np
@@ -19,7 +19,7 @@ from monai_kd.data.pictures import PLANES, grey_picture, nifti_grid, on_grid, re
 
 __all__ = ["SegmentationWriter"]
 
-_OUTLINE = (255, 200, 0)  # amber: stands out from grey for colour-blind readers too
+_COLOUR = (255, 200, 0)  # amber: stands out from grey for colour-blind readers too
 _MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # NIfTI's other units are mm and unknown, which is used as mm
 _CURE = "undo first what the preprocessing did to the grid, with Invertd or ToInputGridd"
 
@@ -28,7 +28,7 @@ class SegmentationWriter:
     """Write a binary segmentation in the manner of its input file, and say how large it is.
 
     ===================  =================================  ======================================
-    file                 for a picture or a Figshare slice  for a NIfTI image
+    file                 for a picture or a Figshare slice  for a NIfTI image or a MetaImage
     ===================  =================================  ======================================
     ``<stem>_pred``      ``.png``, 8-bit, 0 and 255         ``.nii.gz``, uint8, 0 and 1
     ``<stem>_prob``      ``.png``, 16-bit, p * 65535        ``.nii.gz``, float32
@@ -43,8 +43,9 @@ class SegmentationWriter:
     An overlay is the input in grey with the segmentation's outline in colour. That of a volume shows the section with
     the largest segmentation, or the middle one if there is none, for each plane, side by side, with square pixels and
     in radiological convention: the patient's left is on the right; anterior is up in the axial section and on the left
-    in the sagittal one. Files get their names when they are complete, the segmentation last: where it is, the others
-    are.
+    in the sagittal one. The view ``"projection"`` shows maximum-intensity projections instead of sections, and below
+    them the same with the segmentation's projection in colour: there is no outline to be seen around thin vessels.
+    Files get their names when they are complete, the segmentation last: where it is, the others are.
 
     Args:
         pred_key: key of the segmentation, a `MetaTensor` (1, x, y[, z]) on the input file's own grid, 0 outside. Its
@@ -55,9 +56,10 @@ class SegmentationWriter:
         label_name: what is segmented: the numbers are called after it.
         image_output: write ``<stem>_<label>`` too.
         planes: which sections the overlay of a volume shows, in this order: ``"axial"``, ``"coronal"``, ``"sagittal"``.
+        view: ``"section"`` or ``"projection"``, for the overlay of a volume.
 
     Raises:
-        ValueError: when there is no plane, or another one.
+        ValueError: when there is no plane, or another one, or another view.
     """
 
     def __init__(
@@ -69,9 +71,12 @@ class SegmentationWriter:
         label_name: str = "tumor",
         image_output: bool = False,
         planes: Sequence[str] = ("axial",),
+        view: Literal["section", "projection"] = "section",
     ) -> None:
         if isinstance(planes, str) or not planes or not set(planes) <= PLANES.keys():
             raise ValueError(f"planes must be a list of {', '.join(PLANES)}, got {planes!r}")
+        if view not in ("section", "projection"):
+            raise ValueError(f'view must be "section" or "projection", got {view!r}')
         self.pred_key = pred_key
         self.probability_key = probability_key
         self.probabilities = probabilities
@@ -79,6 +84,7 @@ class SegmentationWriter:
         self.label_name = label_name
         self.image_output = image_output
         self.planes = planes
+        self.view = view
 
     def __call__(self, sample: Mapping[str, Any], stem: str | os.PathLike) -> dict[str, Any]:
         """Write one sample's files.
@@ -104,7 +110,7 @@ class SegmentationWriter:
 
         files: dict[str, Image.Image | nib.Nifti1Image] = {}
         if self.overlay:
-            files["_overlay.png"] = _overlay(source, mask, grid, self.planes)
+            files["_overlay.png"] = _overlay(source, mask, grid, self.planes, self.view == "projection")
         if grid is None:  # arrays are (x, y) = (column, row), pictures (row, column)
             if prob is not None:
                 files["_prob.png"] = Image.fromarray(np.round(65535 * prob.T.clip(0, 1)).astype(np.uint16))
@@ -159,15 +165,23 @@ def _inside(mask: np.ndarray, grid: nib.Nifti1Image) -> nib.Nifti1Image:
     return image
 
 
-def _overlay(source: str, mask: np.ndarray, grid: nib.Nifti1Image | None, planes: Sequence[str]) -> Image.Image:
+def _overlay(
+    source: str, mask: np.ndarray, grid: nib.Nifti1Image | None, planes: Sequence[str], projection: bool
+) -> Image.Image:
     image = read_input(source)
     if image.shape[: mask.ndim] != mask.shape:
         raise ValueError(f"{source}: expected its shape {image.shape}, got {mask.shape}: {_CURE}")
     image = image.reshape(*mask.shape, -1)[..., 0]
+    projection = projection and mask.ndim == 3
     if grid is not None:
-        image, layer = sections(image, mask, grid.affine, planes if mask.ndim == 3 else ("axial",))
+        planes = planes if mask.ndim == 3 else ("axial",)
+        image, layer = sections(image, mask, grid.affine, planes, projection)
         mask = layer > 0.5
-    colour = grey_picture(image)
+    grey = grey_picture(image)
+    if projection:
+        coloured = grey.copy()
+        coloured[mask.T] = (0.4 * grey[mask.T] + 0.6 * np.array(_COLOUR)).astype(np.uint8)
+        return Image.fromarray(np.concatenate([grey, coloured]))
     width = 1 if min(mask.shape) < 256 else 2
-    colour[(mask & ~ndimage.binary_erosion(mask, iterations=width)).T] = _OUTLINE
-    return Image.fromarray(colour)
+    grey[(mask & ~ndimage.binary_erosion(mask, iterations=width)).T] = _COLOUR
+    return Image.fromarray(grey)

@@ -11,6 +11,7 @@ from monai_kd.losses.hint import HintLoss
 from monai_kd.losses.hybrid_reconstruction import HybridReconstructionLoss
 from monai_kd.losses.hybrid_segmentation import HybridSegmentationLoss
 from monai_kd.losses.layerwise import LayerwiseLoss
+from monai_kd.losses.multi_task import MultiTaskBCELoss
 from monai_kd.losses.neuron_selectivity_transfer import NeuronSelectivityTransferLoss
 from monai_kd.losses.pooled_feature import PooledFeatureLoss
 from monai_kd.losses.precision import at_least_float32
@@ -32,6 +33,7 @@ __all__ = [
     "HybridReconstructionLoss",
     "HybridSegmentationLoss",
     "LayerwiseLoss",
+    "MultiTaskBCELoss",
     "NeuronSelectivityTransferLoss",
     "PooledFeatureLoss",
     "ProbabilisticKnowledgeTransferLoss",

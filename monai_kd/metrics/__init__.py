@@ -1,5 +1,6 @@
 """Metrics that MONAI, ignite and scikit-learn lack, and scikit-learn's in the form that MONAI's engines take."""
 
+from .bootstrap import bootstrap_interval
 from .classification import classification_scores, expected_calibration_error
 from .classification_metric import ClassificationMetric
 from .image_quality import (
@@ -9,17 +10,23 @@ from .image_quality import (
     structural_similarity,
     visual_information_fidelity,
 )
-from .segmentation import ConfusionRate, SurfaceDistance, VolumeError
+from .multi_task import MultiTaskAUROC, multi_task_scores
+from .segmentation import CenterlineDice, ComponentCount, ConfusionRate, SurfaceDistance, VolumeError
 
 __all__ = [
+    "CenterlineDice",
     "ClassificationMetric",
+    "ComponentCount",
     "ConfusionRate",
     "ImageQuality",
+    "MultiTaskAUROC",
     "SurfaceDistance",
     "VolumeError",
+    "bootstrap_interval",
     "classification_scores",
     "expected_calibration_error",
     "high_frequency_error_norm",
+    "multi_task_scores",
     "peak_signal_to_noise_ratio",
     "structural_similarity",
     "visual_information_fidelity",

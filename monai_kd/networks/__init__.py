@@ -1,9 +1,13 @@
 """Networks that MONAI and timm lack, and what distillation puts on and beside networks."""
 
+from .attention_rollout import AttentionRollout
 from .data_fidelity import DataFidelity
 from .dc_cnn import DCCNN, DCUNet
 from .feature_tap import FeatureTap
 from .hybrid_classifier import HybridClassifier
+from .kt_vit import KTViT
+from .multi_task_vit import MultiTaskViT
+from .onnx_network import OnnxNetwork
 from .projectors import MeanOfLayers, SelectChannels
 from .student_friendly import StudentFriendlyTeacher
 from .timm_models import create_timm_model
@@ -13,12 +17,16 @@ from .unet_vit import UNetViT
 from .vdsr import VDSR
 
 __all__ = [
+    "AttentionRollout",
     "DCCNN",
     "DCUNet",
     "DataFidelity",
     "FeatureTap",
     "HybridClassifier",
+    "KTViT",
     "MeanOfLayers",
+    "MultiTaskViT",
+    "OnnxNetwork",
     "SelectChannels",
     "StudentFriendlyTeacher",
     "TorchScriptNetwork",

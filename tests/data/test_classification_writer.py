@@ -131,7 +131,46 @@ def test_overlay_of_a_volume_is_refused(tmp_path):
         overlay(tmp_path / "v.nii.gz")
 
 
-def test_explanation_needs_one_channel(tmp_path):
-    several = {**sample(picture(tmp_path)), "explanation": torch.zeros(3, 7, 7)}
-    with pytest.raises(ValueError, match=r"scan.png: expected an explanation \(1, x, y\), got \(3, 7, 7\)"):
-        ClassificationWriter(NAMES, overlay=True)(several, tmp_path / "scan")
+def test_several_maps_come_side_by_side(tmp_path):
+    path = picture(tmp_path)
+    cold = np.zeros_like(MAP)
+    several = {**sample(path), "explanation": torch.tensor(np.stack([MAP, cold]), dtype=torch.float32)}
+    row = ClassificationWriter(NAMES, overlay=True)(several, tmp_path / "scan")
+    with Image.open(row["output"]) as written:
+        pixels = np.asarray(written).astype(int)
+    assert pixels.shape == (60, 180, 3)
+    np.testing.assert_array_equal(pixels[30:, :90], overlay(path)[30:])
+    assert (pixels[:, 90:, 0] == pixels[:, 90:, 2]).all()
+
+
+def test_explanation_without_maps_is_refused(tmp_path):
+    for shape in ((7, 7), (0, 7, 7)):
+        wrong = {**sample(picture(tmp_path)), "explanation": torch.zeros(shape)}
+        with pytest.raises(ValueError, match=r"scan.png: expected an explanation \(M, x, y\), got \("):
+            ClassificationWriter(NAMES, overlay=True)(wrong, tmp_path / "scan")
+
+
+@pytest.mark.parametrize(
+    "probabilities, predicted", [((0.9, 0.2, 0.5), "a|abnormal"), ((0.4, 0.2, 0.49), ""), ((0.1, 1.0, 0.0), "b")]
+)
+def test_classes_that_do_not_exclude_each_other(probabilities, predicted):
+    writer = ClassificationWriter(["a", "b", "abnormal"], multi_label=True)
+    row = writer({"pred": torch.tensor(probabilities, dtype=torch.float64)}, "scan")
+    assert list(row.values()) == ["", predicted, *probabilities]
+
+
+@pytest.mark.parametrize("probabilities", [(0.5, 1.2), (-0.1, 0.5), (0.1, 0.2, 0.3), (float("nan"), 0.5)])
+def test_what_is_no_list_of_probabilities_is_refused(probabilities):
+    with pytest.raises(ValueError, match="expected 2 probabilities, each from 0 to 1, got .*apply sigmoid"):
+        ClassificationWriter(["a", "b"], multi_label=True)({"pred": torch.tensor(probabilities)}, "scan")
+
+
+def test_every_likely_class_is_written_in_the_corner(tmp_path):
+    writer = ClassificationWriter(NAMES, overlay=True, multi_label=True)
+    pixels = []
+    for probabilities in ((0.9, 0.8, 0.1), (0.9, 0.1, 0.1)):
+        row = writer(sample(picture(tmp_path, 200, 200), probabilities=probabilities), tmp_path / "scan")
+        with Image.open(row["output"]) as written:
+            pixels.append(np.asarray(written).astype(int))
+    rows, _ = np.nonzero((pixels[0] != pixels[1]).any(axis=-1))
+    assert rows.size and rows.min() > 5  # the second line

@@ -176,7 +176,7 @@ def test_damaged_file_is_one_clear_line(tmp_path, name):
         read(path)
 
 
-@pytest.mark.parametrize("name", ["scan.dcm", "array.npz", "scan.png.bak", "no_suffix"])
+@pytest.mark.parametrize("name", ["scan.nrrd", "array.npz", "scan.png.bak", "no_suffix"])
 def test_other_formats_are_refused(tmp_path, name):
     np.savez(tmp_path / "array.npz", GREY)
     assert not ImageFileReader().verify_suffix(name)

@@ -231,6 +231,40 @@ def test_overlay_in_three_planes_is_radiological_and_has_square_pixels(tmp_path,
     assert not coloured[:, 10:18].any() and not coloured[:, 28:36].any()
 
 
+def test_overlay_of_projections_shows_all_vessels_grey_and_coloured(tmp_path):
+    """Two bright voxels of which no section holds both, one of them segmented; LPS axes, slices of 2 mm."""
+    affine = np.diag([-1.0, -1.0, 2.0, 1.0])
+    data, mask = np.zeros((4, 5, 3), np.int16), np.zeros((4, 5, 3))
+    data[0, 1, 2] = data[3, 4, 0] = 100
+    mask[3, 4, 0] = 1
+    nib.save(nib.Nifti1Image(data, affine), tmp_path / "v.nii.gz")
+    writer = SegmentationWriter(overlay=True, planes=("axial", "coronal"), view="projection")
+    writer({"pred": meta_tensor(mask, tmp_path / "v.nii.gz", affine)}, tmp_path / "v")
+    pixels = np.asarray(read_picture(tmp_path / "v_overlay.png")).astype(int)
+    assert pixels.shape == (2 * 6, 4 + 8 + 4, 3)  # three slices of 2 mm are six rows, more than the axial five
+    above, below = pixels[:6], pixels[6:]
+    assert (np.ptp(above, axis=-1) == 0).all()
+    assert np.argwhere(above[:, :4, 0] > 200).tolist() == [[1, 0], [4, 3]]
+    assert (above[0:2, 12, 0] > 0).all() and (above[4:6, 15, 0] > 0).all()  # superior is up
+    coloured = np.ptp(below, axis=-1) > 0
+    assert np.argwhere(coloured[:, :4]).tolist() == [[4, 3]] and coloured[:, 12:].sum() == 2
+    np.testing.assert_array_equal(below[~coloured], above[~coloured])
+
+
+def test_a_flat_image_has_an_outline_in_any_view(tmp_path):
+    path, mask = picture(tmp_path, 7, 5), np.zeros((7, 5), np.float32)
+    mask[2:5, 1:4] = 1
+    for view in ("section", "projection"):
+        SegmentationWriter(overlay=True, view=view)({"pred": meta_tensor(mask, path)}, tmp_path / view)
+    first, second = (np.asarray(read_picture(tmp_path / f"{v}_overlay.png")) for v in ("section", "projection"))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_unknown_view_is_refused():
+    with pytest.raises(ValueError, match='view must be "section" or "projection", got \'mip\''):
+        SegmentationWriter(view="mip")
+
+
 @pytest.mark.parametrize("planes", [(), "axial", ("axial", "frontal")], ids=str)
 def test_unknown_planes_are_refused(planes):
     with pytest.raises(ValueError, match="planes must be a list of sagittal, coronal, axial"):

@@ -8,11 +8,11 @@ import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 from monai.handlers import IgniteMetricHandler, from_engine
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_erosion, distance_transform_edt, label
 from scipy.spatial.distance import cdist
 
 from monai_kd.handlers import CaseTable
-from monai_kd.metrics import ConfusionRate, SurfaceDistance, VolumeError
+from monai_kd.metrics import CenterlineDice, ComponentCount, ConfusionRate, SurfaceDistance, VolumeError
 
 SPACING = (2.0, 1.0, 3.0)
 
@@ -134,3 +134,88 @@ def test_a_mask_without_metadata_is_refused():
 def test_percentiles_out_of_range_are_refused(percentile):
     with pytest.raises(ValueError, match=f"above 0 and up to 100, or none for the mean, got {percentile}"):
         SurfaceDistance(percentile)
+
+
+def curve(seed: int) -> torch.Tensor:
+    """A curve that goes on along x with every voxel, and aside by one voxel at most: it is its own centre line."""
+    rng = np.random.default_rng(seed)
+    y, z = 10 + np.cumsum(rng.integers(-1, 2, (2, 20)), axis=1).clip(-8, 8)
+    mask = torch.zeros(1, 20, 20, 20)
+    mask[0, np.arange(20), y, z] = 1
+    return mask
+
+
+def thinned(mask: np.ndarray) -> np.ndarray:
+    """A skeleton by another algorithm: the outermost voxels go, as long as no end goes and nothing comes apart."""
+    skeleton, full = mask.copy(), np.ones((3, 3, 3))
+    order = np.argsort(distance_transform_edt(mask)[mask], kind="stable")
+    for index in map(tuple, np.argwhere(mask)[order]):
+        block = skeleton[tuple(slice(max(i - 1, 0), i + 2) for i in index)].copy()
+        block[tuple(min(i, 1) for i in index)] = False
+        if block.sum() > 1 and label(block, full)[1] == 1:
+            skeleton[index] = False
+    return skeleton
+
+
+def centreline_dice_by_numpy(a: torch.Tensor, b: torch.Tensor, skeleton) -> float:
+    a, b = a[0].numpy() > 0, b[0].numpy() > 0
+    p, s = (skeleton(a) & b).sum() / skeleton(a).sum(), (skeleton(b) & a).sum() / skeleton(b).sum()
+    return 2 * p * s / (p + s)
+
+
+def test_centreline_dice_of_straight_lines_by_hand():
+    line = box(slice(2, 8), slice(4, 5), slice(4, 5))  # six voxels
+    thick = box(slice(2, 8), slice(3, 6), slice(3, 6))
+    shorter = box(slice(2, 5), slice(4, 5), slice(4, 5))
+    assert value(CenterlineDice(), line, line) == 1
+    # The shorter line lies in the longer, half of which lies in the shorter: 2 * 1 * 0.5 / 1.5.
+    assert value(CenterlineDice(), shorter, line) == pytest.approx(2 / 3)
+    # A line in the middle of a thick vessel costs nothing, although it is a ninth of it.
+    assert value(CenterlineDice(), line, thick) == 1
+
+
+def tube(goes_astray_at: int = 32) -> torch.Tensor:
+    """A smooth vessel of radius 2; from some point on it may lie eight voxels aside."""
+    x = np.arange(32)
+    y, z = 11 + 3 * np.sin(x / 6) + 8 * (x >= goes_astray_at), 11 + 4 * np.cos(x / 8)
+    line = np.ones((32, 26, 26), bool)
+    line[x, y.round().astype(int), z.round().astype(int)] = False
+    return torch.tensor(distance_transform_edt(line) <= 2).float()[None]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_centreline_dice_of_thin_curves_needs_no_skeleton(seed):
+    a, gaps = curve(seed), torch.rand(1, 20, 20, 20, generator=torch.Generator().manual_seed(seed)) > 0.7
+    b = torch.where(gaps, curve(seed + 10), a)
+    assert value(CenterlineDice(), a, b) == pytest.approx(centreline_dice_by_numpy(a, b, lambda mask: mask), abs=0.03)
+
+
+@pytest.mark.parametrize("astray", [8, 20])
+def test_centreline_dice_of_vessels_agrees_with_another_thinning(astray):
+    expected = centreline_dice_by_numpy(tube(), tube(astray), thinned)
+    assert 0.1 < expected < 0.8
+    assert value(CenterlineDice(), tube(), tube(astray)) == pytest.approx(expected, abs=0.05)
+
+
+def test_centreline_dice_of_empty_masks():
+    assert value(CenterlineDice(), EMPTY, EMPTY) == 1
+    assert value(CenterlineDice(), CUBE, EMPTY) == value(CenterlineDice(), EMPTY, CUBE) == 0
+    assert value(CenterlineDice(), box(*[slice(0, 2)] * 3), SHIFTED) == 0
+
+
+def test_centreline_dice_in_2d_and_of_one_slice():
+    line, thick = box(slice(2, 8), slice(4, 5)), box(slice(2, 8), slice(3, 6))
+    assert value(CenterlineDice(), line, thick) == 1
+    assert value(CenterlineDice(), line[..., None], thick[..., None]) == 1
+
+
+def test_components_touch_by_faces_edges_and_corners():
+    mask = torch.zeros(1, 6, 6, 6)
+    for voxel in ((0, 0, 0), (0, 0, 1), (0, 1, 2), (1, 2, 3), (4, 4, 4), (4, 4, 2)):
+        mask[(0, *voxel)] = 1
+    assert value(ComponentCount(), mask, EMPTY) == 3
+    assert value(ComponentCount("label"), EMPTY, mask) == 3
+    assert value(ComponentCount(), EMPTY, mask) == 0
+    assert value(ComponentCount(), mask[:, 0], mask[:, 0]) == 1
+    with pytest.raises(ValueError, match='mask must be "pred" or "label", got \'truth\''):
+        ComponentCount("truth")
