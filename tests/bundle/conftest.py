@@ -1,10 +1,12 @@
 """The shipped configurations, made tiny by overrides, run in this process: `import monai` alone takes four seconds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed
 import pytest
+import torch
 from monai.bundle import ConfigWorkflow
 
 import monai_kd
@@ -27,3 +29,15 @@ def workflow() -> Callable[..., ConfigWorkflow]:
         return built
 
     return build
+
+
+@pytest.fixture
+def one_process(monkeypatch) -> Iterator[None]:
+    """This process as torchrun starts the only one of its kind."""
+    process = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    for name, value in process.items():
+        monkeypatch.setenv(name, value)
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    ignite.distributed.sync()  # or ignite would go on believing in the group

@@ -1,0 +1,514 @@
+"""Teacher, student alone, distillation, evaluation and inference of the shipped JSON on a few generated cine frames."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import h5py
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from numpy.lib.stride_tricks import sliding_window_view
+from PIL import Image
+from scipy import ndimage
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from monai_kd.cli import main
+from monai_kd.data import CineGenerator
+from monai_kd.transforms import CartesianMask
+
+NAME = "mri_reconstruction"
+SIZE, BLOCKS = 48, 3
+TINY = {
+    "num_workers": 0,
+    "split": "index",
+    "image_size": SIZE,
+    "centre_lines": 4,
+    "max_epochs": 2,
+    "teacher_epochs": 1,
+    "n_blocks": BLOCKS,
+    "channels": 4,
+    "student_layers": [f"stages.{i}.cnn.1" for i in range(BLOCKS)],
+    "teacher_layers": [f"stages.{i}.cnn.2" for i in range(BLOCKS)],
+    "flow_student_layers": [f"stages.{i}.cnn.{j}" for i in range(BLOCKS) for j in (0, 1)],
+    "flow_teacher_layers": [f"stages.{i}.cnn.{j}" for i in range(BLOCKS) for j in (0, 2)],
+}
+METHODS = {
+    "at": "attention_transfer",
+    "fitnets": "hint",
+    "cc": "correlation_congruence",
+    "fsp": "flow_of_solution",
+    "sp": "similarity_preserving",
+}
+
+
+def _words(**settings) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    with open(file, newline="", encoding="utf-8") as table:
+        return list(csv.DictReader(table))
+
+
+def _scalars(run: Path, stage: str) -> dict[str, list[float]]:
+    board = EventAccumulator(str(run / "tensorboard" / stage)).Reload()
+    return {name: [event.value for event in board.Scalars(name)] for name in board.Tags()["scalars"]}
+
+
+def _weights(run: Path, name: str = "model.pt", part: str = "model") -> dict[str, torch.Tensor]:
+    return torch.load(run / name, weights_only=True)[part]
+
+
+def _equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def _undersampled(volume: np.ndarray, acceleration: float = 4) -> np.ndarray:
+    """Complex images of some lines of k-space, by NumPy."""
+    mask = CartesianMask(acceleration, centre_lines=TINY["centre_lines"])(volume.shape[1]).numpy()
+    kspace = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(volume, (0, 1)), axes=(0, 1)), (0, 1))
+    kspace = kspace * mask.reshape(1, -1, *(1,) * (volume.ndim - 2))
+    return np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kspace, (0, 1)), axes=(0, 1)), (0, 1))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    generate = CineGenerator(image_size=SIZE, frames_per_patient=2)
+    return generate(tmp_path_factory.mktemp("data") / "set", cases=10, seed=1)
+
+
+@pytest.fixture(scope="module")
+def volume(data) -> np.ndarray:
+    """Three frames of unlike size along their sides, as slices."""
+    frames = [np.asarray(Image.open(data / "images" / f"SIM-000{n}-IM-0001-0001.png")).T for n in (1, 2, 3)]
+    return np.stack(frames, axis=-1)[:, 2:46].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    """A run of all three stages."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    stages = ["--stages", "teacher,student_alone,distill"]
+    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), *stages, *_words(**TINY)]) == 0
+    return folder
+
+
+@pytest.fixture
+def distillation(workflow, data, run, tmp_path):
+    """The configuration's parser for a distillation by the run's teacher."""
+
+    def build(folder: str = "run", **settings):
+        files = {"ckpt_dir": str(tmp_path / folder), "teacher_checkpoint": str(run / "teacher.pt")}
+        return workflow(NAME, "train.json", dataset_dir=str(data), **{**TINY, **files, **settings}).parser
+
+    return build
+
+
+def test_a_run_leaves_three_networks_and_logs_the_term(run):
+    parts = {"teacher.pt": {"model", "branches"}, "student_alone.pt": {"model"}, "model.pt": {"model"}}
+    for name, wanted in parts.items():
+        assert torch.load(run / name, weights_only=True).keys() == wanted
+    epochs = {"teacher": 1, "student_alone": 3, "distillation": 2}  # those of both other stages for the student alone
+    for stage, number in epochs.items():
+        scalars = _scalars(run, stage)
+        assert {"loss", "val_psnr"} <= scalars.keys() and len(scalars["loss"]) == number
+    assert {"task", "attention_transfer"} <= scalars.keys()
+
+
+def test_a_standard_teacher_is_an_override(data, tmp_path):
+    arguments = ["--dataset_dir", str(data), "--run", str(tmp_path), "teacher_kind=standard"]
+    assert main(["train", NAME, *arguments, *_words(**TINY)]) == 0
+    assert torch.load(tmp_path / "teacher.pt", weights_only=True).keys() == {"model"}
+    assert (tmp_path / "model.pt").is_file()
+
+
+@pytest.mark.parametrize("kind, epochs", [("student_friendly", 12), ("standard", 7)])
+def test_the_student_alone_is_given_as_much_training(kind, epochs, workflow, data):
+    settings = {**TINY, "max_epochs": 7, "teacher_epochs": 5, "teacher_kind": kind, "dataset_dir": str(data)}
+    parser = workflow(NAME, "train.json", **settings).parser
+    assert parser.get_parsed_content("student_alone#trainer").state.max_epochs == epochs
+    assert parser.get_parsed_content("train#trainer").state.max_epochs == 7
+
+
+@pytest.mark.parametrize("initialise", ["branches", "random"])
+def test_the_branches_initialise_all_blocks_but_the_first(initialise, distillation, run):
+    parser = distillation(initialise=initialise, max_epochs=1)
+    student, trainer = (parser.get_parsed_content(key) for key in ("network", "train#trainer"))
+    at_random = {name: value.clone() for name, value in student.state_dict().items()}
+    started = {}
+    trainer.add_event_handler(
+        Events.ITERATION_STARTED(once=1),
+        lambda: started.update({name: value.clone() for name, value in student.state_dict().items()}),
+    )
+    parser.get_parsed_content("train#stage").run()
+    saved = _weights(run, "teacher.pt", "branches") if initialise == "branches" else {}
+    branches = {f"stages.{int(name[0]) + 1}{name[1:]}": value for name, value in saved.items()}
+    assert len(branches) == (6 * (BLOCKS - 1) if initialise == "branches" else 0)
+    for name, value in started.items():
+        assert torch.equal(value, branches.get(name, at_random[name])), name
+    assert not any(torch.equal(at_random[name], branches[name]) for name in branches)
+
+
+def test_a_resumed_distillation_does_not_go_back_to_the_branches(distillation):
+    def power_cut():
+        raise RuntimeError("power cut")
+
+    whole = distillation("whole")
+    whole.get_parsed_content("train#stage").run()
+    broken = distillation("broken")
+    broken.get_parsed_content("train#trainer").add_event_handler(Events.EPOCH_STARTED(once=2), power_cut)
+    with pytest.raises(RuntimeError, match="power cut"):
+        broken.get_parsed_content("train#stage").run()
+    resumed = distillation("broken", resume=True)
+    resumed.get_parsed_content("train#stage").run()
+    assert _equal(*(parser.get_parsed_content("network").state_dict() for parser in (whole, resumed)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains(method, distillation, tmp_path):
+    distillation(method=method, max_epochs=1).get_parsed_content("train#stage").run()
+    scalars = _scalars(tmp_path / "run", "distillation")
+    assert METHODS[method] in scalars and not scalars.keys() & (set(METHODS.values()) - {METHODS[method]})
+    (term,), (task,), (loss,) = (scalars[name] for name in (METHODS[method], "task", "loss"))
+    assert 0 < term < np.inf and task < loss < 10 * task
+
+
+def test_an_unknown_method_is_refused_with_the_closest_one(data, tmp_path, capsys):
+    arguments = ["--dataset_dir", str(data), "--run", str(tmp_path / "run"), *_words(**TINY)]
+    assert main(["train", NAME, *arguments, "method=fitnet"]) == 2
+    assert "unknown method 'fitnet'; did you mean 'fitnets'" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_imitation_may_come_first_and_the_task_alone_after_it(distillation):
+    parser = distillation(imitation_epochs=2, max_epochs=4, decay_epochs=1)
+    trainer, optimizer = (parser.get_parsed_content(key) for key in ("train#trainer", "train#optimizer"))
+    rates = []
+
+    def check(engine):
+        output = {name: value.item() for name, value in engine.state.output.items() if value.ndim == 0}
+        if engine.state.epoch <= 2:
+            assert output["loss"] == pytest.approx(300 * output["attention_transfer"])
+        else:
+            assert output["loss"] == output["task"] and "attention_transfer" not in output
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, check)
+    trainer.add_event_handler(Events.EPOCH_STARTED, lambda: rates.append(optimizer.param_groups[0]["lr"]))
+    parser.get_parsed_content("train#stage").run()
+    assert rates == pytest.approx([1e-3, 1e-4, 1e-3, 1e-4])
+
+
+def test_the_acceleration_is_that_of_the_mask(workflow, data):
+    for acceleration, lines in ((4, 12), (5, 9)):
+        settings = {**TINY, "acceleration": acceleration, "dataset_dir": str(data)}
+        parser = workflow(NAME, "train.json", **settings).parser
+        image = next(iter(parser.get_parsed_content("train#dataloader")))["image"].numpy()
+        kspace = np.fft.fft2(image[:, 0] + 1j * image[:, 1])
+        assert (np.abs(kspace).max(axis=(0, 1)) > 1e-4).sum() == lines
+        mask = parser.get_parsed_content("network").mask
+        assert mask is parser.get_parsed_content("teacher").mask and mask(SIZE).sum() == lines
+
+
+def test_a_teacher_of_another_acceleration_is_refused(run, data, capsys):
+    arguments = ["--dataset_dir", str(data), "--run", str(run), "acceleration=5", "--overwrite", *_words(**TINY)]
+    assert main(["train", NAME, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert "teacher.pt was trained" in error and "other acceleration" in error and error.count("\n") == 1
+
+
+def test_a_teacher_of_another_architecture(data, tmp_path):
+    teacher = {
+        "_target_": "monai_kd.networks.DCUNet",
+        "n_blocks": "@n_blocks",
+        "features": [4, 4, 4, 4, 4, 4],
+        "mask": "@mask",
+    }
+    layers = [f"stages.{i}.cnn.upcat_1" for i in range(BLOCKS)]
+    settings = _words(**{**TINY, "max_epochs": 1, "teacher_def": teacher, "teacher_layers": layers})
+    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(tmp_path), *settings]) == 0
+    assert any("upcat_1" in name for name in _weights(tmp_path, "teacher.pt"))
+    assert _scalars(tmp_path, "distillation")["attention_transfer"][0] > 0
+    assert set(_weights(tmp_path, "teacher.pt", "branches")) == {
+        f"{i}.cnn.{j}.conv.{kind}" for i in range(BLOCKS - 1) for j in range(3) for kind in ("weight", "bias")
+    }  # the student's own blocks follow the U-Nets
+
+
+def test_complex_images_train_a_network_of_two_channels(volume, tmp_path):
+    x = np.linspace(-1, 1, SIZE)[:, None, None]
+    data = tmp_path / "data"
+    data.mkdir()
+    for patient, phase in enumerate((0.5, 1.0, 1.5, 2.0, 2.5)):
+        array = np.pad(volume, ((0, 0), (2, 2), (0, 0))) * np.exp(1j * phase * x)
+        np.save(data / f"{patient}.npy", array.astype(np.complex64))
+    settings = {**TINY, "split": "seeded", "fractions": [0.6, 0.2, 0.2], "max_epochs": 1, "in_channels": 2}
+    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(tmp_path / "run"), *_words(**settings)]) == 0
+    weights = _weights(tmp_path / "run")
+    assert weights["stages.0.cnn.0.conv.weight"].shape[1] == weights["stages.0.cnn.2.conv.weight"].shape[0] == 2
+    assert main(["infer", NAME, str(data / "4.npy"), str(tmp_path / "out"), "--run", str(tmp_path / "run")]) == 0
+    pred, zero_filled = (nib.load(tmp_path / "out" / f"4_{kind}.nii.gz").get_fdata() for kind in ("pred", "zerofilled"))
+    np.testing.assert_allclose(zero_filled, np.abs(_undersampled(np.load(data / "4.npy"))), atol=0.01)
+    assert pred.shape == (SIZE, SIZE, 3) and pred.min() >= 0
+    assert main(["evaluate", NAME, "--run", str(tmp_path / "run"), "--output", str(tmp_path / "scores")]) == 0
+    assert all(np.isfinite(float(row["psnr"])) for row in _rows(tmp_path / "scores" / "cases.csv"))
+
+
+def test_patients_may_have_one_flat_image(data, tmp_path):
+    flat = CineGenerator(image_size=SIZE + 6, frames_per_patient=1)(tmp_path / "flat", cases=10, seed=2)
+    arguments = ["--dataset_dir", str(flat), "--run", str(tmp_path / "run"), "--stages", "student_alone"]
+    assert main(["train", NAME, *arguments, *_words(**{**TINY, "max_epochs": 1})]) == 0
+
+
+def test_preprocessing_is_the_same_in_training_and_in_inference(workflow, data):
+    # Only training crops: inference takes the whole image.
+    known = {key: TINY[key] for key in ("image_size", "centre_lines", "n_blocks", "channels")}
+    trained = workflow(NAME, "train.json", dataset_dir=str(data), **TINY).parser
+    inferred = workflow(NAME, "inference.json", dataset_dir=str(data), **known).parser
+    preprocess = trained.get_parsed_content("validate#preprocessing"), inferred.get_parsed_content("preprocessing")
+    for item in trained.get_parsed_content("datalist")["test"]:
+        ours, theirs = (transform({"image": item["image"]}) for transform in preprocess)
+        for key in ("image", "label"):
+            np.testing.assert_array_equal(ours[key].numpy(), theirs[key].numpy())
+        assert ours["image"][:2].norm(dim=0).max() == pytest.approx(1) and ours["label"].shape == (1, SIZE, SIZE, 2)
+
+
+def _quality(pred: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    """Of volumes (x, y, z), by NumPy and SciPy."""
+    pred, true = (image.astype(float) for image in (pred, true))
+    peak = true.max()
+
+    def local_mean(image):
+        return sliding_window_view(image, (7, 7), axis=(0, 1)).mean(axis=(-2, -1))
+
+    m_p, m_t = local_mean(pred), local_mean(true)
+    unbiased = 49 / 48
+    v_p, v_t = (unbiased * (local_mean(i * i) - m * m) for i, m in ((pred, m_p), (true, m_t)))
+    both = unbiased * (local_mean(pred * true) - m_p * m_t)
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    ssim = (2 * m_p * m_t + c1) * (2 * both + c2) / ((m_p**2 + m_t**2 + c1) * (v_p + v_t + c2))
+
+    edges = ndimage.laplace(true, mode="nearest", axes=(0, 1))
+    wrong = edges - ndimage.laplace(pred, mode="nearest", axes=(0, 1))
+
+    found = seen = 0.0
+    p, t = (255 * image / peak for image in (pred, true))
+    for scale in range(4):
+        size = 2 ** (4 - scale) + 1
+        weight = np.exp(-0.5 * (np.arange(-(size // 2), size // 2 + 1) / (size / 5)) ** 2)
+        window = np.outer(weight, weight) / weight.sum() ** 2
+
+        def smooth(image):
+            return np.einsum("xyzij,ij->xyz", sliding_window_view(image, window.shape, axis=(0, 1)), window)
+
+        if scale:
+            p, t = smooth(p)[::2, ::2], smooth(t)[::2, ::2]
+        var_t, var_p = (np.maximum(smooth(image**2) - smooth(image) ** 2, 0) for image in (t, p))
+        covariance = smooth(p * t) - smooth(p) * smooth(t)
+        gain = np.maximum(covariance, 0) / (var_t + 1e-10)
+        found += np.log1p(gain**2 * var_t / (np.maximum(var_p - gain * covariance, 0) + 2)).sum()
+        seen += np.log1p(var_t / 2).sum()
+    return {
+        "psnr": 10 * np.log10(peak**2 / ((pred - true) ** 2).mean()),
+        "ssim": ssim.mean(),
+        "hfn": (wrong**2).sum() / (edges**2).sum(),
+        "vif": found / seen,
+    }
+
+
+def test_evaluation_has_a_row_per_case_that_inference_confirms(run, volume, tmp_path):
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    volumes = {"a": np.pad(volume, ((0, 0), (2, 2), (0, 0))), "b": np.pad(volume, ((0, 0), (2, 2), (0, 0)))[::-1]}
+    for patient, array in volumes.items():
+        nib.save(nib.Nifti1Image(array, np.diag([1.5, 1.5, 8, 1])), cases / f"{patient}.nii.gz")
+    listed = {"test": [{"image": f"{patient}.nii.gz", "patient": patient} for patient in volumes]}
+    (cases / "list.json").write_text(json.dumps(listed))
+    arguments = ["--run", str(run), "--datalist", str(cases / "list.json"), "--output", str(tmp_path / "scores")]
+    assert main(["evaluate", NAME, *arguments]) == 0
+    assert main(["infer", NAME, str(cases), str(tmp_path / "out"), "--run", str(run)]) == 0
+    rows = _rows(tmp_path / "scores" / "cases.csv")
+    measures = ("psnr", "ssim", "hfn", "vif")
+    assert list(rows[0]) == ["input", "patient", *measures, *(f"{name}_zerofilled" for name in measures)]
+    assert [row["patient"] for row in rows] == ["a", "b"]
+    for row, written in zip(rows, _rows(tmp_path / "out" / "summary.csv"), strict=True):
+        for kind, suffix in (("pred", ""), ("zerofilled", "_zerofilled")):
+            image = nib.load(tmp_path / "out" / f"{row['patient']}_{kind}.nii.gz").get_fdata()
+            for name, value in _quality(image, volumes[row["patient"]]).items():
+                assert float(row[f"{name}{suffix}"]) == pytest.approx(value, rel=1e-4), name
+            for name in ("psnr", "ssim"):
+                assert float(written[f"{name}{suffix}"]) == pytest.approx(float(row[f"{name}{suffix}"]), rel=1e-4)
+    summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
+    for name in measures:
+        assert summary[name]["mean"] == pytest.approx(np.mean([float(row[name]) for row in rows]), abs=1e-5)
+
+
+def test_results_lie_on_the_inputs_own_grid_and_in_its_grey_scale(run, volume, tmp_path):
+    affine = np.array([[0, 0, -8, 40], [-1.5, 0, 0, 30], [0, 1.2, 0, -20], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(1000 * volume, affine), tmp_path / "in.nii.gz")
+    assert (
+        main(["infer", NAME, str(tmp_path / "in.nii.gz"), str(tmp_path / "out"), "--run", str(run), "--overlay"]) == 0
+    )
+    written = {kind: nib.load(tmp_path / "out" / f"in_{kind}.nii.gz") for kind in ("pred", "zerofilled", "error")}
+    for image in written.values():
+        assert image.shape == volume.shape
+        np.testing.assert_allclose(image.affine, affine)
+    arrays = {kind: image.get_fdata() for kind, image in written.items()}
+    np.testing.assert_allclose(arrays["zerofilled"], np.abs(_undersampled(1000 * volume)), rtol=1e-4, atol=2)
+    np.testing.assert_allclose(arrays["error"], np.abs(arrays["pred"] - 1000 * volume), rtol=1e-4, atol=2)
+    with Image.open(tmp_path / "out" / "in_overlay.png") as picture:
+        assert picture.width > 3 * picture.height  # truth, zero-filled, prediction and error side by side
+
+
+def test_slices_may_lie_along_another_axis(run, tmp_path):
+    voxels = ndimage.zoom(np.random.default_rng(0).random((10, 8, 9)), 3, order=1).astype(np.float32)
+    affine = np.diag([2.0, 3, 4, 1])
+    images = {"own": nib.Nifti1Image(voxels, affine)}
+    # The coronal slices of one are those of the other along its third axis.
+    images["stored"] = nib.Nifti1Image(voxels.transpose(0, 2, 1), affine[:, [0, 2, 1, 3]])
+    for name, image in images.items():
+        nib.save(image, tmp_path / f"{name}.nii.gz")
+    pred = {}
+    for name, words in (("own", ["slice_axis=coronal"]), ("stored", []), ("own", [])):
+        folder = tmp_path / f"{name}{len(words)}"
+        assert main(["infer", NAME, str(tmp_path / f"{name}.nii.gz"), str(folder), "--run", str(run), *words]) == 0
+        written = nib.load(folder / f"{name}_pred.nii.gz")
+        np.testing.assert_allclose(written.affine, images[name].affine)
+        pred[folder.name] = written.get_fdata()
+    np.testing.assert_allclose(pred["own1"], pred["stored0"].transpose(0, 2, 1), atol=1e-5)
+    assert np.abs(pred["own1"] - pred["own0"]).max() > 0.01
+
+
+def test_every_kind_of_file_is_reconstructed(run, data, volume, tmp_path):
+    inputs, outputs = tmp_path / "in", tmp_path / "out"
+    (inputs / "frames").mkdir(parents=True)
+    for number in (1, 2):
+        frame = data / "images" / f"SIM-0001-IM-0001-000{number}.png"
+        (inputs / "frames" / frame.name).write_bytes(frame.read_bytes())
+    np.save(inputs / "complex.npy", (volume * np.exp(0.3j)).astype(np.complex64))
+    lines = np.zeros(volume.shape[1])
+    lines[::2] = 1
+    kspace = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(volume, (0, 1)), axes=(0, 1), norm="ortho"), (0, 1))
+    files = {
+        "fastmri": {"volfs": volume},
+        "measured": {"kspace": kspace, "mask": lines},
+        "full": {"kspace": kspace, "mask": np.ones(volume.shape[1])},
+    }
+    for name, content in files.items():
+        with h5py.File(inputs / f"{name}.h5", "w") as file:
+            for key, array in content.items():
+                file[key] = array
+    assert main(["infer", NAME, str(inputs), str(outputs), "--run", str(run)]) == 0
+    rows = {Path(row["input"]).name: row for row in _rows(outputs / "summary.csv")}
+    assert len(rows) == 6
+
+    def load(stem: str, kind: str) -> np.ndarray:
+        return np.squeeze(nib.load(outputs / f"{stem}_{kind}.nii.gz").get_fdata())
+
+    for stem in ("frames/SIM-0001-IM-0001-0001", "frames/SIM-0001-IM-0001-0002"):
+        frame = np.asarray(Image.open(inputs / f"{stem}.png")).T.astype(float)
+        np.testing.assert_allclose(load(stem, "zerofilled"), np.abs(_undersampled(frame)), atol=0.01)
+        np.testing.assert_allclose(load(stem, "error"), np.abs(load(stem, "pred") - frame), atol=0.01)
+    for stem in ("complex", "fastmri"):
+        np.testing.assert_allclose(load(stem, "zerofilled"), np.abs(_undersampled(volume)), atol=0.01)
+        np.testing.assert_allclose(load(stem, "error"), np.abs(load(stem, "pred") - volume), atol=0.01)
+    # What was measured in part has no truth, and its own mask: with all of k-space the image cannot but come back.
+    for stem in ("measured", "full"):
+        assert not (outputs / f"{stem}_error.nii.gz").exists()
+        assert rows[f"{stem}.h5"]["psnr"] == rows[f"{stem}.h5"]["ssim_zerofilled"] == ""
+    np.testing.assert_allclose(load("full", "pred"), volume, atol=0.01)
+    halved = np.fft.fftshift(
+        np.fft.ifft2(np.fft.ifftshift(kspace * lines[:, None], (0, 1)), axes=(0, 1), norm="ortho"), (0, 1)
+    )
+    np.testing.assert_allclose(load("measured", "zerofilled"), np.abs(halved), atol=0.01)
+
+
+def test_inference_at_another_acceleration(run, volume, tmp_path):
+    np.save(tmp_path / "a.npy", volume)
+    for acceleration in (4, 5):
+        words = [] if acceleration == 4 else ["--acceleration", "5"]
+        folder = tmp_path / str(acceleration)
+        assert main(["infer", NAME, str(tmp_path / "a.npy"), str(folder), "--run", str(run), *words]) == 0
+        zero_filled = nib.load(folder / "a_zerofilled.nii.gz").get_fdata()
+        np.testing.assert_allclose(zero_filled, np.abs(_undersampled(volume, acceleration)), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--acceleration", "0"], "acceleration must be 1 .* or more, got 0"),
+        (["--acceleration", "1000"], "48 lines are too few for an acceleration of 1000"),
+        (["slice_axis=frontal"], "slice_axis must be one of .*coronal.*, or none, got 'frontal'"),
+    ],
+)
+def test_a_call_that_cannot_be_meant_is_one_line(words, message, run, data, tmp_path, capsys):
+    assert main(["infer", NAME, str(data), str(tmp_path / "out"), "--run", str(run), *words]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_inference_goes_on_past_bad_inputs_and_names_them(run, data, volume, tmp_path):
+    inputs, outputs = tmp_path / "in", tmp_path / "out"
+    inputs.mkdir()
+    nan = volume.copy()
+    nan[3, 4, 1] = np.nan
+    arrays = {"good": volume, "nan": nan, "constant": 0 * volume + 7, "coils": np.zeros((SIZE, SIZE, 3, 8), np.float32)}
+    for name, array in arrays.items():
+        np.save(inputs / f"{name}.npy", array)
+    colours = np.zeros((8, 8, 2), np.dtype([(channel, "u1") for channel in "RGB"]))
+    nib.save(nib.Nifti1Image(colours, np.eye(4)), inputs / "colours.nii.gz")
+    whole = (data / "images" / "SIM-0001-IM-0001-0001.png").read_bytes()
+    (inputs / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    np.save(inputs / "narrow.npy", volume[:, :3])
+    with h5py.File(inputs / "nameless.h5", "w") as file:
+        file["a"], file["b"] = volume, volume
+    assert main(["infer", NAME, str(inputs), str(outputs), "--run", str(run)]) == 1
+    assert [Path(row["input"]).name for row in _rows(outputs / "summary.csv")] == ["good.npy"]
+    reasons = {
+        "coils.npy": "of several coils their combination",
+        "colours.nii.gz": "holds colours or vectors",
+        "constant.npy": "constant grey value",
+        "nameless.h5": "no data set volfs or image or kspace in it, found: a, b",
+        "nan.npy": "NaN or infinite",
+        "narrow.npy": "3 lines are too few for an acceleration of 4",
+        "truncated.png": "cannot be read",
+    }
+    failures = {Path(row["input"]).name: row["reason"] for row in _rows(outputs / "failures.csv")}
+    assert sorted(failures) == sorted(reasons)
+    for name, reason in failures.items():
+        assert name in reason and reasons[name] in reason and "\n" not in reason
+
+
+def test_what_was_measured_in_part_is_not_trained_on(volume, tmp_path, capsys):
+    for patient in range(4):
+        with h5py.File(tmp_path / f"{patient}.h5", "w") as file:
+            file["kspace"], file["mask"] = volume.astype(np.complex64), np.ones(volume.shape[1])
+    settings = _words(**{**TINY, "split": "seeded", "fractions": [0.5, 0.25, 0.25]})
+    assert main(["train", NAME, "--dataset_dir", str(tmp_path), "--run", str(tmp_path / "run"), *settings]) == 2
+    error = capsys.readouterr().err
+    assert "only a part of its k-space was measured, so there is no truth" in error and error.count("\n") == 1
+
+
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # torch's own, in its exporter
+def test_export_to_onnx(workflow, tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    settings = {"dataset_dir": str(tmp_path), "image_size": SIZE, "n_blocks": 1, "channels": 4}
+    network = workflow(NAME, "inference.json", **settings).parser.get_parsed_content("network_def")
+    image = torch.rand(1, 2, SIZE, SIZE)
+    torch.onnx.export(network.eval(), (image,), tmp_path / "model.onnx", dynamo=True)
+    (pred,) = runtime.InferenceSession(tmp_path / "model.onnx").run(None, {"x": image.numpy()})
+    np.testing.assert_allclose(pred, network(image).detach().numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"imitation_epochs": 1}], ids=str)
+def test_it_trains_under_torchrun(settings, data, workflow, tmp_path, one_process):
+    overrides = {**TINY, "dataset_dir": str(data), "ckpt_dir": str(tmp_path), **settings}
+    trained = workflow(NAME, "train.json", "multi_gpu_train.json", device="cpu", **overrides)
+    trained.run()
+    assert _weights(tmp_path).keys() == _weights(tmp_path, "teacher.pt").keys() - {
+        f"stages.{i}.cnn.{j}.conv.{kind}" for i in range(BLOCKS) for j in (3, 4) for kind in ("weight", "bias")
+    }

@@ -1,0 +1,337 @@
+"""Teacher, student alone, distillation, evaluation and inference of the shipped JSON on a few generated cine frames."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import h5py
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Events
+from PIL import Image
+from scipy import ndimage
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from monai_kd.cli import main
+from monai_kd.data import CineGenerator
+
+NAME = "mri_super_resolution"
+SIZE = 48
+TINY = {"num_workers": 0, "split": "index", "image_size": SIZE, "max_epochs": 2, "teacher_epochs": 1, "channels": 4}
+METHODS = {
+    "at": "attention_transfer",
+    "fitnets": "hint",
+    "cc": "correlation_congruence",
+    "pkt": "probabilistic_transfer",
+    "ft": "factor_transfer",
+    "nst": "neuron_selectivity",
+}
+
+
+def _words(**settings) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    with open(file, newline="", encoding="utf-8") as table:
+        return list(csv.DictReader(table))
+
+
+def _scalars(run: Path, stage: str) -> dict[str, list[float]]:
+    board = EventAccumulator(str(run / "tensorboard" / stage)).Reload()
+    return {name: [event.value for event in board.Scalars(name)] for name in board.Tags()["scalars"]}
+
+
+def _weights(run: Path, name: str = "model.pt", part: str = "model") -> dict[str, torch.Tensor]:
+    return torch.load(run / name, weights_only=True)[part]
+
+
+def _lowered(volume: np.ndarray, factor: int = 4) -> np.ndarray:
+    """Magnitude of what the centre of k-space holds, by NumPy."""
+    kspace = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(volume, (0, 1)), axes=(0, 1)), (0, 1))
+    kept = np.zeros_like(kspace)
+    widths = [round(size / factor) for size in volume.shape[:2]]
+    centre = tuple(slice(n // 2 - width // 2, n // 2 - width // 2 + width) for n, width in zip(volume.shape, widths))
+    kept[centre] = kspace[centre]
+    return np.abs(np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kept, (0, 1)), axes=(0, 1)), (0, 1)))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    generate = CineGenerator(image_size=SIZE, frames_per_patient=2)
+    return generate(tmp_path_factory.mktemp("data") / "set", cases=10, seed=1)
+
+
+@pytest.fixture(scope="module")
+def volume(data) -> np.ndarray:
+    """Three frames of unlike size along their sides, as slices."""
+    frames = [np.asarray(Image.open(data / "images" / f"SIM-000{n}-IM-0001-0001.png")).T for n in (1, 2, 3)]
+    return np.stack(frames, axis=-1)[:, 2:46].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    """A run of all three stages."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    stages = ["--stages", "teacher,student_alone,distill"]
+    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), *stages, *_words(**TINY)]) == 0
+    return folder
+
+
+@pytest.fixture
+def distillation(workflow, data, run, tmp_path):
+    """The configuration's parser for a distillation by the run's teacher."""
+
+    def build(folder: str = "run", **settings):
+        files = {"ckpt_dir": str(tmp_path / folder), "teacher_checkpoint": str(run / "teacher.pt")}
+        return workflow(NAME, "train.json", dataset_dir=str(data), **{**TINY, **files, **settings}).parser
+
+    return build
+
+
+def test_a_run_leaves_three_networks_and_logs_the_term(run):
+    parts = {"teacher.pt": {"model", "branches"}, "student_alone.pt": {"model"}, "model.pt": {"model"}}
+    for name, wanted in parts.items():
+        assert torch.load(run / name, weights_only=True).keys() == wanted
+    epochs = {"teacher": 1, "student_alone": 3, "distillation": 2}  # those of both other stages for the student alone
+    for stage, number in epochs.items():
+        scalars = _scalars(run, stage)
+        assert {"loss", "val_psnr"} <= scalars.keys() and len(scalars["loss"]) == number
+    assert {"task", "attention_transfer"} <= scalars.keys()
+
+
+def test_a_standard_teacher_is_an_override(data, tmp_path):
+    arguments = ["--dataset_dir", str(data), "--run", str(tmp_path), "teacher_kind=standard"]
+    assert main(["train", NAME, *arguments, *_words(**TINY)]) == 0
+    assert torch.load(tmp_path / "teacher.pt", weights_only=True).keys() == {"model"}
+    assert (tmp_path / "model.pt").is_file()
+
+
+@pytest.mark.parametrize("initialise", ["branches", "random"])
+def test_the_branches_initialise_all_stages_but_the_first(initialise, distillation, run):
+    parser = distillation(initialise=initialise, max_epochs=1)
+    student, trainer = (parser.get_parsed_content(key) for key in ("network", "train#trainer"))
+    at_random = {name: value.clone() for name, value in student.state_dict().items()}
+    started = {}
+    trainer.add_event_handler(
+        Events.ITERATION_STARTED(once=1),
+        lambda: started.update({name: value.clone() for name, value in student.state_dict().items()}),
+    )
+    parser.get_parsed_content("train#stage").run()
+    saved = _weights(run, "teacher.pt", "branches") if initialise == "branches" else {}
+    branches = {f"stages.{int(name[0]) + 1}{name[1:]}": value for name, value in saved.items()}
+    assert len(branches) == (6 if initialise == "branches" else 0)
+    for name, value in started.items():
+        assert torch.equal(value, branches.get(name, at_random[name])), name
+    assert not any(torch.equal(at_random[name], branches[name]) for name in branches)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains(method, distillation, tmp_path):
+    distillation(method=method, max_epochs=1).get_parsed_content("train#stage").run()
+    scalars = _scalars(tmp_path / "run", "distillation")
+    assert METHODS[method] in scalars and not scalars.keys() & (set(METHODS.values()) - {METHODS[method]})
+    (term,), (task,), (loss,) = (scalars[name] for name in (METHODS[method], "task", "loss"))
+    assert 0 < term < np.inf and task < loss < 100 * task
+
+
+@pytest.mark.parametrize("method", ["fitnets", "ft"])
+def test_projectors_are_trained_and_kept_for_resuming(method, distillation):
+    parser = distillation(method=method)
+    projectors = {id(parameter) for parameter in parser.get_parsed_content("distillation").parameters()}
+    optimizer = parser.get_parsed_content("train#optimizer")
+    assert len(projectors) == 2
+    assert projectors < {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    stage = parser.get_parsed_content("train#stage")
+    assert stage.state["distillation"] is parser.get_parsed_content("distillation")
+
+
+def test_an_unknown_method_is_refused_with_the_closest_one(data, tmp_path, capsys):
+    arguments = ["--dataset_dir", str(data), "--run", str(tmp_path / "run"), *_words(**TINY)]
+    assert main(["train", NAME, *arguments, "method=ntf"]) == 2
+    assert "unknown method 'ntf'; did you mean 'nst'" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_imitation_may_come_first_and_the_task_alone_after_it(distillation):
+    parser = distillation(imitation_epochs=2, max_epochs=4, decay_epochs=1, method="fitnets")
+    trainer, optimizer = (parser.get_parsed_content(key) for key in ("train#trainer", "train#optimizer"))
+    rates = []
+
+    def check(engine):
+        output = {name: value.item() for name, value in engine.state.output.items() if value.ndim == 0}
+        assert output["loss"] == pytest.approx(output["hint" if engine.state.epoch <= 2 else "task"])
+        assert ("hint" in output) == (engine.state.epoch <= 2)
+
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, check)
+    trainer.add_event_handler(Events.EPOCH_STARTED, lambda: rates.append(optimizer.param_groups[0]["lr"]))
+    parser.get_parsed_content("train#stage").run()
+    assert rates == pytest.approx([1e-3, 1e-4, 1e-3, 1e-4])
+
+
+def test_a_teacher_of_another_acceleration_is_refused(run, data, capsys):
+    arguments = ["--dataset_dir", str(data), "--run", str(run), "acceleration=2", "--overwrite", *_words(**TINY)]
+    assert main(["train", NAME, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert "teacher.pt was trained" in error and "other acceleration" in error and error.count("\n") == 1
+
+
+def test_the_central_slices_are_trained_on(workflow, volume, tmp_path):
+    series = np.concatenate([volume, 2 * volume, volume], axis=-1)
+    for patient in range(4):
+        with h5py.File(tmp_path / f"{patient}.h5", "w") as file:
+            file["volfs"] = series
+    settings = {**TINY, "split": "seeded", "fractions": [0.5, 0.25, 0.25], "slices": 3, "dataset_dir": str(tmp_path)}
+    parser = workflow(NAME, "train.json", **settings).parser
+    slices = parser.get_parsed_content("train#dataset")
+    assert [item["slice"] for item in slices] == 2 * [0, 1, 2]
+    low, high = (np.stack([item[key][0] for item in slices][:3], axis=-1) for key in ("image", "label"))
+    whole = np.pad(2 * volume, ((0, 0), (2, 2), (0, 0)))
+    scale = _lowered(whole).max()
+    np.testing.assert_allclose(high, whole / scale, rtol=1e-5)
+    np.testing.assert_allclose(low, _lowered(whole) / scale, atol=1e-5)
+
+
+def test_preprocessing_is_the_same_in_training_and_in_inference(workflow, data):
+    # Only training crops: inference takes the whole image.
+    known = {key: TINY[key] for key in ("image_size", "channels")}
+    trained = workflow(NAME, "train.json", dataset_dir=str(data), **TINY).parser
+    inferred = workflow(NAME, "inference.json", dataset_dir=str(data), **known).parser
+    preprocess = trained.get_parsed_content("validate#preprocessing"), inferred.get_parsed_content("preprocessing")
+    for item in trained.get_parsed_content("datalist")["test"]:
+        ours, theirs = (transform({"image": item["image"]}) for transform in preprocess)
+        for key in ("image", "label"):
+            np.testing.assert_array_equal(ours[key].numpy(), theirs[key].numpy())
+        assert ours["image"].max() == 1 and ours["image"].shape == ours["label"].shape == (1, SIZE, SIZE, 2)
+
+
+def _psnr_and_hfn(image: np.ndarray, true: np.ndarray) -> dict[str, float]:
+    edges, wrong = (ndimage.laplace(array, mode="nearest", axes=(0, 1)) for array in (true, true - image))
+    return {
+        "psnr": 10 * np.log10(true.max() ** 2 / ((image - true) ** 2).mean()),
+        "hfn": (wrong**2).sum() / (edges**2).sum(),
+    }
+
+
+def test_evaluation_has_a_row_per_case_that_inference_confirms(run, volume, tmp_path):
+    cases = tmp_path / "cases"
+    cases.mkdir()
+    whole = np.pad(volume, ((0, 0), (2, 2), (0, 0))).astype(float)
+    volumes = {"a": whole, "b": whole[::-1]}
+    for patient, array in volumes.items():
+        nib.save(nib.Nifti1Image(array.astype(np.float32), np.diag([1.5, 1.5, 8, 1])), cases / f"{patient}.nii.gz")
+    listed = {"test": [{"image": f"{patient}.nii.gz", "patient": patient} for patient in volumes]}
+    (cases / "list.json").write_text(json.dumps(listed))
+    arguments = ["--run", str(run), "--datalist", str(cases / "list.json"), "--output", str(tmp_path / "scores")]
+    assert main(["evaluate", NAME, *arguments]) == 0
+    assert main(["infer", NAME, str(cases), str(tmp_path / "out"), "--run", str(run)]) == 0
+    rows = _rows(tmp_path / "scores" / "cases.csv")
+    measures = ("psnr", "ssim", "hfn", "vif")
+    assert list(rows[0]) == ["input", "patient", *measures, *(f"{name}_zerofilled" for name in measures)]
+    assert [row["patient"] for row in rows] == ["a", "b"]
+    for row, written in zip(rows, _rows(tmp_path / "out" / "summary.csv"), strict=True):
+        for kind, suffix in (("pred", ""), ("zerofilled", "_zerofilled")):
+            image = nib.load(tmp_path / "out" / f"{row['patient']}_{kind}.nii.gz").get_fdata()
+            for name, value in _psnr_and_hfn(image, volumes[row["patient"]]).items():
+                assert float(row[f"{name}{suffix}"]) == pytest.approx(value, rel=1e-4), name
+            for name in ("psnr", "ssim"):
+                assert float(written[f"{name}{suffix}"]) == pytest.approx(float(row[f"{name}{suffix}"]), rel=1e-4)
+
+
+def test_every_kind_of_file_is_restored_on_its_own_grid(run, data, volume, tmp_path):
+    inputs, outputs = tmp_path / "in", tmp_path / "out"
+    (inputs / "frames").mkdir(parents=True)
+    frame = data / "images" / "SIM-0001-IM-0001-0001.png"
+    (inputs / "frames" / frame.name).write_bytes(frame.read_bytes())
+    np.save(inputs / "complex.npy", (volume * np.exp(0.3j)).astype(np.complex64))
+    affine = np.array([[0, 0, -8, 40], [-1.5, 0, 0, 30], [0, 1.2, 0, -20], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(volume, affine), inputs / "turned.nii.gz")
+    inside = np.zeros(volume.shape[:2])
+    inside[18:30, 17:28] = 1  # a quarter of k-space along each axis
+    kspace = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(volume, (0, 1)), axes=(0, 1), norm="ortho"), (0, 1))
+    for name, content in {"fast": {"volfs": volume}, "measured": {"kspace": kspace, "mask": inside}}.items():
+        with h5py.File(inputs / f"{name}.h5", "w") as file:
+            for key, array in content.items():
+                file[key] = array
+    assert main(["infer", NAME, str(inputs), str(outputs), "--run", str(run), "--overlay"]) == 0
+    rows = {Path(row["input"]).name: row for row in _rows(outputs / "summary.csv")}
+    assert len(rows) == 5
+
+    def load(stem: str, kind: str) -> np.ndarray:
+        return np.squeeze(nib.load(outputs / f"{stem}_{kind}.nii.gz").get_fdata())
+
+    for stem in ("complex", "turned", "fast", "measured"):
+        np.testing.assert_allclose(load(stem, "zerofilled"), _lowered(volume), atol=0.01)
+        assert load(stem, "pred").shape == volume.shape and (outputs / f"{stem}_overlay.png").is_file()
+    for stem in ("complex", "turned", "fast"):
+        np.testing.assert_allclose(load(stem, "error"), np.abs(load(stem, "pred") - volume), atol=0.01)
+    np.testing.assert_allclose(nib.load(outputs / "turned_pred.nii.gz").affine, affine)
+    assert not (outputs / "measured_error.nii.gz").exists() and rows["measured.h5"]["psnr"] == ""
+    grey = np.asarray(Image.open(frame)).T.astype(float)
+    stem = f"frames/{frame.stem}"
+    np.testing.assert_allclose(load(stem, "zerofilled"), _lowered(grey), atol=0.01)
+    np.testing.assert_allclose(load(stem, "error"), np.abs(load(stem, "pred") - grey), atol=0.01)
+
+
+def test_inference_at_another_factor(run, volume, tmp_path):
+    np.save(tmp_path / "a.npy", volume)
+    arguments = ["--run", str(run), "--acceleration", "2"]
+    assert main(["infer", NAME, str(tmp_path / "a.npy"), str(tmp_path / "out"), *arguments]) == 0
+    zero_filled = nib.load(tmp_path / "out" / "a_zerofilled.nii.gz").get_fdata()
+    np.testing.assert_allclose(zero_filled, _lowered(volume, 2), atol=0.01)
+
+
+def test_a_factor_below_one_is_one_line(run, data, tmp_path, capsys):
+    call = ["infer", NAME, str(data), str(tmp_path / "out"), "--run", str(run), "--acceleration", "0"]
+    assert main(call) == 2
+    error = capsys.readouterr().err
+    assert re.search("factor must be 1 .* or more, got 0", error) and error.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_inference_goes_on_past_bad_inputs_and_names_them(run, data, volume, tmp_path):
+    inputs, outputs = tmp_path / "in", tmp_path / "out"
+    inputs.mkdir()
+    nan = volume.copy()
+    nan[3, 4, 1] = np.nan
+    arrays = {"good": volume, "nan": nan, "constant": 0 * volume + 7, "coils": np.zeros((SIZE, SIZE, 3, 8), np.float32)}
+    for name, array in arrays.items():
+        np.save(inputs / f"{name}.npy", array)
+    whole = (data / "images" / "SIM-0001-IM-0001-0001.png").read_bytes()
+    (inputs / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    np.save(inputs / "narrow.npy", volume[:, :3])
+    assert main(["infer", NAME, str(inputs), str(outputs), "--run", str(run)]) == 1
+    assert [Path(row["input"]).name for row in _rows(outputs / "summary.csv")] == ["good.npy"]
+    reasons = {
+        "coils.npy": "of several coils their combination",
+        "constant.npy": "constant grey value",
+        "nan.npy": "NaN or infinite",
+        "narrow.npy": "slices of (48, 3) are too small for a factor of (4, 4)",
+        "truncated.png": "cannot be read",
+    }
+    failures = {Path(row["input"]).name: row["reason"] for row in _rows(outputs / "failures.csv")}
+    assert sorted(failures) == sorted(reasons)
+    for name, reason in failures.items():
+        assert name in reason and reasons[name] in reason and "\n" not in reason
+
+
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec:FutureWarning")  # torch's own, in its exporter
+def test_export_to_onnx(workflow, tmp_path):
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    parser = workflow(NAME, "inference.json", dataset_dir=str(tmp_path), channels=4).parser
+    network, image = parser.get_parsed_content("network_def").eval(), torch.rand(1, 1, SIZE, SIZE)
+    torch.onnx.export(network, (image,), tmp_path / "model.onnx", dynamo=True)
+    (pred,) = runtime.InferenceSession(tmp_path / "model.onnx").run(None, {"x": image.numpy()})
+    np.testing.assert_allclose(pred, network(image).detach().numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"imitation_epochs": 1, "method": "fitnets"}], ids=str)
+def test_it_trains_under_torchrun(settings, data, workflow, tmp_path, one_process):
+    overrides = {**TINY, "dataset_dir": str(data), "ckpt_dir": str(tmp_path), **settings}
+    trained = workflow(NAME, "train.json", "multi_gpu_train.json", device="cpu", **overrides)
+    trained.run()
+    assert len(_weights(tmp_path)) == 8 and len(_weights(tmp_path, "teacher.pt")) == 24
