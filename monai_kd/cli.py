@@ -6,19 +6,15 @@ PyTorch and MONAI are imported when a verb needs them, so that help is at hand a
 from __future__ import annotations
 
 import ast
-import contextlib
-import difflib
 import inspect
 import json
-import logging
 import os
 import re
 import shutil
 import sys
 import threading
 import traceback
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from multiprocessing.dummy import DummyProcess
 from pathlib import Path
 from typing import Any
@@ -27,25 +23,25 @@ import fire
 
 import monai_kd
 
+from .bundle import Bundle, check_known, plain_path, read_json
+from .verification import CHECKS, EXPORTS, LARGEST_MODEL
+
 __all__ = ["main"]
 
 _STAGES = {"teacher": "teacher_training", "student_alone": "student_alone", "distill": "train"}
 _DONE, _SOME_FAILED, _WRONG_CALL = 0, 1, 2
 _MISFIT = "Error(s) in loading state_dict for "  # torch's words
-_LARGEST_MODEL = 20_000_000  # bytes that can travel with a bundle
-_EXPORTED = (".onnx", ".ts")
 
 
 def list_bundles() -> int:
     """Show the bundles, what each one reads, and whether trained weights are there."""
     for name in monai_kd.bundle_names():
-        root = Path(monai_kd.bundle_root(name))
-        metadata = _read_json(root / "configs" / "metadata.json")
-        weights = "yes" if (root / "models" / "model.pt").is_file() else "no (train one, or use --run)"
-        runs = _runs(Path(monai_kd.run_dir(root, "")))
+        bundle = Bundle(name)
+        metadata = bundle.metadata
+        weights = "yes" if (bundle.root / "models" / "model.pt").is_file() else "no (train one, or use --run)"
         _say(f"{name}\n    {metadata['task']}\n    data:    {metadata['data_source']}")
         _say(f"    reads:   {metadata['data_type']}")
-        _say(f"    weights: {weights}\n    runs:    {', '.join(runs) or 'none'}")
+        _say(f"    weights: {weights}\n    runs:    {', '.join(bundle.runs) or 'none'}")
     return _DONE
 
 
@@ -59,10 +55,10 @@ def generate(name: str, out: str, cases: int = 100, seed: int = 0, **options: An
         seed: the same seed gives the same data.
         options: further arguments of the bundle's generator, such as --difficulty hard.
     """
-    bundle = _Bundle(name)
+    bundle = Bundle(name)
     overrides = {f"generator#{key}": value for key, value in _parse((), options).items()}
     generator = bundle.workflow("train.json", overrides=overrides).parser.get_parsed_content("generator")
-    folder = generator(str(_path(out)), cases=int(cases), seed=int(seed))
+    folder = generator(plain_path(out), cases=int(cases), seed=int(seed))
     _say(f"{cases} generated cases in {folder}")
     return _DONE
 
@@ -95,14 +91,15 @@ def train(
         overwrite: train again what the run has completed, over it.
         options: the same as key=value, as --key value.
     """
-    bundle = _Bundle(name)
-    settings = _given(dataset_dir=_path(dataset_dir), datalist_file=_path(datalist), resume=_value(resume) or None)
+    bundle = Bundle(name)
+    settings: dict[str, Any] = _paths(dataset_dir=dataset_dir, datalist_file=datalist)
+    settings.update(_given(resume=_value(resume) or None))
     if run is not None:
         settings["ckpt_dir"] = str(bundle.run_folder(run))
     if stages is not None:
         chosen = stages.split(",")
         for stage in chosen:
-            _known(stage, _STAGES, "stage")
+            check_known(stage, _STAGES, "stage")
         settings["run"] = ["$monai_kd.data.require(@train#dataset#data)"]
         settings["run"] += [f"$@{section}#stage.run()" for stage, section in _STAGES.items() if stage in chosen]
     demo, cross_validation, overwrite = (_value(switch) for switch in (demo, cross_validation, overwrite))
@@ -151,18 +148,19 @@ def infer(
         overlay: write pictures of the input with the outline of the result as well.
         options: the same as key=value, as --key value.
     """
-    bundle = _Bundle(name)
-    settings: dict[str, Any] = {"dataset_dir": _path(input), "output_dir": _path(output)}
+    bundle = Bundle(name)
+    wanted = _parse(overrides, options)
+    settings: dict[str, Any] = {"dataset_dir": plain_path(input), "output_dir": plain_path(output)}
     if run is not None:
         settings.update(bundle.model_of(run))
     if checkpoint is not None:
-        settings.update(bundle.settings_in(Path(str(_path(checkpoint)))))
+        settings.update(bundle.settings_in(Path(plain_path(checkpoint)), wanted))
     if part is not None:
         settings["batch_inference#part"] = part
     switches = {"resume": resume, "probabilities": probabilities, "overlay": overlay}
     settings.update(_given(**{key: _value(value) or None for key, value in switches.items()}))
-    settings.update(_given(checkpoint=_path(checkpoint), device=device, batch_size=_value(batch_size)))
-    results = bundle.run("inference.json", overrides={**settings, **_parse(overrides, options)})
+    settings.update(_paths(checkpoint=checkpoint), **_given(device=device, batch_size=_value(batch_size)))
+    results = bundle.run("inference.json", overrides={**settings, **wanted})
     return _SOME_FAILED if results[-1].failed else _DONE
 
 
@@ -188,19 +186,20 @@ def evaluate(
         output: the folder of the two files.
         options: the same as key=value, as --key value.
     """
-    bundle = _Bundle(name)
+    bundle = Bundle(name)
     first, settings = bundle.evaluation_of(run, checkpoint)
-    settings.update(_given(dataset_dir=_path(dataset_dir), datalist_file=_path(datalist)))
-    settings.update(_given(output_dir=_path(output)))
-    settings.update({**_parse(overrides, options)})
+    settings.update(_paths(dataset_dir=dataset_dir, datalist_file=datalist, output_dir=output))
+    settings.update(_parse(overrides, options))
     workflow = bundle.workflow(first, "evaluate.json", overrides=settings)
-    _check_checkpoint(settings["checkpoint"])
+    monai_kd.engines.read_weights(settings["checkpoint"])  # or what is wrong with them would be said less well
     workflow.run()
     folder = Path(workflow.parser.get_parsed_content("output_dir"))
-    for metric, value in _scores(_read_json(folder / "summary.json")).items():
-        spread = f" +- {value['std']:.4f}" if "std" in value else ""
-        spread = f" [{value['low']:.4f}, {value['high']:.4f}]" if "low" in value else spread
-        _say(f"{metric}: {_score(value):.4f}{spread} over {value['cases']} cases")
+    summary = read_json(folder / "summary.json")
+    for metric, value in monai_kd.engines.values_of(summary).items():
+        score = summary[metric]
+        spread = f" +- {score['std']:.4f}" if "std" in score else ""
+        spread = f" [{score['low']:.4f}, {score['high']:.4f}]" if "low" in score else spread
+        _say(f"{metric}: {value:.4f}{spread} over {score['cases']} cases")
     _say(f"cases.csv and summary.json are in {folder}")
     return _DONE
 
@@ -234,27 +233,26 @@ def export(
         tolerance: largest loss of the metric.
         options: the same as key=value, as --key value.
     """
-    bundle = _Bundle(name)
+    bundle = Bundle(name)
     first, settings = bundle.evaluation_of(run, checkpoint)
     needs_data = format == "int8" or dataset_dir is not None or datalist is not None
-    settings.update(_given(dataset_dir=_path(dataset_dir), datalist_file=_path(datalist)))
+    settings.update(_paths(dataset_dir=dataset_dir, datalist_file=datalist))
     settings.update({"device": "cpu", **_parse(overrides, options)})
     settings.update({"validate#dataset#data": "$@datalist['validation']", "validate#handlers": []})
     settings["run"] = ["$monai_kd.data.require(@validate#dataset#data)"]
     workflow = bundle.workflow(first, "evaluate.json", overrides=settings)
-    _check_checkpoint(settings["checkpoint"])
     parser = workflow.parser
+    network = parser.get_parsed_content("network_def")
+    monai_kd.engines.load_weights(network, settings["checkpoint"])
     data = parser.get_parsed_content("validate#dataset#data")
     if needs_data:
         workflow.run()
-    network = parser.get_parsed_content("network_def")
-    monai_kd.engines.load_weights(network, settings["checkpoint"])
     inference = bundle.config("inference.json")
     inference.update({key: parser[key] for key in inference["model_ids"]})
-    metadata = _read_json(bundle.root / "configs" / "metadata.json")
+    metadata = bundle.metadata
     report = monai_kd.engines.export_network(
         network,
-        str(_path(out)),
+        plain_path(out),
         format,
         shape=_input_shape(metadata),
         metadata=monai_kd.engines.describe_network(inference, metadata, (bundle.root / "LICENSE").read_text()),
@@ -308,11 +306,12 @@ def compare(
         paper: put the paper's published numbers beside the results.
         options: the same as key=value, as --key value.
     """
-    bundle = _Bundle(name)
+    bundle = Bundle(name)
     demo, dry_run, terms, methods, paper = (_value(switch) for switch in (demo, dry_run, terms, methods, paper))
-    folder = _path(out) or monai_kd.run_dir(bundle.root, "compare_demo" if demo else "compare")
-    settings = _given(dataset_dir=_path(dataset_dir), datalist_file=_path(datalist), device=device)
-    chosen = {"seeds": _value(seeds) or (1 if demo else 3), "effort": effort, "terms": terms, "methods": methods}
+    folder = monai_kd.run_dir(bundle.root, "compare_demo" if demo else "compare") if out is None else plain_path(out)
+    settings = {**_paths(dataset_dir=dataset_dir, datalist_file=datalist), **_given(device=device)}
+    number = (1 if demo else 3) if seeds is None else _value(seeds)
+    chosen = {"seeds": number, "effort": effort, "terms": terms, "methods": methods}
     if dry_run:
         call = f"$monai_kd.comparison.plan(@ckpt_dir, **{chosen})"
     else:
@@ -334,12 +333,11 @@ def verify(name: str) -> int:
     Args:
         name: a bundle's name, or the path of a bundle's directory.
     """
-    bundle = _Bundle(name)
+    bundle = Bundle(name)
     failed = 0
-    checks = [_check_files, _check_metadata, _check_paths, _check_properties, _check_network, _check_models]
-    for check in [*checks, _check_load, _check_torchscript, _check_onnx]:
+    for check in (*CHECKS, *EXPORTS):
         title = (check.__doc__ or "").rstrip(".")
-        if failed and check not in checks:
+        if failed and check in EXPORTS:
             _say(f"skipped {title}: mend the above first")
             continue
         try:
@@ -358,15 +356,15 @@ def copy(name: str, dir: str) -> int:
         name: a bundle's name, or the path of a bundle's directory.
         dir: a new folder. MONAI Label takes the task from its name, so keep `segmentation` or `classification` in it.
     """
-    bundle = _Bundle(name)
-    target = Path(str(_path(dir))).resolve()
+    bundle = Bundle(name)
+    target = Path(plain_path(dir)).resolve()
     if target.exists() and any(target.iterdir()):
         raise FileExistsError(f"{target} exists and is not empty; choose a new folder")
     shutil.copytree(
         bundle.root, target, ignore=shutil.ignore_patterns("runs", "data", "__pycache__"), dirs_exist_ok=True
     )
     for path in (target / "configs").glob("*.json"):
-        config = _read_json(path)
+        config = read_json(path)
         if "bundle_root" in config:
             # The copy's own folder, or its runs would end up in the original.
             text = path.read_text().replace(json.dumps(config["bundle_root"]), json.dumps(str(target)), 1)
@@ -384,7 +382,7 @@ def publish(name: str, run: str) -> int:
         name: a bundle's name, or the path of a bundle's directory.
         run: name or path of a completed run.
     """
-    bundle = _Bundle(name)
+    bundle = Bundle(name)
     if Path(monai_kd.run_dir(bundle.root)).parents[1] != bundle.root:
         raise ValueError(
             f"{bundle.root} belongs to an installed package; copy the bundle first, and publish to the copy"
@@ -402,20 +400,20 @@ def publish(name: str, run: str) -> int:
             )
     checkpoint = folder / "model.pt"
     summary = _measure(bundle, folder, checkpoint, "distilled_student")
-    if checkpoint.stat().st_size > _LARGEST_MODEL:
+    if checkpoint.stat().st_size > LARGEST_MODEL:
         checkpoint = _halve(checkpoint)
         halved = _measure(bundle, folder, checkpoint, "half_precision")
-        for metric, value in _scores(summary).items():
-            before, after = _score(value), _score(halved[metric])
-            if abs(after - before) > 1e-3:
-                raise ValueError(f"half precision moves {metric} from {before} to {after}")
+        values = monai_kd.engines.values_of(halved)
+        for metric, before in monai_kd.engines.values_of(summary).items():
+            if abs(values[metric] - before) > 1e-3:
+                raise ValueError(f"half precision moves {metric} from {before} to {values[metric]}")
         summary = halved
     (bundle.root / "models").mkdir(exist_ok=True)
     published = bundle.root / "models" / "model.pt"
     shutil.copyfile(checkpoint, published.with_suffix(".tmp"))
     os.replace(published.with_suffix(".tmp"), published)
     card = bundle.root / "docs" / "model_card.md"
-    card.write_text(_model_card(bundle, _read_json(folder / "model.json"), summary))
+    card.write_text(_model_card(bundle, read_json(folder / "model.json"), summary))
     _say(f"published {checkpoint} as {published}, described in {card}")
     return _DONE
 
@@ -504,7 +502,7 @@ def _check_options(words: Sequence[str]) -> None:
     if inspect.Parameter.VAR_KEYWORD not in kinds:
         for word in words[1:]:
             if word.startswith("--"):
-                _known(word[2:].partition("=")[0].replace("-", "_"), parameters, "option")
+                check_known(word[2:].partition("=")[0].replace("-", "_"), parameters, "option")
         taken = [word for before, word in zip(words, words[1:]) if word.startswith("--") or not before.startswith("--")]
         if len(taken) > len(parameters):
             raise ValueError(f"{words[0]} takes {', '.join(parameters) or 'no further words'}, got {' '.join(taken)}")
@@ -532,345 +530,43 @@ def _as_typed(word: str, switches: set[str]) -> str:
     return repr(word)
 
 
-def _measure(bundle: _Bundle, run: Path, checkpoint: Path, name: str) -> dict[str, Any]:
+def _measure(bundle: Bundle, run: Path, checkpoint: Path, name: str) -> dict[str, Any]:
     """Summary of a run's checkpoint on the test cases, evaluated unless that was done before."""
     summary = run / "evaluation" / name / "summary.json"
     if not summary.is_file() or summary.stat().st_mtime < checkpoint.stat().st_mtime:
         evaluate(str(bundle.root), run=str(run), checkpoint=str(checkpoint), output=str(summary.parent))
-    return _read_json(summary)
+    return read_json(summary)
 
 
 def _halve(checkpoint: Path) -> Path:
     """A copy of a checkpoint, beside it, with its weights in half precision."""
     import torch
 
-    weights = torch.load(checkpoint, map_location="cpu", weights_only=True)["model"]
+    weights = monai_kd.engines.read_weights(checkpoint)
     half = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
     copied = checkpoint.with_name("model_half.pt")
     torch.save({"model": half}, copied)
     return copied
 
 
-class _Bundle:
-    """A bundle's directory and its configurations."""
-
-    def __init__(self, name: str) -> None:
-        path = Path(name)
-        if (path / "configs" / "metadata.json").is_file():
-            self.root = path.resolve()
-        else:
-            _known(name, monai_kd.bundle_names(), "bundle")
-            self.root = Path(monai_kd.bundle_root(name))
-
-    def _file(self, file: str | Path) -> str:
-        return str(file if isinstance(file, Path) else self.root / "configs" / file)
-
-    def config(self, *files: str | Path) -> dict[str, Any]:
-        """The content of configuration files, later ones laid over earlier ones."""
-        from monai.bundle import ConfigParser
-
-        return ConfigParser.load_config_files([self._file(file) for file in files])
-
-    def workflow(self, *files: str | Path, overrides: Mapping[str, Any]) -> Any:
-        """MONAI's workflow over configuration files, initialised. Unknown ids in ``overrides`` are errors."""
-        _check_ids(self.config(*files), overrides)
-        from monai.bundle import ConfigWorkflow
-
-        logging.getLogger("monai.bundle.workflows").addFilter(_is_news)
-        workflow = ConfigWorkflow(
-            config_file=[self._file(file) for file in files],
-            meta_file=self._file("metadata.json"),
-            logging_file=self._file("logging.conf"),
-            workflow_type="infer" if "inference.json" in files else "train",
-            **{"bundle_root": str(self.root), **overrides},
-        )
-        for handler in logging.getLogger().handlers:
-            handler.addFilter(_is_news)
-        _check_choices(workflow.parser)
-        if "device" in overrides:
-            _check_device(workflow.parser.get_parsed_content("device"))
-        workflow.initialize()
-        return workflow
-
-    def run(self, *files: str | Path, overrides: Mapping[str, Any]) -> list[Any]:
-        """Run the workflow over configuration files; what its last section gave."""
-        workflow = self.workflow(*files, overrides=overrides)
-        results = workflow.run()
-        workflow.finalize()
-        return results
-
-    def run_folder(self, run: str) -> Path:
-        """A run's folder: a path as it is, a bare name in the bundle's own place for runs."""
-        path = Path(str(_path(run)))
-        return path if os.sep in run or _is_run(path) else Path(monai_kd.run_dir(self.root, run))
-
-    def existing_run(self, run: str) -> Path:
-        """The folder of a run that has begun."""
-        folder = self.run_folder(run)
-        if not _is_run(folder):
-            known = ", ".join(_runs(folder.parent)) or "none"
-            raise FileNotFoundError(f"{folder} is not the folder of a run; there are: {known}")
-        return folder
-
-    def model_of(self, run: str) -> dict[str, Any]:
-        """Overrides of inference.json that give the student of a run."""
-        folder = self.existing_run(run)
-        if not (folder / "model.json").is_file():
-            raise FileNotFoundError(f"the run {folder} has no student yet; go on with: train ... --run {run} --resume")
-        trained = _read_json(folder / "model.json")
-        ids = self.config("inference.json")["model_ids"]
-        return {"checkpoint": str(folder / "model.pt"), **{key: trained[key] for key in ids}}
-
-    def evaluation_of(self, run: str | None, checkpoint: str | None) -> tuple[str | Path, dict[str, Any]]:
-        """The configuration file under evaluate.json, and overrides that name a student's weights."""
-        if run is None:
-            return "train.json", {"checkpoint": _path(checkpoint) or str(self.root / "models" / "model.pt")}
-        folder = self.existing_run(run)
-        weights = Path(_path(checkpoint) or folder / "model.pt")
-        own = weights.with_suffix(".json")  # a run can hold networks of several settings
-        first = own if own.is_file() else folder / "model.json"
-        return first, {"ckpt_dir": str(folder), "checkpoint": str(weights)}
-
-    def settings_in(self, checkpoint: Path) -> dict[str, Any]:
-        """Overrides of inference.json that an exported student carries; none for a file of weights.
-
-        Only plain values are taken: a file that somebody sent must not bring code.
-        """
-        if checkpoint.suffix not in _EXPORTED or not checkpoint.is_file():
-            return {}
-        metadata = monai_kd.engines.read_metadata(checkpoint)
-        own, ids = (
-            _read_json(self.root / "configs" / "metadata.json")["name"],
-            self.config("inference.json")["model_ids"],
-        )
-        if metadata.get("bundle", own) != own:
-            raise ValueError(f"{checkpoint} is a student of the bundle {metadata['bundle']!r}, not of {own!r}")
-        return {
-            key: value for key, value in metadata.get("model_ids", {}).items() if key in ids and _is_setting(key, value)
-        }
-
-
-def _is_run(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("teacher.json", "student_alone.json", "model.json"))
-
-
-def _runs(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("*") if _is_run(path))
-
-
-def _check_files(bundle: _Bundle) -> None:
-    """the bundle has all its files, and none that is too large to travel."""
-    configs = [
-        "metadata.json",
-        "logging.conf",
-        "train.json",
-        "inference.json",
-        "train_teacher.json",
-        "student_alone.json",
-    ]
-    configs += ["evaluate.json", "multi_gpu_train.json", "demo.json"]
-    wanted = ["LICENSE", "docs/README.md", "docs/data_license.txt", *(f"configs/{name}" for name in configs)]
-    missing = [name for name in wanted if not (bundle.root / name).is_file()]
-    if missing:
-        raise FileNotFoundError(f"missing: {', '.join(missing)}")
-    empty = [name for name in ("LICENSE", "docs/README.md", "docs/data_license.txt") if not _size(bundle.root / name)]
-    if empty:
-        raise ValueError(f"empty: {', '.join(empty)}")
-    folders = [
-        bundle.root / "configs",
-        bundle.root / "docs",
-    ]  # runs and data do not travel, and models are checked below
-    large = [str(path) for folder in folders for path in folder.rglob("*") if _size(path) > _LARGEST_MODEL]
-    if large:
-        raise ValueError(f"more than {_LARGEST_MODEL:,} bytes: {', '.join(large)}")
-
-
-def _check_metadata(bundle: _Bundle) -> None:
-    """metadata.json names versions, changes, task, licence and the network's input and output."""
-    metadata = _read_json(bundle.root / "configs" / "metadata.json")
-    wanted = ["version", "changelog", "monai_version", "pytorch_version", "numpy_version", "required_packages_version"]
-    wanted += ["task", "description", "authors", "copyright", "data_source", "intended_use", "network_data_format"]
-    missing = [key for key in wanted if not metadata.get(key)]
-    if missing:
-        raise ValueError(f"missing: {', '.join(missing)}")
-    newest = max(metadata["changelog"], key=lambda version: [int(number) for number in re.findall(r"\d+", version)])
-    if metadata["version"] != newest:
-        raise ValueError(f"the version is {metadata['version']}, but the changelog's newest is {newest}")
-    wanted = ["type", "format", "num_channels", "spatial_shape", "dtype", "value_range", "is_patch_data", "channel_def"]
-    for side in ("inputs", "outputs"):
-        for tensor, described in metadata["network_data_format"][side].items():
-            missing = [key for key in wanted if key not in described]
-            if missing:
-                raise ValueError(f"network_data_format: {side} {tensor} lacks {', '.join(missing)}")
-
-
-def _check_paths(bundle: _Bundle) -> None:
-    """no configuration names a path of somebody's machine."""
-    for path in sorted((bundle.root / "configs").glob("*.json")):
-        for key, value in _read_json(path).items():
-            found = re.search(r'"(/[^"]+|~[^"]*|[A-Za-z]:\\[^"]*)"', json.dumps(value))
-            if found and key != "bundle_root":  # which a copy states, and every workflow may override
-                raise ValueError(f"{path.name}: {key} names {found.group(1)}; start paths at @bundle_root")
-
-
-def _check_properties(bundle: _Bundle) -> None:
-    """train.json and inference.json have MONAI's bundle properties."""
-    for file in ("train.json", "inference.json"):
-        missing = bundle.workflow(file, overrides={}).check_properties()
-        if missing:
-            raise ValueError(f"{file} lacks {', '.join(missing)}")
-
-
-def _check_network(bundle: _Bundle) -> None:
-    """the network takes and gives what metadata.json says."""
-    from monai.bundle import verify_net_in_out
-
-    verify_net_in_out("network_def", bundle._file("metadata.json"), bundle._file("inference.json"), device="cpu")
-
-
-def _check_load(bundle: _Bundle) -> None:
-    """the network and its weights are loaded by MONAI's load."""
-    from monai.bundle import load
-
-    with _with_weights(bundle) as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MONAI tells everybody that a configuration is code
-        load(folder.name, bundle_dir=str(folder.parent), workflow_type="inference", device="cpu", key_in_ckpt="model")
-
-
-def _check_torchscript(bundle: _Bundle) -> None:
-    """the network exports to TorchScript by MONAI's ckpt_export."""
-    from monai.bundle import ckpt_export
-
-    with _with_weights(bundle) as folder:
-        ckpt_export(**_to_export(bundle, folder, "model.ts"))
-
-
-def _check_onnx(bundle: _Bundle) -> None:
-    """the network exports to ONNX by MONAI's onnx_export, where onnx is installed."""
-    import importlib.util
-
-    from monai.bundle import onnx_export
-
-    if importlib.util.find_spec("onnxscript") is None:
-        return
-    with _with_weights(bundle) as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch copies what it has deprecated itself
-        as_one_file = {"external_data": False, "verbose": False}
-        onnx_export(**_to_export(bundle, folder, "model.onnx"), use_trace=True, converter_kwargs=as_one_file)
-
-
-def _to_export(bundle: _Bundle, folder: Path, file: str) -> dict[str, Any]:
-    return {
-        "net_id": "network_def",
-        "filepath": str(folder / file),
-        "ckpt_file": str(folder / "models" / "model.pt"),
-        "meta_file": bundle._file("metadata.json"),
-        "config_file": bundle._file("inference.json"),
-        "key_in_ckpt": "model",
-    }
-
-
-@contextlib.contextmanager
-def _with_weights(bundle: _Bundle) -> Iterator[Path]:
-    """A passing copy of a bundle's configurations and weights; untrained weights where there are none."""
-    import tempfile
-
-    import torch
-
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary, bundle.root.name)
-        shutil.copytree(bundle.root / "configs", folder / "configs")
-        (folder / "models").mkdir()
-        if (bundle.root / "models" / "model.pt").is_file():
-            shutil.copy(bundle.root / "models" / "model.pt", folder / "models")
-        else:
-            network = bundle.workflow("inference.json", overrides={}).network_def
-            torch.save({"model": network.state_dict()}, folder / "models" / "model.pt")
-        yield folder
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size
-
-
-def _check_models(bundle: _Bundle) -> None:
-    """models/ holds at most the student, which fits the network and is small enough to travel."""
-    import torch
-
-    files = sorted(path.name for path in (bundle.root / "models").glob("*"))
-    if files not in ([], ["model.pt"]):
-        raise ValueError(f"only model.pt may lie in models/, found {', '.join(files)}")
-    if files:
-        path = bundle.root / "models" / "model.pt"
-        network = bundle.workflow("inference.json", overrides={}).network_def
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
-        if path.stat().st_size > _LARGEST_MODEL:
-            raise ValueError(f"model.pt has {path.stat().st_size:,} bytes; at most {_LARGEST_MODEL:,} can travel along")
-
-
-def _model_card(bundle: _Bundle, trained: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    metadata = _read_json(bundle.root / "configs" / "metadata.json")
-    results = []
-    for metric, value in _scores(summary).items():
-        spread = [f"{value[key]:.4f}" if key in value else "" for key in ("std", "median")]
-        results.append(f"| {metric} | {_score(value):.4f} | {' | '.join(spread)} | {value['cases']} |")
-    settings = [f"- `{key}`: `{json.dumps(value)}`" for key, value in trained.items() if _is_setting(key, value)]
-    return "\n".join(
-        [
-            f"# Model card: {metadata['name']} {metadata['version']}",
-            "",
-            metadata["description"] + ".",
-            "",
-            f"**Intended use.** {metadata['intended_use']}.",
-            f"**Data.** {_data_source(trained, metadata)}",
-            f"**Size.** {summary['parameters']:,} parameters.",
-            "",
-            "## Results on the test cases",
-            "",
-            "| metric | value or mean over cases | standard deviation over cases | median | cases |",
-            "|---|---|---|---|---|",
-            *results,
-            "",
-            "## How it was trained",
-            "",
-            f"By `python -m monai_kd train {bundle.root.name}` with these settings:",
-            "",
-            *settings,
-            "",
-            "## References",
-            "",
-            *(f"- {reference}" for reference in metadata.get("references", [])),
-            "",
-        ]
+def _model_card(bundle: Bundle, trained: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """What a published student says about itself."""
+    rows = [["metric", "value or mean over cases", "standard deviation over cases", "median", "interval", "cases"]]
+    for metric, value in monai_kd.engines.values_of(summary).items():
+        score = summary[metric]
+        spread = [f"{score[key]:.4f}" if key in score else "" for key in ("std", "median")]
+        limits = f"{score['low']:.4f} to {score['high']:.4f}" if "low" in score else ""
+        rows.append([metric, f"{value:.4f}", *spread, limits, str(score["cases"])])
+    return monai_kd.engines.describe_model(
+        bundle.metadata,
+        {
+            "Data": monai_kd.engines.describe_data(trained, bundle.metadata),
+            "Size": f"{summary['parameters']:,} parameters.",
+        },
+        [monai_kd.engines.markdown_table(rows)],
+        f"python -m monai_kd train {bundle.root.name}",
+        monai_kd.engines.plain_settings(trained),
     )
-
-
-def _data_source(trained: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
-    """Which data a run was trained on, by the configuration that it keeps."""
-    folder = str(trained.get("dataset_dir", ""))
-    if trained.get("datalist_file"):
-        return f"Those that `{Path(trained['datalist_file']).name}` lists."
-    if "@generator" in folder or (Path(folder) / "generated.json").is_file():
-        return "GENERATED images, no patient's: the results say nothing about real ones."
-    return f"{metadata['data_source']}. See `data_license.txt`."
-
-
-def _is_setting(key: str, value: Any) -> bool:
-    """Whether an id of a configuration is a plain setting that is no path of somebody's machine."""
-    if isinstance(value, list):
-        return all(_is_setting(key, element) for element in value)
-    if isinstance(value, str):
-        return value[:1] not in ("$", "@", "%") and not os.path.isabs(value)
-    return isinstance(value, (bool, int, float)) and key != "resume"
-
-
-def _scores(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The metrics of a summary: over cases (mean, std, median) or one value for all cases."""
-    return {name: value for name, value in summary.items() if isinstance(value, dict)}
-
-
-def _score(value: Mapping[str, Any]) -> float:
-    return value["value"] if "value" in value else value["mean"]
 
 
 def _input_shape(metadata: Mapping[str, Any]) -> list[int]:
@@ -900,79 +596,6 @@ def _check_stages(parser: Any, may_overwrite: bool) -> None:
             )
 
 
-def _check_choices(parser: Any) -> None:
-    """Where a configuration chooses from a table, as ``$@losses[@loss]`` does, refuse what the table does not have."""
-    for value in parser.get().values():
-        choice = re.fullmatch(r"\$@(\w+)\[@(\w+)\]", value) if isinstance(value, str) else None
-        if choice:
-            table, key = choice.groups()
-            _known(str(parser.get_parsed_content(key)), parser[table], key)
-
-
-def _check_device(device: Any) -> None:
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-        raise ValueError(f"the device {device!r} cannot be used; there are: {', '.join(['cpu', *gpus])}") from error
-
-
-def _check_checkpoint(path: str | os.PathLike) -> None:
-    import torch
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no trained network at {path}; train one, or name another checkpoint or run")
-    try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # another one for every kind of file
-        raise ValueError(f"{path} is no checkpoint that torch can read; name another one") from error
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a line of the log says something that is neither wanted nor said again as the error."""
-    message = record.getMessage()
-    return not (message.startswith("Not all config files are in") or "run is terminating due to exception" in message)
-
-
-def _check_ids(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-    """Refuse ids that a configuration does not have, naming the closest one; MONAI would accept them in silence."""
-    for key, value in overrides.items():
-        node: Any = config
-        parts = key.replace("::", "#").split("#")
-        for depth, part in enumerate(parts):
-            if isinstance(node, list) and part.isdigit() and int(part) < len(node):
-                node = node[int(part)]
-            elif isinstance(node, Mapping) and part in node:
-                node = node[part]
-            elif (
-                depth == len(parts) - 1 and isinstance(node, Mapping) and "_target_" in node and not _close(part, node)
-            ):
-                node = None  # a further argument of a component; the component knows whether it takes it
-            else:
-                choices = [str(choice) for choice in node] if isinstance(node, Mapping) else []
-                _known(
-                    part, choices, f"option or configuration key {key!r}:" if depth else "option or configuration key"
-                )
-        is_number = isinstance(node, (int, float)) and not isinstance(node, bool)
-        if is_number and isinstance(value, str) and value[:1] not in ("$", "@", "%"):
-            raise ValueError(f"{key} must be a number, such as {node}, got {value!r}")
-
-
-def _known(word: str, choices: Iterable[str], kind: str) -> None:
-    choices = list(choices)
-    if word in choices:
-        return
-    close = _close(word, choices, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(choices) or 'none'}"
-    raise ValueError(f"unknown {kind} {word!r}; {hint}")
-
-
-def _close(word: str, choices: Iterable[str], cutoff: float = 0.85) -> list[str]:
-    return difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
-
-
 def _parse(overrides: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
     """Settings from words like ``key=value`` and from options like ``--key value``."""
     parsed: dict[str, Any] = {}
@@ -982,7 +605,7 @@ def _parse(overrides: Iterable[str], options: Mapping[str, Any]) -> dict[str, An
             raise ValueError(f"expected key=value, got {override!r}")
         parsed[key] = _value(text)
     parsed.update({key: _value(value) for key, value in options.items()})
-    return {key: _path(value) if _names_path(key, value) else value for key, value in parsed.items()}
+    return {key: plain_path(value) if _names_path(key, value) else value for key, value in parsed.items()}
 
 
 def _names_path(key: str, value: Any) -> bool:
@@ -1004,21 +627,12 @@ def _value(text: Any) -> Any:
     return text
 
 
-def _path(text: str | None) -> str | None:
-    """A path that means the same in every folder and survives MONAI's reading of a configuration."""
-    if text is not None and not text.strip():
-        raise ValueError("an empty word is no path; the current folder is .")
-    if text is not None and "#" in text:
-        raise ValueError(f"{text}: MONAI reads the # in a path as a separator of ids; rename or link the folder")
-    return None if text is None else os.path.abspath(os.path.expanduser(text))
+def _paths(**settings: str | None) -> dict[str, str]:
+    return {key: plain_path(value) for key, value in settings.items() if value is not None}
 
 
 def _given(**settings: Any) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if value is not None}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text())
 
 
 def _root_cause(error: BaseException) -> BaseException:

@@ -1,6 +1,5 @@
 """The command line where no bundle needs to run; what it does with bundles is tested in tests/bundle."""
 
-import logging
 import subprocess
 import sys
 import threading
@@ -162,39 +161,3 @@ def test_what_torch_says_about_other_weights_is_one_line():
         "these weights belong to another network: 2 missing (such as 3.weight), 2 unexpected (such as 2.weight), "
         "2 of another shape (such as 0.weight); name the --run that they were trained in, or other weights"
     )
-
-
-@pytest.mark.parametrize(
-    "text, is_news",
-    [
-        ("Not all config files are in x.", False),
-        ("Engine run is terminating due to exception: x", False),
-        ("full", True),
-    ],
-)
-def test_only_known_lines_are_left_out_of_the_log(text, is_news):
-    assert cli._is_news(logging.makeLogRecord({"msg": text})) is is_news
-
-
-def test_a_model_card_lists_settings_and_says_what_the_data_were(tmp_path):
-    metadata = {"data_source": "real slices"}
-    assert cli._data_source({"dataset_dir": str(tmp_path)}, metadata) == "real slices. See `data_license.txt`."
-    assert "GENERATED" in cli._data_source({"dataset_dir": "$@generator.once(@ckpt_dir)"}, metadata)
-    assert "`own.json`" in cli._data_source({"dataset_dir": "", "datalist_file": "/x/own.json"}, metadata)
-    (tmp_path / "generated.json").touch()
-    assert "GENERATED" in cli._data_source({"dataset_dir": str(tmp_path)}, metadata)
-    settings = {
-        "seed": 0,
-        "features": [2, 4],
-        "resume": True,
-        "initialize": ["$f()", "@g"],
-        "split": "/x/folds.csv",
-        "rate": "@seed",
-        "run": "%x",
-    }
-    assert [key for key, value in settings.items() if cli._is_setting(key, value)] == ["seed", "features"]
-
-
-def test_a_score_of_all_cases_together_and_one_over_cases_are_read_alike():
-    summary = {"accuracy": {"value": 0.9, "cases": 5}, "dice": {"mean": 0.8, "std": 0.1, "cases": 5}, "parameters": 7}
-    assert {name: cli._score(value) for name, value in cli._scores(summary).items()} == {"accuracy": 0.9, "dice": 0.8}

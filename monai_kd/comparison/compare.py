@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -12,12 +13,21 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from monai_kd.engines import STAGES, keep_settings, running_config, tabulate_run, train_run
+from monai_kd.engines import (
+    MODELS,
+    STAGES,
+    compared_metrics,
+    keep_settings,
+    running_config,
+    tabulate_run,
+    train_run,
+)
 
 from .report import write_report
 from .results import Row, collect_results
 from .stage_logs import StageLog, read_stage_log
 from .tables import write_tables
+from .wording import DISTILLED
 
 __all__ = ["EFFORTS", "compare", "plan"]
 
@@ -73,13 +83,17 @@ def compare(
         What ``results.json`` holds.
 
     Raises:
-        ValueError: when an argument is wrong, or the folder holds a comparison with other settings.
+        ValueError: when an argument is wrong, the bundle names no metrics to compare, or the folder holds a comparison
+            with other settings.
+        FileNotFoundError: when there are no published numbers.
         RuntimeError: under `torch.distributed`, or when no configuration is running.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         raise RuntimeError("a comparison does not run under torchrun; start it as one process")
     config, folder, root = _config(), Path(run), Path(bundle_root)
+    # What can be refused is refused before hours of training.
     trainings = _trainings(config, folder, seeds, effort, terms, methods)
+    directions, published = _directions(root), _published(root) if paper else None
     shared = keep_settings(folder / "compare", {**config, "effort": effort}, "comparison", free=_OF_THIS_CALL)
     logger = logging.getLogger("monai_kd")
     for number, training in enumerate(trainings, start=1):
@@ -88,7 +102,9 @@ def compare(
         settings = {"dataset_dir": str(dataset_dir), "seed": training.seed, **training.settings}
         train_run(shared, training.folder, root, training.stages, **settings)
         tabulate_run(training.folder, root, keep=True)
-    results = collect_results(folder, root, config, dataset_dir, datalist, _rows(trainings), effort, paper)
+    results = collect_results(
+        folder, root, config, dataset_dir, datalist, _rows(trainings), effort, directions, published
+    )
     write_tables(folder, results)
     write_report(folder, results)
     logger.info(results["verdict"]["sentence"])
@@ -161,6 +177,22 @@ def _config() -> dict[str, Any]:
     return config
 
 
+def _directions(bundle_root: Path) -> dict[str, bool]:
+    directions = compared_metrics(bundle_root)
+    if not directions:
+        raise ValueError(
+            'evaluate.json must name its "compared_metrics", such as {"dice": "higher", "hausdorff95_mm": "lower"}'
+        )
+    return directions
+
+
+def _published(bundle_root: Path) -> dict[str, Any]:
+    file = bundle_root / "docs" / "paper_results.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"there are no published numbers at {file}; compare without --paper")
+    return json.loads(file.read_text())
+
+
 def _trainings(
     config: Mapping[str, Any], folder: Path, seeds: int, effort: str, terms: bool, methods: bool
 ) -> list[_Training]:
@@ -213,10 +245,10 @@ def _rows(trainings: Sequence[_Training]) -> list[Row]:
     """The models of a comparison with their folders, one for each seed."""
     main = [training.folder for training in trainings if not training.variant]
     variants = dict.fromkeys(training.variant for training in trainings if training.variant)
-    rows = [Row(model, model, main) for model in ("teacher", "student_alone", "distilled_student")]
+    rows = [Row(model, model, main) for model in MODELS]
     for variant in variants:
         folders = [training.folder for training in trainings if training.variant == variant]
-        rows.append(Row(Path(variant).name.replace("-", " "), "distilled_student", folders))
+        rows.append(Row(Path(variant).name.replace("-", " "), DISTILLED, folders))
     return rows
 
 

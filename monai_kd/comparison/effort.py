@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 import statistics
 import sys
 import time
@@ -22,7 +21,7 @@ from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer
 from torch.utils.flop_counter import FlopCounterMode
 
-from monai_kd.engines import MODELS, evaluation_workflow
+from monai_kd.engines import MODELS, evaluation_workflow, write_json
 
 __all__ = ["MeteredInferer", "Stopwatch", "effort_of", "measure"]
 
@@ -120,9 +119,7 @@ def measure(run: Path, bundle_root: Path, model: str, cases: int = 10) -> dict[s
     # Spawned, because a fork would count this process's memory as its own. Only what goes wrong may be said there.
     with ProcessPoolExecutor(1, get_context("spawn"), logging.disable, (logging.WARNING,)) as process:
         measured = process.submit(effort_of, run, bundle_root, model, cases).result()
-    temporary = kept.with_suffix(".tmp")
-    temporary.write_text(json.dumps(measured, indent=2))
-    os.replace(temporary, kept)
+    write_json(kept, measured)
     return measured
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from monai_kd.engines import MODELS, evaluation_workflow
 
 from .cases import Cases
+from .wording import DISTILLED, TEACHER
 
 if TYPE_CHECKING:
     from .results import Row
@@ -64,17 +65,17 @@ def draw_cases(
         For each case ``case`` (worst or median), ``input``, ``values`` by model, and ``files`` by model, relative to
         ``folder``'s parent.
     """
-    by_name = {row.name: row for row in rows if row.name in ("teacher", "student_alone", "distilled_student")}
-    if key_value is None or "distilled_student" not in by_name:
+    by_name = {row.name: row for row in rows if row.name in MODELS}
+    if key_value is None or DISTILLED not in by_name:
         return []
     name, higher = key_value
     shown = {model: cases[model].values[name][0] for model in by_name if name in cases[model].values}
-    chosen = choose_cases(shown["distilled_student"], higher)
-    inputs = {kind: cases["distilled_student"].inputs[index] for kind, index in chosen.items()}
+    chosen = choose_cases(shown[DISTILLED], higher)
+    inputs = {kind: cases[DISTILLED].inputs[index] for kind, index in chosen.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    evaluated = "teacher" if "teacher" in shown else "distilled_student"
+    evaluated = TEACHER if TEACHER in shown else DISTILLED
     _draw_by_evaluation(folder, bundle_root, by_name[evaluated].folders[0], evaluated, inputs)
-    for model in shown.keys() - {"teacher"}:
+    for model in shown.keys() - {TEACHER}:
         _draw_by_inference(folder, bundle_root, by_name[model].folders[0], model, inputs)
     return [
         {

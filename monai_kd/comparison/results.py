@@ -18,7 +18,7 @@ from monai.utils import CommonKeys as Keys
 from monai.utils import ensure_tuple
 
 import monai_kd
-from monai_kd.engines import STAGES
+from monai_kd.engines import MODELS, STAGES, describe_data, generated_by, plain_settings, write_json
 from monai_kd.metrics import bootstrap_interval
 
 from .cases import CORRECT, TRUE_PROBABILITY, Cases, read_cases
@@ -32,7 +32,6 @@ __all__ = ["Row", "collect_results"]
 
 _VERSIONS = ("monai", "numpy", "pytorch-ignite", "scikit-learn", "scipy", "timm", "torch")
 _MOST_GROUPS = 8  # of the cases, that are shown one by one
-_GENERATED = "generated.json"
 _REPEATS = 1000  # of the bootstrap
 
 _Place = tuple[str, str]  # model, metric
@@ -60,7 +59,8 @@ def collect_results(
     datalist: Mapping[str, Sequence[Mapping[str, Any]]],
     rows: Sequence[Row],
     effort: str,
-    paper: bool,
+    directions: Mapping[str, bool],
+    paper: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Read, measure and test; what ``results.json`` holds.
 
@@ -72,11 +72,10 @@ def collect_results(
         datalist: its items by side of the split.
         rows: the models; those that were not trained are left out.
         effort: how long the student alone trained.
-        paper: whether to read the published numbers.
+        directions: whether higher values are better, for each metric to compare, the most telling first.
+        paper: the published numbers to put beside the results.
     """
-    evaluation = json.loads((bundle_root / "configs" / "evaluate.json").read_text())
-    directions = _directions(evaluation)
-    group_by = evaluation["compared_groups"]
+    group_by = json.loads((bundle_root / "configs" / "evaluate.json").read_text())["compared_groups"]
     rows = [row for row in rows if all(file.is_file() for file in row.evaluation("summary.json"))]
     cases = {row.name: read_cases(row.evaluation("cases.csv"), group_by) for row in rows}
     for name, own in cases.items():
@@ -91,19 +90,24 @@ def collect_results(
     results: dict[str, Any] = {
         "bundle": bundle_root.name,
         "title": metadata["name"],
-        "generated_data": (Path(dataset_dir) / _GENERATED).is_file(),
+        "generated_data": generated_by(dataset_dir) is not None,
         "metrics": directions,
         "groups": {"by": group_by, "number": len(set(first.groups)), "cases": len(first.inputs)},
         "seeds": seeds,
         "effort": effort,
-        "stages": _stages(rows, config),
+        "stages": _stages(rows[0], config),
         "models": models,
         "tests": tests,
         "verdict": answer(tests),
         "by_group": _by_group(cases, directions, datalist["test"]),
         "calibration": _calibration(cases),
-        "data": _describe_data(datalist, Path(dataset_dir)),
-        "configuration": {key: value for key, value in config.items() if _is_setting(key, value)},
+        "data": {
+            "source": describe_data({**config, "dataset_dir": dataset_dir}, metadata),
+            "generated_by": generated_by(dataset_dir),
+            "split": _split(datalist),
+            "fingerprint": _fingerprint(datalist),
+        },
+        "configuration": plain_settings(config),
         "versions": {"python": platform.python_version(), "monai_kd": monai_kd.__version__}
         | {name: version(name) for name in _VERSIONS},
         "metadata": metadata,
@@ -112,30 +116,14 @@ def collect_results(
     for row in rows:  # all students are the same network
         measured = row if row.model == TEACHER else students[0]
         models[row.name]["effort"] = measure(measured.folders[0], bundle_root, measured.model)
-    results["curves"] = {row.name: _curves(row) for row in rows}
+    results["curves"] = {row.name: _curves(row, config) for row in rows}
     results["patients"] = _by_patient(cases, tests)
     results["pictures"] = draw_cases(folder / "pictures", bundle_root, rows, cases, _key_value(cases, directions))
-    published = bundle_root / "docs" / "paper_results.json"
-    if paper:
-        if not published.is_file():
-            raise FileNotFoundError(f"there are no published numbers at {published}; compare without --paper")
-        results["paper"] = json.loads(published.read_text())
+    if paper is not None:
+        results["paper"] = paper
     results["notes"] = notes(results, cases)
-    path = folder / "results.json"
-    path.with_suffix(".tmp").write_text(json.dumps(results, indent=2, default=str))
-    os.replace(path.with_suffix(".tmp"), path)
+    write_json(folder / "results.json", results)
     return results
-
-
-def _directions(evaluation: Mapping[str, Any]) -> dict[str, bool]:
-    """For each compared metric whether higher values are better."""
-    named = evaluation.get("compared_metrics")
-    if not named or not set(named.values()) <= {"higher", "lower"}:
-        raise ValueError(
-            'evaluate.json must name its "compared_metrics", such as {"dice": "higher", "hausdorff95_mm": "lower"}, '
-            f"got {named!r}"
-        )
-    return {name: direction == "higher" for name, direction in named.items()}
 
 
 def _score_function(row: Row, bundle_root: Path) -> Callable[..., Mapping[str, float]] | None:
@@ -378,49 +366,46 @@ def _calibration(cases: Mapping[str, Cases], bins: int = 10) -> dict[str, list[d
     return found
 
 
-def _stages(rows: Sequence[Row], config: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _stages(row: Row, config: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Epochs and optimiser steps of every stage of the first seed."""
-    names = [config[section]["stage"]["name"] for section in STAGES]
-    logs = [read_stage_log(rows[0].folders[0] / f"{name}.log") for name in names]
+    logs = {name: read_stage_log(row.folders[0] / f"{name}.log") for name in _stage_names(config).values()}
     return [
         {"stage": name, "epochs": log.epochs, "iterations": log.iterations, "steps": log.steps}
-        for name, log in zip(names, logs)
+        for name, log in logs.items()
         if log.steps
     ]
 
 
-def _curves(row: Row) -> dict[str, Any]:
+def _curves(row: Row, config: Mapping[str, Any]) -> dict[str, Any]:
     """Learning curves of the first seed, by name."""
-    names = {TEACHER: "teacher", ALONE: "student_alone", DISTILLED: "distillation"}
-    log = read_stage_log(row.folders[0] / f"{names[row.model]}.log")
+    log = read_stage_log(row.folders[0] / f"{_stage_names(config)[row.model]}.log")
     scalars = dict.fromkeys(name for values in log.values.values() for name in values)
     return {name: log.curve(name) for name in scalars}
 
 
-def _describe_data(datalist: Mapping[str, Sequence[Mapping[str, Any]]], dataset_dir: Path) -> dict[str, Any]:
-    """The split, and a fingerprint of the files on it."""
-    fingerprint = hashlib.blake2b(digest_size=16)
+def _stage_names(config: Mapping[str, Any]) -> dict[str, str]:
+    """What the log calls the stage that trains each model."""
+    return {model: config[section]["stage"]["name"] for model, section in zip(MODELS, STAGES)}
+
+
+def _split(datalist: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, int | None]]:
+    """Number of cases, and of patients where they are known, on each side."""
     split = {}
     for side, items in datalist.items():
         patients = {str(item["patient"]) for item in items if item.get("patient") is not None}
         split[side] = {"cases": len(items), "patients": len(patients) or None}
+    return split
+
+
+def _fingerprint(datalist: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """A hash of the files' content and of the sides that they are on."""
+    fingerprint = hashlib.blake2b(digest_size=16)
+    for side, items in datalist.items():
         for item in sorted(items, key=lambda item: str(item[Keys.IMAGE])):
-            for path in {
-                str(path): None for key in (Keys.IMAGE, Keys.LABEL) for path in ensure_tuple(item.get(key, ()))
-            }:
+            paths = [str(path) for key in (Keys.IMAGE, Keys.LABEL) for path in ensure_tuple(item.get(key, ()))]
+            for path in dict.fromkeys(paths):
                 fingerprint.update(f"{side}/{os.path.basename(path)}".encode())
                 if os.path.isfile(path):
                     with open(path, "rb") as file:
                         fingerprint.update(hashlib.file_digest(file, "blake2b").digest())
-    generated = dataset_dir / _GENERATED
-    made = json.loads(generated.read_text()) if generated.is_file() else None
-    return {"split": split, "fingerprint": fingerprint.hexdigest(), "generated_by": made}
-
-
-def _is_setting(key: str, value: Any) -> bool:
-    """Whether an id of a configuration is a plain setting that is no path of somebody's machine."""
-    if isinstance(value, list):
-        return all(_is_setting(key, element) for element in value)
-    if isinstance(value, str):
-        return value[:1] not in ("$", "@", "%") and not os.path.isabs(value)
-    return isinstance(value, (bool, int, float)) and key not in ("resume", "seed")
+    return fingerprint.hexdigest()

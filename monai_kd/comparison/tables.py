@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from monai_kd.engines import describe_model, markdown_table
+
 from .wording import ALONE, DISTILLED, TEACHER, label, p_text
 
-__all__ = ["command", "effort_rows", "markdown", "paper_rows", "quality_tables", "chance_rows", "write_tables"]
+__all__ = [
+    "NONE",
+    "chance_rows",
+    "command",
+    "effort_note",
+    "effort_rows",
+    "paper_note",
+    "paper_rows",
+    "quality_tables",
+    "stage_rows",
+    "with_prefix",
+    "write_tables",
+]
 
 Table = list[list[str]]
 
@@ -142,31 +155,23 @@ def paper_rows(results: Mapping[str, Any]) -> Table:
     return rows
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Rows, the first of which are headings, as a table in Markdown.
-
-    >>> print(markdown([["a", "b"], ["1", "2"]]), end="")
-    | a | b |
-    | --- | --- |
-    | 1 | 2 |
-    """
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def _table_md(results: Mapping[str, Any]) -> str:
     parts = [f"# Did distillation help? {results['title']}", results["verdict"]["sentence"], *_quality_md(results)]
-    parts += ["## Is it more than chance?", markdown(chance_rows(results))] if results["tests"] else []
-    parts += ["## Size and speed", markdown(effort_rows(results)), effort_note(results)]
-    parts += ["## Training", markdown(stage_rows(results))]
+    parts += ["## Is it more than chance?", markdown_table(chance_rows(results))] if results["tests"] else []
+    parts += ["## Size and speed", markdown_table(effort_rows(results)), effort_note(results)]
+    parts += ["## Training", markdown_table(stage_rows(results))]
     if results.get("paper"):
-        parts += ["## The paper's numbers, measured on other data", markdown(paper_rows(results)), paper_note(results)]
+        parts += [
+            "## The paper's numbers, measured on other data",
+            markdown_table(paper_rows(results)),
+            paper_note(results),
+        ]
     parts += ["## Notes", "\n".join(f"- {note}" for note in results["notes"])]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
 def _quality_md(results: Mapping[str, Any]) -> list[str]:
-    return [part for title, rows in quality_tables(results).items() for part in (f"**{title}**", markdown(rows))]
+    return [part for title, rows in quality_tables(results).items() for part in (f"**{title}**", markdown_table(rows))]
 
 
 def effort_note(results: Mapping[str, Any]) -> str:
@@ -207,55 +212,40 @@ def _csv_rows(results: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
 
 
 def _model_card(results: Mapping[str, Any]) -> str:
-    metadata = results["metadata"]
-    made = results["data"]["generated_by"]
-    data = f"{metadata['data_source']}. Licence: see `data_license.txt` of the bundle."
-    if made:
-        data = f"GENERATED images by {made['generator']}, no patient's, free to use: nothing is said about real ones."
+    data = results["data"]
     split = [
         f"{side}: {own['cases']} cases" + (f" of {own['patients']} patients" if own["patients"] else "")
-        for side, own in results["data"]["split"].items()
+        for side, own in data["split"].items()
     ]
-    settings = [f"- `{key}`: `{json.dumps(value)}`" for key, value in results["configuration"].items()]
-    groups = []
-    for key, names in results["by_group"].items():
-        values = list(dict.fromkeys(name for own in names.values() for name in own.get(DISTILLED, {})))
-        head = [
-            label(key),
-            "cases",
-            *(f"{label(model)}: {label(name)}" for name in values for model in (ALONE, DISTILLED)),
-        ]
-        rows = [head]
-        for name, own in names.items():
-            numbers = [
-                f"{own[model][value]:.4f}" if value in own.get(model, {}) else NONE
-                for value in values
-                for model in (ALONE, DISTILLED)
-            ]
-            rows.append([name, str(own["cases"]), *numbers])
-        groups += [f"### By {label(key)}", markdown(rows)]
-    parts = [
-        f"# Model card: {metadata['name']} {metadata['version']}",
-        f"{metadata['description']}.",
-        f"**Intended use.** {metadata['intended_use']}.",
-        f"**Data and licence.** {data} Split: {'; '.join(split)}.",
-        f"**Did distillation help?** {results['verdict']['sentence']}",
-        "## Results on the test cases",
-        *_quality_md(results),
-        *groups,
-        "## Limits",
-        "\n".join(f"- {note}" for note in results["notes"]),
-        "What else limits the model is in the bundle's `docs/README.md`.",
-        "## How to reproduce",
-        f"`{command(results)}` with these settings, from seed {results['seeds'][0]} on:",
-        "\n".join(settings),
-        f"Files of the data set and their split have the fingerprint `{results['data']['fingerprint']}`. Versions: "
-        + ", ".join(f"{name} {number}" for name, number in results["versions"].items())
-        + ".",
-        "## References",
-        "\n".join(f"- {reference}" for reference in metadata.get("references", [])),
+    versions = ", ".join(f"{name} {number}" for name, number in results["versions"].items())
+    groups = [
+        part
+        for key, names in results["by_group"].items()
+        for part in (f"### By {label(key)}", markdown_table(_group_rows(key, names)))
     ]
-    return "\n\n".join(part.rstrip() for part in parts) + "\n"
+    return describe_model(
+        results["metadata"],
+        {
+            "Data": f"{data['source']} Split: {'; '.join(split)}.",
+            "Whether distillation helped": results["verdict"]["sentence"],
+        },
+        [*_quality_md(results), *groups],
+        command(results),
+        results["configuration"],
+        limits=results["notes"],
+        origin=f"Fingerprint of the data set's files and their split: `{data['fingerprint']}`. Versions: {versions}.",
+    )
+
+
+def _group_rows(key: str, groups: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The students' mean values in groups of the cases, with a row of headings."""
+    values = dict.fromkeys(name for own in groups.values() for name in own.get(DISTILLED, {}))
+    columns = [(model, value) for value in values for model in (ALONE, DISTILLED)]
+    rows = [[label(key), "cases", *(f"{label(model)}: {label(value)}" for model, value in columns)]]
+    for group, own in groups.items():
+        numbers = (own.get(model, {}).get(value) for model, value in columns)
+        rows.append([group, str(own["cases"]), *(NONE if number is None else f"{number:.4f}" for number in numbers)])
+    return rows
 
 
 def _without_empty_columns(rows: Table) -> Table:

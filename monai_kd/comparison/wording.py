@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from monai_kd.engines import MODELS
+
 from .cases import CORRECT, TRUE_PROBABILITY, Cases
 from .statistics import LEVEL
 
 __all__ = ["ALONE", "DISTILLED", "TEACHER", "answer", "label", "notes", "p_text"]
 
-TEACHER, ALONE, DISTILLED = "teacher", "student_alone", "distilled_student"
+TEACHER, ALONE, DISTILLED = MODELS
 
 
 def answer(tests: Sequence[Mapping[str, Any]]) -> dict[str, str]:

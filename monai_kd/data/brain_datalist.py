@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -12,20 +11,31 @@ from typing import Any, NamedTuple
 from monai.config import PathLike
 from monai.utils import CommonKeys, ensure_tuple
 
-from monai_kd.data.datalist import UnavailableData, explain_empty_sides, images_under, load_datalist, natural_order
+from monai_kd.data.datalist import (
+    UnavailableData,
+    explain_empty_sides,
+    images_under,
+    load_datalist,
+    natural_order,
+    take_labelled,
+)
 from monai_kd.data.image_file import image_stem
-from monai_kd.data.splits import SIDES, check_no_patient_leaks, read_index, split_by_index, split_by_patient
+from monai_kd.data.splits import (
+    SIDES,
+    check_no_patient_leaks,
+    find_index,
+    name_patients,
+    split_by_index,
+    split_by_patient,
+)
 
 __all__ = ["brain_extraction_datalist"]
 
 Item = dict[str, Any]
 
-_INDEX = "index.csv"
 _MASK_FOLDER = re.compile(r"(brain[-_]?)?(masks?|labels?)", re.IGNORECASE)
 _MASK_NAME = re.compile(r"(^|[-_.])((desc-)?brain[-_]?)?mask$", re.IGNORECASE)
 _MODALITY = re.compile(r"(^|[-_. ])(T1|T2|PD|PDT2|T2star|FLAIR|CT)w?$", re.IGNORECASE)
-
-logger = logging.getLogger(__name__)
 
 
 def brain_extraction_datalist(
@@ -96,16 +106,12 @@ def brain_extraction_datalist(
     images.sort(key=lambda name: natural_order(str(name.path)))
     items = _of_modalities(_with_masks(images, [name for name in names if name.is_mask], folder), wanted, folder)
 
-    index = folder / _INDEX if split == "index" else Path(split)
-    if split in ("seeded", "rsv"):
-        drawn_by = seed if split == "seeded" else [seed, repeat]
-        splits = split_by_patient(_with_patients_of(items, folder / _INDEX), fractions, drawn_by)
-    elif index.is_file():
-        splits = split_by_index(items, index, _ids)
+    drawn_by: dict[str, int | list[int]] = {"seeded": seed, "rsv": [seed, repeat]}
+    index = find_index(folder, split, list(drawn_by))
+    if split in drawn_by:
+        splits = split_by_patient(name_patients(items, index, _ids), fractions, drawn_by[split])
     else:
-        raise FileNotFoundError(
-            f'split must be "seeded", "rsv", "index" or the path of a CSV index, and there is no file {str(index)!r}'
-        )
+        splits = split_by_index(items, index, _ids)
     check_no_patient_leaks(splits)
     return explain_empty_sides(splits, dataset_dir)
 
@@ -157,28 +163,14 @@ def _with_masks(images: Iterable[_Name], masks: Iterable[_Name], folder: Path) -
     masks_of: dict[str, list[_Name]] = defaultdict(list)
     for mask in masks:
         masks_of[mask.patient].append(mask)
-    items: list[Item] = []
-    without = []
+    found = []
     for image in images:
         fitting = [mask for mask in masks_of[image.patient] if mask.fits(image)]
         most = max((mask.closeness for mask in fitting), default=0)
-        closest = [str(mask.path) for mask in fitting if mask.closeness == most]
-        if len(closest) > 1:
-            raise ValueError(f"{image.path}: several masks fit it: {', '.join(closest)}; leave one or use a datalist")
-        if closest:
-            described = {"patient": image.patient, "modality": image.modality}
-            items.append({CommonKeys.IMAGE: str(image.path), CommonKeys.LABEL: closest[0], **described})
-        else:
-            without.append(str(image.path.relative_to(folder)))
-    shown = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
-    if not items:
-        raise ValueError(
-            f"{folder}: no image has a mask: {shown}; put the masks into a folder `mask` under the images' names, or "
-            "name them <image>_mask.nii.gz, or use a datalist"
-        )
-    if without:
-        logger.warning("%s: %d images have no mask and are left out: %s", folder, len(without), shown)
-    return items
+        item = {CommonKeys.IMAGE: str(image.path), "patient": image.patient, "modality": image.modality}
+        found.append((item, [str(mask.path) for mask in fitting if mask.closeness == most]))
+    cure = "put the masks into a folder `mask` under the images' names, or name them <image>_mask.nii.gz"
+    return take_labelled(found, folder, "mask", cure)
 
 
 def _of_modalities(items: list[Item], wanted: Collection[str] | None, source: PathLike) -> list[Item]:
@@ -200,13 +192,3 @@ def _describe(item: Item) -> Item:
 
 def _ids(item: Item) -> tuple[str, str]:
     return image_stem(item[CommonKeys.IMAGE]), item["patient"]
-
-
-def _with_patients_of(items: list[Item], index: Path) -> list[Item]:
-    """The items with the patients that an index names, if there is one."""
-    if not index.is_file():
-        return items
-    rows = read_index(index)
-    patients = {name: row["patient"] for name, row in rows.items() if row.get("patient")}
-    known = ((item, next((patients[name] for name in _ids(item) if name in patients), None)) for item in items)
-    return [{**item, "patient": patient or item["patient"]} for item, patient in known]

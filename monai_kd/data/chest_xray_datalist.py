@@ -15,7 +15,7 @@ from monai.utils import CommonKeys, ensure_tuple
 from monai_kd.data.datalist import UnavailableData, explain_empty_sides, images_under, load_datalist, natural_order
 from monai_kd.data.image_file import IMAGE_SUFFIXES, image_stem
 from monai_kd.data.label_table import NO_FINDING, ImageLabel, match_finding, read_label_table, split_names
-from monai_kd.data.splits import SIDES, check_no_patient_leaks, split_by_index, split_by_patient
+from monai_kd.data.splits import INDEX, SIDES, check_no_patient_leaks, find_index, split_by_index, split_by_patient
 
 __all__ = ["VINDR_FINDINGS", "chest_xray_datalist"]
 
@@ -45,9 +45,8 @@ VINDR_FINDINGS = (
 )
 """The 22 local labels of VinDr-CXR."""
 
-_INDEX = "index.csv"
 _TRAIN_AND_TEST = [(f"{kind}_train.csv", f"{kind}_test.csv") for kind in ("annotations", "image_labels")]
-_TABLES = (*_TRAIN_AND_TEST, ("train.csv",), ("labels.csv",), ("Data_Entry_2017_v2020.csv",), (_INDEX,))
+_TABLES = (*_TRAIN_AND_TEST, ("train.csv",), ("labels.csv",), ("Data_Entry_2017_v2020.csv",), (INDEX,))
 
 Item = dict[str, Any]
 
@@ -118,17 +117,13 @@ def chest_xray_datalist(
     if len(listed) < len(images):
         logger.warning("%s: %d images have no row and are left out", folder, len(images) - len(listed))
 
-    index = folder / _INDEX if split == "index" else Path(split)
+    index = find_index(folder, split, ("seeded", "official"))
     if split == "seeded":
         splits = split_by_patient(listed, fractions, seed)
     elif split == "official":
         splits = _official(items, fractions, seed)
-    elif index.is_file():
-        splits = split_by_index(listed, index, lambda item: [image_stem(item[CommonKeys.IMAGE])])
     else:
-        raise FileNotFoundError(
-            f'split must be "seeded", "official", "index" or the path of a CSV index; there is no file {str(index)!r}'
-        )
+        splits = split_by_index(listed, index, lambda item: [image_stem(item[CommonKeys.IMAGE])])
     check_no_patient_leaks(splits)
     return explain_empty_sides(splits, dataset_dir)
 

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from monai_kd.data.dataset_generator import INDEX, DatasetGenerator, write_index
+from monai_kd.data.dataset_generator import DatasetGenerator, write_index
+from monai_kd.data.splits import INDEX
 
 __all__ = ["CineGenerator"]
 

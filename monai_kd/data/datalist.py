@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ __all__ = [
     "load_datalist",
     "natural_order",
     "require",
+    "take_labelled",
 ]
 
 Item = dict[str, Any]
@@ -373,6 +374,35 @@ def _files_under(folder: Path) -> Iterator[Path]:
 def _is_image(path: Path, suffixes: Sequence[str]) -> bool:
     name = path.name.lower()
     return name.endswith(tuple(suffixes)) and name != _FOLD_INDEX and not name.startswith(".") and path.is_file()
+
+
+def take_labelled(found: Iterable[tuple[Item, Sequence[str]]], folder: PathLike, kind: str, cure: str) -> list[Item]:
+    """Give images the labels that were found for them; those without are left out with a warning.
+
+    Args:
+        found: items, each with the files that may be its label.
+        folder: of the data set.
+        kind: what a label is called, such as "mask".
+        cure: what to do when no image has one.
+
+    Raises:
+        ValueError: when several labels fit one image, or none fits any.
+    """
+    items, without = [], []
+    for item, labels in found:
+        image = item[CommonKeys.IMAGE]
+        if len(labels) > 1:
+            raise ValueError(f"{image}: several {kind}s fit it: {', '.join(labels)}; leave one or use a datalist")
+        if labels:
+            items.append({**item, CommonKeys.LABEL: labels[0]})
+        else:
+            without.append(os.path.relpath(image, folder))
+    shown = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
+    if not items:
+        raise ValueError(f"{folder}: no image has a {kind}: {shown}; {cure}, or use a datalist")
+    if without:
+        logger.warning("%s: %d images have no %s and are left out: %s", folder, len(without), kind, shown)
+    return items
 
 
 def natural_order(text: str) -> list[str | int]:

@@ -12,13 +12,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-__all__ = ["GENERATED", "INDEX", "DatasetGenerator", "write_index"]
+import nibabel as nib
+import numpy as np
+
+from monai_kd.data.splits import INDEX
+
+__all__ = ["GENERATED", "DatasetGenerator", "case_name", "make_nifti", "write_index"]
 
 GENERATED = "generated.json"
 """Name of the file that marks a folder as generated and says by which generator, with which settings."""
-
-INDEX = "index.csv"
-"""Name of the file that says which patients train, validate and test."""
 
 _SPLIT = ("train", "train", "test", "train", "val", "train", "train", "test", "train", "train")
 
@@ -100,6 +102,23 @@ class DatasetGenerator(ABC):
             )
         for name in cls._names(settings):
             (folder / name).unlink(missing_ok=True)
+
+
+def case_name(index: int) -> str:
+    """Name of a generated case or patient.
+
+    >>> case_name(0)
+    'SIM0001'
+    """
+    return f"SIM{index + 1:04d}"
+
+
+def make_nifti(array: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
+    """An array as a NIfTI image whose affine is in mm, and is also that of its qform, which some programs prefer."""
+    image = nib.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(affine, code=1)
+    return image
 
 
 def write_index(folder: Path, rows: Iterable[tuple[str, str, int]]) -> None:

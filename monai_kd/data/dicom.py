@@ -17,8 +17,10 @@ __all__ = ["DICOM_SUFFIXES", "DicomReader", "UnusableDicom"]
 DICOM_SUFFIXES = (".dcm", ".dicom")
 """Suffixes of the files that :class:`DicomReader` reads, in lower case."""
 
+# Every `LoadImage`, whichever reader it is told, makes one of each reader that MONAI offers, and this one then warns
+# that its package is not there, in the log and as a warning. No argument leaves it out. Without the package it refuses
+# all files, so nothing is read otherwise than before; who names it still gets it.
 if not is_nvimgcodec_available():
-    # Where pydicom is installed, every `LoadImage` makes this reader too, and warns that its package is not there.
     SUPPORTED_READERS.pop("nvimgcodecpydicomreader", None)
 
 
@@ -54,7 +56,7 @@ def _check(dicom: Dataset, name: PathLike) -> None:
     frames = int(dicom.get("NumberOfFrames") or 1)
     if frames > 1:
         raise UnusableDicom(f"{name}: holds {frames} frames, expected one: save the frame that is meant as a file")
-    if dicom.get("SamplesPerPixel", 1) != 1:
+    if dicom.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2"):
         raise UnusableDicom(
             f"{name}: holds colours ({dicom.PhotometricInterpretation}), expected grey: save it as grey"
         )

@@ -12,7 +12,8 @@ import numpy as np
 from monai.utils import ensure_tuple, ensure_tuple_rep
 from scipy import ndimage
 
-from monai_kd.data.dataset_generator import INDEX, DatasetGenerator, write_index
+from monai_kd.data.dataset_generator import DatasetGenerator, case_name, make_nifti, write_index
+from monai_kd.data.splits import INDEX
 
 __all__ = ["HeadGenerator"]
 
@@ -113,7 +114,7 @@ class HeadGenerator(DatasetGenerator):
 
     @classmethod
     def _names(cls, settings: Mapping[str, Any]) -> list[str]:
-        subjects = map(_subject, range(settings["cases"]))
+        subjects = map(case_name, range(settings["cases"]))
         kinds = [*settings["contrasts"], "mask"]
         return [
             *(_path(settings["layout"], subject, kind) for subject, kind in itertools.product(subjects, kinds)),
@@ -123,12 +124,12 @@ class HeadGenerator(DatasetGenerator):
     def _write(self, folder: Path, cases: int, seed: int) -> Iterator[str]:
         for index in range(cases):
             for kind, image in self._volumes(seed, index).items():
-                name = _path(self.layout, _subject(index), kind)
+                name = _path(self.layout, case_name(index), kind)
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 nib.save(image, folder / name)
                 yield name
         prefix = "sub-" if self.layout == "bids" else ""
-        subjects = [prefix + _subject(index) for index in range(cases)]
+        subjects = [prefix + case_name(index) for index in range(cases)]
         write_index(folder, ((subject, subject, index) for index, subject in enumerate(subjects)))
         yield INDEX
 
@@ -157,8 +158,8 @@ class HeadGenerator(DatasetGenerator):
                 signal *= 255 / np.percentile(signal[::2, ::2, ::2], 99.8)
             dtype = np.uint8 if is_uint8 else np.int16
             stored = np.round(signal.clip(0, np.iinfo(dtype).max)).astype(dtype)
-            volumes[contrast] = _nifti(stored, affine)
-        volumes["mask"] = _nifti(head.brain.astype(np.uint8), affine)
+            volumes[contrast] = make_nifti(stored, affine)
+        volumes["mask"] = make_nifti(head.brain.astype(np.uint8), affine)
         return volumes
 
     def _grid(self, rng: np.random.Generator) -> tuple[tuple[int, ...], np.ndarray]:
@@ -322,10 +323,6 @@ def _in_one_piece(mask: np.ndarray) -> np.ndarray:
     return mask
 
 
-def _subject(index: int) -> str:
-    return f"SIM{index + 1:04d}"
-
-
 def _path(layout: str, subject: str, kind: str) -> str:
     if layout == "folders":
         return f"{kind}/{subject}.nii.gz"
@@ -342,10 +339,3 @@ def _rotation(angles: np.ndarray) -> np.ndarray:
         turn[axis, axis] = 1
         matrix = turn @ matrix
     return matrix
-
-
-def _nifti(array: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
-    image = nib.Nifti1Image(array, affine)
-    image.header.set_xyzt_units("mm")
-    image.set_qform(affine, code=1)
-    return image

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,19 @@ from monai.utils import CommonKeys
 from monai_kd.data.array_file import ARRAY_SUFFIXES
 from monai_kd.data.datalist import UnavailableData, explain_empty_sides, images_under, load_datalist, natural_order
 from monai_kd.data.image_file import IMAGE_SUFFIXES, VOLUME_SUFFIXES, image_stem
-from monai_kd.data.splits import SIDES, check_no_patient_leaks, read_index, split_by_index, split_by_patient
+from monai_kd.data.splits import (
+    SIDES,
+    check_no_patient_leaks,
+    find_index,
+    name_patients,
+    split_by_index,
+    split_by_patient,
+)
 
 __all__ = ["mri_datalist"]
 
 Item = dict[str, Any]
 
-_INDEX = "index.csv"
 _VOLUMES = (*VOLUME_SUFFIXES, *ARRAY_SUFFIXES)
 _PICTURES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".mat", *_VOLUMES))
 _LABELS = re.compile(r"(^|[-_./])(gt|brain[-_]?mask|masks?|labels?\w*|seg(mentation)?s?)([-_./]|$)", re.IGNORECASE)
@@ -83,14 +89,10 @@ def mri_datalist(
             f"`python -m monai_kd generate {bundle} {dataset_dir}`"
         )
         return {side: UnavailableData(reason) for side in SIDES}
-    index = folder / _INDEX if split in ("seeded", "index") else Path(split)
-    if split != "seeded" and not index.is_file():
-        raise FileNotFoundError(
-            f'split must be "seeded", "index" or the path of a CSV index, and there is no file {str(index)!r}'
-        )
-    rows = read_index(index) if index.is_file() else {}
-    items = _with_patients(_without_series_of_frames(paths), folder, rows)
+    index = find_index(folder, split)
+    items = _with_patients(_without_series_of_frames(paths), folder)
     if split == "seeded":
+        items = name_patients(items, index, _ids)
         _check_whose_frames(items, folder)
         splits = split_by_patient(items, fractions, seed)
     else:
@@ -113,17 +115,16 @@ def _without_series_of_frames(paths: Sequence[Path]) -> list[Path]:
     return [path for path in paths if str(path.with_name(image_stem(path))) not in series]
 
 
-def _with_patients(paths: Sequence[Path], folder: Path, rows: Mapping[str, Mapping[str, str]]) -> list[Item]:
-    """Items with the patients that an index's rows name, or the folders; frames of nobody have an empty name."""
+def _with_patients(paths: Sequence[Path], folder: Path) -> list[Item]:
+    """Items with the patients that folders or volumes name; frames of nobody have an empty name."""
     root = os.path.commonpath([path.parent for path in paths])
     items = []
     for path in paths:
-        stem = image_stem(path)
         if str(path.parent) != root:
             patient = path.parent.relative_to(folder).as_posix()
         else:
-            patient = "" if _is_picture(path) else _FRAME.sub("", stem)
-        items.append({CommonKeys.IMAGE: str(path), "patient": rows.get(stem, {}).get("patient") or patient})
+            patient = "" if _is_picture(path) else _FRAME.sub("", image_stem(path))
+        items.append({CommonKeys.IMAGE: str(path), "patient": patient})
     return items
 
 
@@ -132,8 +133,8 @@ def _check_whose_frames(items: Sequence[Item], folder: Path) -> None:
     if unknown:
         raise ValueError(
             f"{folder}: nothing says whose {len(unknown)} of the frames are, the first is {unknown[0]}: put those of "
-            f"each patient into a folder of their own, or write {folder / _INDEX} with the columns id (a frame's name) "
-            "and patient"
+            "each patient into a folder of their own, or write an index.csv into this one, with the columns id (a "
+            "frame's name) and patient"
         )
 
 

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from monai.config import PathLike
 from monai.utils import MetaKeys
-from nibabel.orientations import io_orientation
 
 from monai_kd.data.deferred_reader import DeferredReader
 from monai_kd.data.image_file import ImageFileReader
-from monai_kd.data.pictures import PLANES
+from monai_kd.data.pictures import PLANES, axis_across
 
 __all__ = ["MRIReader"]
 
@@ -85,8 +84,7 @@ class MRIReader(DeferredReader):
         if MetaKeys.ORIGINAL_AFFINE not in meta:  # a picture's or a Figshare slice's
             meta[MetaKeys.AFFINE] = meta[MetaKeys.ORIGINAL_AFFINE] = np.diag([-1.0, -1, 1, 1])
         elif self.slice_axis is not None and "qform_code" in meta and image.ndim == 3:  # a NIfTI volume's
-            axes = io_orientation(meta[MetaKeys.AFFINE])[:, 0]
-            last = int(np.flatnonzero(axes == PLANES[self.slice_axis])[0])
+            last = axis_across(meta[MetaKeys.AFFINE], self.slice_axis)
             order = [axis for axis in range(3) if axis != last] + [last]
             image = image.transpose(order)
             meta[MetaKeys.AFFINE] = meta[MetaKeys.AFFINE][:, [*order, 3]]

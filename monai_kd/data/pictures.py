@@ -15,12 +15,24 @@ from scipy import ndimage
 
 from monai_kd.data.image_file import VOLUME_SUFFIXES, ImageFileReader, load_volume
 
-__all__ = ["PLANES", "grey_picture", "nifti_grid", "on_grid", "read_input", "save_files", "sections"]
+__all__ = [
+    "PLANES",
+    "axis_across",
+    "grey_picture",
+    "nifti_grid",
+    "on_grid",
+    "read_input",
+    "save_files",
+    "sections",
+    "side_by_side",
+    "stacked",
+    "with_square_pixels",
+]
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 """For each plane the axis that it cuts across, in LPS order."""
 
-_GAP = 8  # pixels between planes
+_GAP = 8  # pixels between the parts of a picture
 
 
 def nifti_grid(source: str) -> nib.Nifti1Image | None:
@@ -39,6 +51,16 @@ def read_input(source: str) -> np.ndarray:
     """Grey values (x, y[, z]) of an input file, of the first volume if there are several, as float64 without NaN."""
     reader = ImageFileReader(first_volume=True)
     return np.nan_to_num(reader.get_data(reader.read(source))[0].astype(np.float64))
+
+
+def axis_across(affine: np.ndarray, plane: str) -> int:
+    """The axis of a volume that a plane of :data:`PLANES` cuts across, or the one that is closest to it."""
+    return int(np.flatnonzero(io_orientation(affine)[:, 0] == PLANES[plane])[0])
+
+
+def with_square_pixels(image: np.ndarray, spacing: np.ndarray, pixel: float) -> np.ndarray:
+    """A flat image with pixels of ``spacing`` as one with pixels of one length, interpolated linearly."""
+    return ndimage.zoom(image.astype(np.float64), spacing / pixel, order=1, mode="nearest", grid_mode=True)
 
 
 def sections(
@@ -78,14 +100,13 @@ def sections(
             sizes = layer.sum(axis=tuple({0, 1, 2} - {axis}))
             index = sizes.argmax() if sizes.any() else sizes.size // 2
             cuts = [np.take(array, index, axis) for array in (image, layer)]
-        zoom = np.delete(spacing, axis) / pixel
-        cuts = [ndimage.zoom(cut.astype(np.float64), zoom, order=1, mode="nearest", grid_mode=True) for cut in cuts]
+        cuts = [with_square_pixels(cut, np.delete(spacing, axis), pixel) for cut in cuts]
         pairs.append(cuts if plane == "axial" else [cut[:, ::-1] for cut in cuts])
     images, layers = zip(*pairs)
-    return _side_by_side(images, min(cut.min() for cut in images)), _side_by_side(layers, 0)
+    return side_by_side(images, min(cut.min() for cut in images)), side_by_side(layers, 0)
 
 
-def _side_by_side(cuts: Sequence[np.ndarray], background: float) -> np.ndarray:
+def side_by_side(cuts: Sequence[np.ndarray], background: float) -> np.ndarray:
     """Join arrays (x, y) along x, centred along y, with a gap between them."""
     height = max(cut.shape[1] for cut in cuts)
     padded = []
@@ -94,6 +115,11 @@ def _side_by_side(cuts: Sequence[np.ndarray], background: float) -> np.ndarray:
         below = height - cut.shape[1] - above
         padded.append(np.pad(cut, ((_GAP if number else 0, 0), (above, below)), constant_values=background))
     return np.concatenate(padded)
+
+
+def stacked(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Two pictures (row, column, 3) of one width with a black gap between them."""
+    return np.concatenate([above, np.zeros_like(above[:1]).repeat(_GAP, axis=0), below])
 
 
 def grey_picture(image: np.ndarray) -> np.ndarray:

@@ -13,16 +13,26 @@ import torch
 from monai.data import MetaTensor
 from monai.utils import CommonKeys as Keys
 from monai.utils import ImageMetaKey, MetaKeys
+from nibabel.affines import voxel_sizes
 from PIL import Image
 from torch import Tensor
 
-from monai_kd.data.pictures import grey_picture, nifti_grid, on_grid, save_files
+from monai_kd.data.pictures import (
+    PLANES,
+    axis_across,
+    grey_picture,
+    nifti_grid,
+    on_grid,
+    save_files,
+    side_by_side,
+    with_square_pixels,
+)
 from monai_kd.transforms import MASK_KEY
 
 __all__ = ["ReconstructionWriter"]
 
 _ERROR_GAIN = 5
-_GAP = 4  # pixels between the panels of an overlay
+_HORIZONTAL_FIRST = "LRAPSI"  # of two axes, the one that comes first here goes to the right
 _CURE = "undo first what the preprocessing did to the grid, with ToInputGridd"
 
 Measure = Callable[[Tensor, Tensor], Tensor]
@@ -42,8 +52,9 @@ class ReconstructionWriter:
     ============================  ====================================================================================
 
     NIfTI is float32, of complex images the magnitude. A NIfTI input gives its grid, affine and units; a picture or an
-    array has pixels of 1 mm, and its right is the patient's left. Overlays are in radiological convention as far as
-    the slice allows it. Files get their names when they are complete, the prediction last: where it is, the others are.
+    array has pixels of 1 mm, and its right is the patient's left. Overlays have square pixels and are in radiological
+    convention as far as the slice allows it. Files get their names when they are complete, the prediction last: where
+    it is, the others are.
 
     The truth is the fully sampled image that the input file holds. It is known unless the image's metadata have the
     mask of a measured k-space (:data:`~monai_kd.transforms.MASK_KEY`).
@@ -56,6 +67,11 @@ class ReconstructionWriter:
         image_key: key of the image that the network got, a `MetaTensor` like that, whose metadata name the input file.
             A third channel is a mask and left aside.
         truth_key: key of the fully sampled image.
+        slice_axis: "axial", "coronal" or "sagittal": which slice of a NIfTI volume an overlay shows, as
+            :class:`~monai_kd.data.MRIReader` took it apart. By default one along the file's own third axis.
+
+    Raises:
+        ValueError: for another ``slice_axis``.
     """
 
     def __init__(
@@ -65,12 +81,16 @@ class ReconstructionWriter:
         pred_key: str = Keys.PRED,
         image_key: str = Keys.IMAGE,
         truth_key: str = Keys.LABEL,
+        slice_axis: str | None = None,
     ) -> None:
+        if slice_axis is not None and slice_axis not in PLANES:
+            raise ValueError(f"slice_axis must be one of {', '.join(PLANES)}, or none, got {slice_axis!r}")
         self.measures = dict(measures or {})
         self.overlay = overlay
         self.pred_key = pred_key
         self.image_key = image_key
         self.truth_key = truth_key
+        self.slice_axis = slice_axis
 
     def __call__(self, sample: Mapping[str, Any], stem: str | os.PathLike) -> dict[str, Any]:
         """Write one sample's files.
@@ -103,7 +123,8 @@ class ReconstructionWriter:
         affine = np.asarray(zero_filled.affine, dtype=float)
         if self.overlay:
             shown = [arrays[name] for name in ("truth", "zerofilled", "pred", "error") if name in arrays]
-            files["_overlay.png"] = _overlay(shown, affine, has_error="error" in arrays)
+            axis = -1 if self.slice_axis is None or grid is None else axis_across(affine, self.slice_axis)
+            files["_overlay.png"] = _overlay(shown, affine, axis, has_error="error" in arrays)
         for name in ("zerofilled", "error", "pred"):
             if name in arrays:
                 files[f"_{name}.nii.gz"] = _on_grid(arrays[name], affine, grid)
@@ -141,17 +162,22 @@ def _on_grid(array: np.ndarray, affine: np.ndarray, grid: nib.Nifti1Image | None
     return on_grid(array.reshape(grid.shape), grid)
 
 
-def _overlay(arrays: list[np.ndarray], affine: np.ndarray, has_error: bool) -> Image.Image:
-    planes = [_upright(array[..., array.shape[2] // 2] if array.ndim == 3 else array, affine) for array in arrays]
+def _overlay(arrays: list[np.ndarray], affine: np.ndarray, axis: int, has_error: bool) -> Image.Image:
+    planes = [_upright(array, affine, axis) for array in arrays]
     if has_error:  # without the largest errors, which would darken the other panels
         planes[-1] = np.minimum(_ERROR_GAIN * planes[-1], np.percentile(planes[0], 99.5))
-    padded = [np.pad(plane, ((0, _GAP), (0, 0))) for plane in planes[:-1]]
-    return Image.fromarray(grey_picture(np.concatenate([*padded, planes[-1]])))
+    return Image.fromarray(grey_picture(side_by_side(planes, 0)))
 
 
-def _upright(plane: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """A slice with the patient's left on the right, and its back or feet at the bottom: (x to the right, y down)."""
-    codes = nib.aff2axcodes(affine)[:2]
-    if codes[1] in ("L", "R"):
+def _upright(array: np.ndarray, affine: np.ndarray, axis: int) -> np.ndarray:
+    """The middle slice across an axis: x to the patient's left or back, y to the back or the feet, square pixels."""
+    axes = list(range(array.ndim))
+    if array.ndim == 3:
+        array = array.take(array.shape[axis] // 2, axis)
+        axes.pop(axis)
+    spacing = voxel_sizes(affine)[axes]
+    plane = with_square_pixels(array, spacing, spacing.min())
+    codes = [nib.aff2axcodes(affine)[index] for index in axes]
+    if _HORIZONTAL_FIRST.index(codes[1]) // 2 < _HORIZONTAL_FIRST.index(codes[0]) // 2:
         plane, codes = plane.T, codes[::-1]
     return plane[tuple(slice(None, None, -1 if code in ("R", "A", "S") else None) for code in codes)]

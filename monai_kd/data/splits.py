@@ -9,6 +9,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,9 +19,12 @@ from monai.utils import CommonKeys, ensure_tuple
 from monai_kd.data.image_file import image_stem
 
 __all__ = [
+    "INDEX",
     "SIDES",
     "assign_folds",
     "check_no_patient_leaks",
+    "find_index",
+    "name_patients",
     "patient_family",
     "read_index",
     "split_by_index",
@@ -30,6 +34,9 @@ __all__ = [
 
 SIDES = ("training", "validation", "test")
 """Names of the sides of a split, as a Decathlon datalist has them."""
+
+INDEX = "index.csv"
+"""Name of the file in a data set's folder that says who the patients are, and which side each of them is on."""
 
 _SIDE_OF_INDEX = dict(zip(("train", "val", "test"), SIDES))
 
@@ -148,6 +155,43 @@ def read_index(file: PathLike, columns: Sequence[str] = ("id",)) -> dict[str, di
     if len(by_id) < len(rows):
         raise ValueError(f"{file}: the same `id` stands in several rows: leave one of them")
     return by_id
+
+
+def find_index(folder: PathLike, split: str, drawn: Sequence[str] = ("seeded",)) -> Path:
+    """Return the CSV file that says who the patients of a data set are and, unless its split is drawn, their sides.
+
+    Args:
+        folder: the data set's.
+        split: one of ``drawn`` or ``"index"``, for ``index.csv`` in the folder, or the path of another file.
+        drawn: names of the splits that do without such a file. It may be missing then.
+
+    Raises:
+        FileNotFoundError: when the file is missing.
+    """
+    index = Path(folder, INDEX) if split in (*drawn, "index") else Path(split)
+    if split not in drawn and not index.is_file():
+        names = ", ".join(f'"{name}"' for name in (*drawn, "index"))
+        raise FileNotFoundError(f"split must be {names} or the path of a CSV index; there is no file {str(index)!r}")
+    return index
+
+
+def name_patients(items: Iterable[Item], file: PathLike, ids_of: Callable[[Item], Sequence[str]]) -> list[dict]:
+    """Give items the patients that a CSV file names.
+
+    Args:
+        items: with the key ``patient``, which is left as it is where the file says nothing.
+        file: a CSV file with the columns ``id`` and, if wanted, ``patient``; it may be missing.
+        ids_of: the names under which the file may know an item; the first that it names a patient for counts.
+
+    Raises:
+        ValueError: when the file is wrong.
+    """
+    rows = read_index(file) if Path(file).is_file() else {}
+    patients = {name: row["patient"] for name, row in rows.items() if row.get("patient")}
+    return [
+        {**item, "patient": next((patients[name] for name in ids_of(item) if name in patients), item["patient"])}
+        for item in items
+    ]
 
 
 def split_by_index(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,21 +11,33 @@ from typing import Any
 from monai.config import PathLike
 from monai.utils import CommonKeys, ensure_tuple
 
-from monai_kd.data.datalist import UnavailableData, explain_empty_sides, images_under, load_datalist, natural_order
+from monai_kd.data.datalist import (
+    UnavailableData,
+    explain_empty_sides,
+    images_under,
+    load_datalist,
+    natural_order,
+    take_labelled,
+)
 from monai_kd.data.image_file import VOLUME_SUFFIXES, image_stem
-from monai_kd.data.splits import SIDES, check_no_patient_leaks, read_index, split_by_index, split_by_patient
+from monai_kd.data.splits import (
+    SIDES,
+    check_no_patient_leaks,
+    find_index,
+    name_patients,
+    split_by_index,
+    split_by_patient,
+)
 
 __all__ = ["vessel_datalist"]
 
 Item = dict[str, Any]
 
-_INDEX = "index.csv"
 _LABEL_WORD = r"(vessels?|masks?|labels?|gt|ground[-_]?truth|seg(mentation)?s?|annotations?)"
 _LABEL_FOLDER = re.compile(rf"({_LABEL_WORD}[-_]?)+", re.IGNORECASE)
 _LABEL_NAME = re.compile(rf"(^|[-_.]){_LABEL_WORD}([-_.]?{_LABEL_WORD})*$", re.IGNORECASE)
+_STRIPPED = re.compile(r"[-_]brain$", re.IGNORECASE)  # what `infer brain_extraction` adds to a name
 _NO_NAME = re.compile(r"(image|angiogram|(tof)?[-_]?mra|tof)?", re.IGNORECASE)
-
-logger = logging.getLogger(__name__)
 
 
 def vessel_datalist(
@@ -42,9 +53,10 @@ def vessel_datalist(
     An item is ``{"image": file, "label": file, "patient": name}``. Every NIfTI (.nii, .nii.gz) and MetaImage (.mha,
     .mhd) file under ``dataset_dir`` is an angiogram or a label. A label lies in a folder ``labels`` (``masks``, ``gt``,
     ``segmentations``, ``vessels``), or its name ends in such a word (``anna_label.mha``, ``anna-vessels.nii.gz``); what
-    comes before that is the angiogram's name. Where nothing comes before (``anna/label.nii.gz``), or the image is
-    called ``image``, ``mra`` or ``tof``, the name is the folder's. Images without a label, such as the other scans of
-    the TubeTK data set, are left out with a warning.
+    comes before that is the angiogram's name, to which ``_brain`` may have been added when its skull was stripped.
+    Where nothing comes before (``anna/label.nii.gz``), or the image is called ``image``, ``mra`` or ``tof``, the name
+    is the folder's. Images without a label, such as the other scans of the TubeTK data set, are left out with a
+    warning.
 
     The patient is the name, unless a column ``patient`` in the folder's ``index.csv`` says it better.
 
@@ -61,8 +73,8 @@ def vessel_datalist(
 
     Raises:
         FileNotFoundError: when the CSV file or the datalist is missing.
-        ValueError: when an argument or a file is wrong, no image has a label, several labels have one name, or a
-            patient would be on two sides.
+        ValueError: when an argument or a file is wrong, no image has a label, several labels or several images with one
+            have one name, or a patient would be on two sides.
     """
     if datalist is not None:
         splits = load_datalist(datalist, label_required=True)
@@ -80,18 +92,12 @@ def vessel_datalist(
             f"a data set by `python -m monai_kd generate {bundle} {dataset_dir}`"
         )
         return {side: UnavailableData(reason) for side in SIDES}
-    index = folder / _INDEX if split in ("seeded", "index") else Path(split)
-    if split != "seeded" and not index.is_file():
-        raise FileNotFoundError(
-            f'split must be "seeded", "index" or the path of a CSV index, and there is no file {str(index)!r}'
-        )
-    rows = read_index(index) if index.is_file() else {}
+    index = find_index(folder, split)
     items = _with_labels(images, [path for path in paths if _is_label(path, folder)], folder)
-    items = [{**item, "patient": rows.get(item["patient"], {}).get("patient") or item["patient"]} for item in items]
     if split == "seeded":
-        splits = split_by_patient(items, fractions, seed)
+        splits = split_by_patient(name_patients(items, index, _ids), fractions, seed)
     else:
-        splits = split_by_index(items, index, lambda item: [_name(Path(item[CommonKeys.IMAGE])), item["patient"]])
+        splits = split_by_index(items, index, _ids)
     check_no_patient_leaks(splits)
     return explain_empty_sides(splits, dataset_dir)
 
@@ -103,29 +109,32 @@ def _is_label(path: Path, root: Path) -> bool:
 
 def _name(path: Path) -> str:
     """What an angiogram and its label have in common."""
-    name = _LABEL_NAME.sub("", image_stem(path))
+    name = _STRIPPED.sub("", _LABEL_NAME.sub("", image_stem(path)))
     return path.parent.name if _NO_NAME.fullmatch(name) else name
 
 
+def _ids(item: Item) -> tuple[str]:
+    return (item["patient"],)  # which is still the name
+
+
 def _with_labels(images: Sequence[Path], labels: Sequence[Path], folder: Path) -> list[Item]:
-    labels_of = defaultdict(list)
-    for label in labels:
-        labels_of[_name(label)].append(str(label))
-    items, without = [], []
-    for image in images:
-        found = labels_of[_name(image)]
-        if len(found) > 1:
-            raise ValueError(f"{image}: several labels fit it: {', '.join(found)}; leave one or use a datalist")
-        if found:
-            items.append({CommonKeys.IMAGE: str(image), CommonKeys.LABEL: found[0], "patient": _name(image)})
-        else:
-            without.append(str(image.relative_to(folder)))
-    shown = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
-    if not items:
-        raise ValueError(
-            f"{folder}: no image has a label: {shown}; put the labels into a folder `labels` under the images' names, "
-            "or name them <image>_label.nii.gz, or use a datalist"
-        )
-    if without:
-        logger.warning("%s: %d images have no label and are left out: %s", folder, len(without), shown)
-    return items
+    images_of, labels_of = _by_name(images), _by_name(labels)
+    for name, files in images_of.items():
+        if len(files) > 1 and name in labels_of:  # whose are the labels?
+            raise ValueError(
+                f"{folder}: several images are called {name!r}: {', '.join(files)}; leave one or use a datalist"
+            )
+    found = [
+        ({CommonKeys.IMAGE: file, "patient": name}, labels_of.get(name, []))
+        for name, files in images_of.items()
+        for file in files
+    ]
+    cure = "put the labels into a folder `labels` under the images' names, or name them <image>_label.nii.gz"
+    return take_labelled(found, folder, "label", cure)
+
+
+def _by_name(paths: Sequence[Path]) -> dict[str, list[str]]:
+    files = defaultdict(list)
+    for path in paths:
+        files[_name(path)].append(str(path))
+    return files

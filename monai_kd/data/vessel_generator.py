@@ -11,7 +11,8 @@ import numpy as np
 from monai.utils import ensure_tuple_rep
 from scipy import ndimage
 
-from monai_kd.data.dataset_generator import INDEX, DatasetGenerator, write_index
+from monai_kd.data.dataset_generator import DatasetGenerator, case_name, make_nifti, write_index
+from monai_kd.data.splits import INDEX
 
 __all__ = ["VesselGenerator"]
 
@@ -74,17 +75,17 @@ class VesselGenerator(DatasetGenerator):
 
     @classmethod
     def _names(cls, settings: Mapping[str, Any]) -> list[str]:
-        cases = map(_case, range(settings["cases"]))
+        cases = map(case_name, range(settings["cases"]))
         return [*(f"{folder}/{case}.nii.gz" for case in cases for folder in ("images", "labels")), INDEX]
 
     def _write(self, folder: Path, cases: int, seed: int) -> Iterator[str]:
         for index in range(cases):
             for kind, image in self._volumes(np.random.default_rng([seed, index])).items():
-                name = f"{kind}/{_case(index)}.nii.gz"
+                name = f"{kind}/{case_name(index)}.nii.gz"
                 (folder / name).parent.mkdir(exist_ok=True)
                 nib.save(image, folder / name)
                 yield name
-        write_index(folder, ((_case(index), _case(index), index) for index in range(cases)))
+        write_index(folder, ((case_name(index), case_name(index), index) for index in range(cases)))
         yield INDEX
 
     def _volumes(self, rng: np.random.Generator) -> dict[str, nib.Nifti1Image]:
@@ -110,21 +111,16 @@ class VesselGenerator(DatasetGenerator):
         gain = 255 / np.percentile(signal, 99.9) if is_uint8 else rng.uniform(300, 1200)
         dtype = np.uint8 if is_uint8 else np.int16
         stored = np.round((gain * signal).clip(0, np.iinfo(dtype).max)).astype(dtype)
-        return {"images": self._nifti(stored), "labels": self._nifti((vessels > 0.5).astype(np.uint8))}
+        affine = np.diag([*self.spacing, 1])
+        affine[:3, 3] = -(np.array(self.shape) - 1) * self.spacing / 2  # the middle is the origin
+        arrays = {"images": stored, "labels": (vessels > 0.5).astype(np.uint8)}
+        return {kind: make_nifti(array, affine) for kind, array in arrays.items()}
 
     def _field(self, sigma: float, rng: np.random.Generator) -> np.ndarray:
         """Smooth noise of mean 0 and variance 1, correlated over ``sigma`` voxels, or less in a small volume."""
         sigmas = [min(sigma, size / 4) for size in self.shape]
         field = ndimage.gaussian_filter(rng.standard_normal(self.shape), sigmas, mode="reflect")
         return (field - field.mean()) / field.std()
-
-    def _nifti(self, array: np.ndarray) -> nib.Nifti1Image:
-        affine = np.diag([*self.spacing, 1])
-        affine[:3, 3] = -(np.array(self.shape) - 1) * self.spacing / 2
-        image = nib.Nifti1Image(array, affine)
-        image.header.set_xyzt_units("mm")
-        image.set_qform(affine, code=1)
-        return image
 
 
 class _Tube(NamedTuple):
@@ -182,7 +178,3 @@ def _share_of_ball(centre: np.ndarray, radius: float, scale: np.ndarray, box: tu
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-
-
-def _case(index: int) -> str:
-    return f"SIM{index + 1:04d}"

@@ -15,7 +15,16 @@ from nibabel.arrayproxy import ArrayProxy
 from PIL import Image
 from scipy import ndimage
 
-from monai_kd.data.pictures import PLANES, grey_picture, nifti_grid, on_grid, read_input, save_files, sections
+from monai_kd.data.pictures import (
+    PLANES,
+    grey_picture,
+    nifti_grid,
+    on_grid,
+    read_input,
+    save_files,
+    sections,
+    stacked,
+)
 
 __all__ = ["SegmentationWriter"]
 
@@ -181,7 +190,7 @@ def _overlay(
     if projection:
         coloured = grey.copy()
         coloured[mask.T] = (0.4 * grey[mask.T] + 0.6 * np.array(_COLOUR)).astype(np.uint8)
-        return Image.fromarray(np.concatenate([grey, coloured]))
+        return Image.fromarray(stacked(grey, coloured))
     width = 1 if min(mask.shape) < 256 else 2
     grey[(mask & ~ndimage.binary_erosion(mask, iterations=width)).T] = _COLOUR
     return Image.fromarray(grey)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -158,7 +158,7 @@ class _Chest:
         self.lungs = self._lungs()
         self.signal = self._draw(rng)
 
-    def signs(self) -> dict[str, Any]:
+    def signs(self) -> dict[str, Callable[[np.random.Generator], np.ndarray]]:
         """What draws each finding, and gives where it is."""
         return {
             "Aortic enlargement": lambda rng: self._disc(0.1, -0.4, self.aorta, self.aorta) < 1,

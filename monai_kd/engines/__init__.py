@@ -3,18 +3,21 @@
 from .batch import plain_batch
 from .batch_inference import BatchInference, BatchReport
 from .cross_validation import cross_validate
-from .evaluation import MODELS, evaluation_workflow, tabulate_run
-from .export import ExportReport, describe_network, export_network, load_exported, read_metadata
+from .evaluation import MODELS, compared_metrics, evaluation_workflow, tabulate_run, values_of
+from .export import EXPORTED, ExportReport, describe_network, export_network, load_exported, read_metadata
+from .model_card import describe_data, describe_model, generated_by
 from .nested_run import STAGES, keep_settings, train_run
 from .parameters import parameters
 from .planar_inferer import PlanarInferer
 from .processes import process_device, start_processes
-from .run_config import running_config, write_run_config
+from .run_config import plain_settings, running_config, write_json, write_run_config
 from .stage import Stage
 from .step_decay import StepDecay
-from .weights import load_weights
+from .tables import markdown_table
+from .weights import load_weights, read_weights
 
 __all__ = [
+    "EXPORTED",
     "MODELS",
     "STAGES",
     "BatchInference",
@@ -23,20 +26,29 @@ __all__ = [
     "PlanarInferer",
     "Stage",
     "StepDecay",
+    "compared_metrics",
     "cross_validate",
+    "describe_data",
+    "describe_model",
     "describe_network",
     "evaluation_workflow",
     "export_network",
+    "generated_by",
     "keep_settings",
     "load_exported",
     "load_weights",
+    "markdown_table",
     "parameters",
     "plain_batch",
+    "plain_settings",
     "process_device",
     "read_metadata",
+    "read_weights",
     "running_config",
     "start_processes",
     "tabulate_run",
     "train_run",
+    "values_of",
+    "write_json",
     "write_run_config",
 ]

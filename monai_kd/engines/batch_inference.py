@@ -263,10 +263,6 @@ class BatchInference:
             yield
 
     def _load_network(self) -> None:
-        if not self.checkpoint.is_file():
-            raise FileNotFoundError(
-                f"there is no trained network at {self.checkpoint}; train one first, or name another checkpoint or run"
-            )
         if self.checkpoint.suffix in EXPORTED:
             if self.explainer is not None:
                 raise ValueError(

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from .evaluation import scores_of, tabulate_run, write_table
+from .evaluation import tabulate_run, values_of
 from .nested_run import keep_settings, train_run
 from .run_config import running_config
+from .tables import write_table
 
 __all__ = ["cross_validate"]
 
@@ -54,8 +55,7 @@ def cross_validate(
         logging.getLogger("monai_kd").info(f"fold {fold} of {list(folds)}")
         train_run(shared, folder / f"fold_{fold}", bundle_root, dataset_dir=str(dataset_dir), fold=fold)
         for model, summary in tabulate_run(folder / f"fold_{fold}", bundle_root).items():
-            for metric, score in scores_of(summary).items():
-                value = score["value"] if "value" in score else score["mean"]
+            for metric, value in values_of(summary).items():
                 values.setdefault(model, {}).setdefault(metric, []).append(value)
     rows = [_row(model, metrics) for model, metrics in values.items()]
     write_table(folder / "cross_validation", rows, f"mean and standard deviation over {len(folds)} folds")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import logging
 import os
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.bundle import ConfigWorkflow
 
-__all__ = ["MODELS", "evaluation_workflow", "tabulate_run"]
+from .tables import write_table
+
+__all__ = ["MODELS", "compare_in_words", "compared_metrics", "evaluation_workflow", "tabulate_run", "values_of"]
 
 MODELS = {
     "teacher": ("teacher.pt", "@teacher"),
@@ -22,13 +23,17 @@ MODELS = {
 }
 """What each stage leaves in the run's folder, and the network of the configuration that it belongs to, by model."""
 
+_HOPED_ORDER = ("student_alone", "distilled_student", "teacher")
+_SPREADS = ("std", "low", "high")
+
 
 def tabulate_run(
     run: str | os.PathLike, bundle_root: str | os.PathLike, keep: bool = False
 ) -> dict[str, dict[str, Any]]:
     """Evaluate every network that a run has trained on the test cases, and write and log a table of them.
 
-    ``table.csv`` and ``table.md`` go into the run's folder, the values per case into ``evaluation/<model>/``.
+    Under the table stands how the models compare by the bundle's ``compared_metrics``. ``table.csv`` and ``table.md``
+    go into the run's folder, the values per case into ``evaluation/<model>/``.
 
     Args:
         run: the run's folder.
@@ -41,14 +46,16 @@ def tabulate_run(
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return {}
-    folder = Path(run)
+    folder, root = Path(run), Path(bundle_root)
+    directions = compared_metrics(root)
     summaries = {
-        model: (keep and _evaluated(folder, model)) or _evaluate(folder, Path(bundle_root), model)
+        model: (keep and _evaluated(folder, model)) or _evaluate(folder, root, model)
         for model, (checkpoint, _) in MODELS.items()
         if (folder / checkpoint).is_file()
     }
     rows = [_row(model, summary, folder / MODELS[model][0]) for model, summary in summaries.items()]
-    write_table(folder / "table", rows, "test cases, mean and standard deviation over cases")
+    title = "test cases: mean +- standard deviation over cases, or one value of all cases (with its interval)"
+    write_table(folder / "table", rows, title, compare_in_words(rows, directions))
     return summaries
 
 
@@ -98,52 +105,68 @@ def evaluation_workflow(run: Path, bundle_root: Path, model: str, output_dir: Pa
     return workflow
 
 
-def scores_of(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """The metrics of a summary, each over cases (``mean``, ``std``, ...) or one ``value`` for all cases together."""
-    return {name: entry for name, entry in summary.items() if isinstance(entry, dict)}
+def values_of(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Each metric of a summary as one number: the ``mean`` over cases, or the ``value`` of all cases together.
+
+    >>> values_of({"dice": {"mean": 0.8, "std": 0.1}, "accuracy": {"value": 0.9}, "parameters": 7})
+    {'dice': 0.8, 'accuracy': 0.9}
+    """
+    scores = {name: score for name, score in summary.items() if isinstance(score, Mapping)}
+    return {name: score["value"] if "value" in score else score["mean"] for name, score in scores.items()}
+
+
+def compared_metrics(bundle_root: Path) -> dict[str, bool]:
+    """For each metric that a bundle compares models by, the most telling first, whether higher values are better.
+
+    Args:
+        bundle_root: the bundle's directory, whose ``evaluate.json`` may have ``compared_metrics``.
+
+    Raises:
+        ValueError: when a metric's direction is neither ``higher`` nor ``lower``.
+    """
+    named = json.loads((bundle_root / "configs" / "evaluate.json").read_text()).get("compared_metrics", {})
+    if not set(named.values()) <= {"higher", "lower"}:
+        raise ValueError(f'the "compared_metrics" of evaluate.json are each "higher" or "lower", got {named}')
+    return {name: direction == "higher" for name, direction in named.items()}
+
+
+def compare_in_words(rows: Sequence[Mapping[str, Any]], higher_is_better: Mapping[str, bool]) -> list[str]:
+    """For each metric a sentence on the order of the models, each beside the one that it should not fall behind.
+
+    The hoped-for order is zero-filled (where a metric has a ``<metric>_zerofilled``), student alone, distilled student,
+    teacher. Nothing is said of chance.
+
+    >>> rows = [{"model": "student_alone", "dice": 0.7}, {"model": "distilled_student", "dice": 0.8}]
+    >>> compare_in_words(rows, {"dice": True})
+    ['dice: distilled student 0.8 better than student alone 0.7']
+
+    Args:
+        rows: ``model`` and the models' metrics. A model that lacks a metric is left out.
+        higher_is_better: direction of each compared metric.
+    """
+    sentences = []
+    for metric, higher in higher_is_better.items():
+        known = {row["model"]: row[metric] for row in rows if metric in row}
+        values = {"zero-filled": row[f"{metric}_zerofilled"] for row in rows if f"{metric}_zerofilled" in row}
+        values |= {model.replace("_", " "): known[model] for model in _HOPED_ORDER if model in known}
+        relations = []
+        for (below, low), (above, high) in pairwise(values.items()):
+            relation = "equal to" if high == low else "better than" if (high > low) == higher else "worse than"
+            relations.append(f"{above} {high} {relation} {below} {low}")
+        if relations:
+            sentences.append(f"{metric}: {', '.join(relations)}")
+    return sentences
 
 
 def _row(model: str, summary: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
-    scores = scores_of(summary)
+    values = values_of(summary)
     row: dict[str, Any] = {
         "model": model,
         "parameters": summary["parameters"],
         "megabytes": round(checkpoint.stat().st_size / 1e6, 2),
-        "cases": next(score["cases"] for score in scores.values()),
+        "cases": summary[next(iter(values))]["cases"],
     }
-    for name, score in scores.items():
-        if "value" in score:  # one number for all cases together
-            row[name] = round(score["value"], 4)
-            row.update({f"{name}_{limit}": round(score[limit], 4) for limit in ("low", "high") if limit in score})
-        else:
-            row[name], row[f"{name}_std"] = round(score["mean"], 4), round(score["std"], 4)
+    for name, value in values.items():
+        spread = {f"{name}_{key}": round(summary[name][key], 4) for key in _SPREADS if key in summary[name]}
+        row |= {name: round(value, 4), **spread}
     return row
-
-
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]], title: str) -> None:
-    """Write ``<path>.csv`` with a row per model, ``<path>.md`` with a column per model, and log the latter.
-
-    Args:
-        path: path of both files without suffix.
-        rows: ``model``, and metrics with their standard deviations as ``<metric>_std``, or the limits of an interval as
-            ``<metric>_low`` and ``<metric>_high``. Models may have different ones.
-        title: what the log says above.
-    """
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with open(path.with_suffix(".csv"), "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns)
-        table.writeheader()
-        table.writerows(rows)
-    lines = [["", *(str(row["model"]) for row in rows)], ["---"] * (len(rows) + 1)]
-    for name in columns[1:]:
-        if not name.endswith(("_std", "_low", "_high")):
-            lines.append([name, *(_with_spread(row, name) for row in rows)])
-    markdown = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    path.with_suffix(".md").write_text(markdown, encoding="utf-8")
-    logging.getLogger("monai_kd").info(f"{title}:\n{markdown}")
-
-
-def _with_spread(row: Mapping[str, Any], name: str) -> str:
-    deviation, low = row.get(f"{name}_std", ""), row.get(f"{name}_low", "")
-    spread = f" +- {deviation}" if deviation != "" else f" ({low} to {row[f'{name}_high']})" if low != "" else ""
-    return f"{row.get(name, '')}{spread}"

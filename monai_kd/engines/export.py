@@ -34,11 +34,11 @@ __all__ = [
     "read_metadata",
 ]
 
-EXPORTED = (".onnx", ".ts")
-"""Suffixes of exported networks."""
-
 FORMATS = {"onnx": ".onnx", "torchscript": ".ts", "int8": ".onnx"}
 """Suffix of each format."""
+
+EXPORTED = tuple(sorted(set(FORMATS.values())))
+"""Suffixes of exported networks."""
 
 _CLOSE = 1e-3  # relative; single precision in another order of operations stays below 1e-4
 _SAMPLES = 32  # images, up to twice as many, that are compared and calibrated with
@@ -143,15 +143,19 @@ def load_exported(file: str | os.PathLike, device: str | torch.device = "cpu") -
     from monai_kd.networks.onnx_network import OnnxNetwork
     from monai_kd.networks.torchscript_network import TorchScriptNetwork
 
-    return OnnxNetwork(file, device) if Path(file).suffix == ".onnx" else TorchScriptNetwork(file)
+    return OnnxNetwork(file, device) if _is_onnx(file) else TorchScriptNetwork(file)
 
 
 def read_metadata(file: str | os.PathLike) -> dict[str, Any]:
     """What an exported file says about itself."""
-    if Path(file).suffix == ".ts":
+    if not _is_onnx(file):
         return load_net_with_metadata(os.fspath(file), torch.device("cpu"))[1]
     network: Any = load_exported(file)
     return {name: json.loads(text) for name, text in network.metadata.items()}
+
+
+def _is_onnx(file: str | os.PathLike) -> bool:
+    return Path(file).suffix == FORMATS["onnx"]
 
 
 def describe_network(config: Mapping[str, Any], bundle: Mapping[str, Any], licence: str) -> dict[str, Any]:
@@ -168,12 +172,16 @@ def describe_network(config: Mapping[str, Any], bundle: Mapping[str, Any], licen
         settings they refer to; ``model_ids``: the settings that the network was trained with.
     """
     parser = ConfigParser(dict(config))
+    if "class_names" in config:
+        class_names = parser.get_parsed_content("class_names")  # they may be an expression of other settings
+    else:
+        class_names = bundle["network_data_format"]["outputs"]["pred"]["channel_def"]
     return {
         "bundle": bundle["name"],
         "version": bundle["version"],
         "license": licence,
         "copyright": bundle["copyright"],
-        "class_names": config.get("class_names") or bundle["network_data_format"]["outputs"]["pred"]["channel_def"],
+        "class_names": class_names,
         "preprocessing": _resolve(config["preprocessing"], parser),
         "model_ids": {key: config[key] for key in config["model_ids"]},
     }

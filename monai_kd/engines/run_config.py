@@ -1,16 +1,17 @@
-"""The configuration that makes a checkpoint, kept beside it."""
+"""The configuration that makes a checkpoint: found while it runs, kept beside it, and told to others."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
 
-__all__ = ["running_config", "write_run_config"]
+__all__ = ["plain_settings", "running_config", "write_json", "write_run_config"]
 
 
 def running_config() -> dict[str, Any] | None:
@@ -34,8 +35,31 @@ def running_config() -> dict[str, Any] | None:
 
 def write_run_config(checkpoint: Path, config: dict[str, Any]) -> Path:
     """Write the configuration that makes a checkpoint beside it, ``model.json`` for ``model.pt``; the file's path."""
-    path = checkpoint.with_suffix(".json")
+    return write_json(checkpoint.with_suffix(".json"), config)
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """Write a JSON file as a whole or not at all; what JSON lacks becomes text. The file's path."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(config, indent=2, default=str))
+    temporary.write_text(json.dumps(content, indent=2, default=str))
     os.replace(temporary, path)
     return path
+
+
+def plain_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a configuration that mean the same elsewhere: numbers, words, and lists of them.
+
+    Code, references, parts of a network and absolute paths are left out, and ``resume``, which sets nothing.
+
+    >>> plain_settings({"rate": 0.1, "features": [2, "@size"], "weights": "/home/a.pt", "split": "official"})
+    {'rate': 0.1, 'split': 'official'}
+    """
+    return {key: value for key, value in config.items() if key != "resume" and _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, str):
+        return value[:1] not in ("$", "@", "%") and not os.path.isabs(value)
+    return isinstance(value, (bool, int, float))

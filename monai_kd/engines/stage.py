@@ -56,8 +56,8 @@ class Stage:
             share.
         state: further objects with a ``state_dict`` that training changes (a scheduler, the distillation loss with its
             projectors), by name. The network, the optimiser and the gradient scaler are known from the trainer.
-        split_ids: ids of the configuration that decide which patients are trained on. A completed stage is used again
-            only where they are what they were.
+        data_ids: ids of the configuration that decide what is learned from which data, such as those of the split. A
+            completed stage is used again only where they are what they were.
         weights: the modules that the checkpoint holds, by name, where that is not the network as ``model``: parts of
             it, such as a teacher and the student's blocks that were trained with it.
 
@@ -75,7 +75,7 @@ class Stage:
         resume: bool = False,
         skip_if_trained: bool = False,
         state: Mapping[str, Any] | None = None,
-        split_ids: Sequence[str] = (),
+        data_ids: Sequence[str] = (),
         weights: Mapping[str, nn.Module] | None = None,
     ) -> None:
         epochs = trainer.state.max_epochs
@@ -89,7 +89,7 @@ class Stage:
         self.resume = resume
         self.skip_if_trained = skip_if_trained
         self.state = {"optimizer": trainer.optimizer, **(state or {})}
-        self.split_ids = tuple(split_ids)
+        self.data_ids = tuple(data_ids)
         self.weights = weights
         self.logger = logging.getLogger("monai_kd")
         self._board: SummaryWriter | None = None
@@ -114,7 +114,7 @@ class Stage:
         """Train, unless that was done before and need not be done again."""
         state = self.trainer.state
         if self.is_trained and (self.skip_if_trained or self.resume or state.epoch == state.max_epochs):
-            self._check_split()
+            self._check_data()
             self._log(f"trained already, {self.checkpoint}")
             return
         folder = self.checkpoint.parent
@@ -138,17 +138,17 @@ class Stage:
             self.logger.removeHandler(log)
             log.close()
 
-    def _check_split(self) -> None:
-        """Refuse a network that was trained on another split: its training patients may be test patients here."""
+    def _check_data(self) -> None:
+        """Refuse a network that was trained on other data: its training patients may be test patients here."""
         config, kept = running_config(), self.checkpoint.with_suffix(".json")
         if config is None or not kept.is_file():
             return
         trained = json.loads(kept.read_text())
-        differing = [key for key in self.split_ids if trained.get(key) != config.get(key)]
+        differing = [key for key in self.data_ids if trained.get(key) != config.get(key)]
         if differing:
             raise ValueError(
-                f"{self.checkpoint} was trained on another split of the patients (other {', '.join(differing)}); "
-                "use the same split, or another run for another teacher"
+                f"{self.checkpoint} was trained with other settings ({', '.join(differing)}); use the same ones, or "
+                "another run"
             )
 
     def _run(self) -> None:

@@ -5,9 +5,30 @@ from __future__ import annotations
 import os
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["load_weights"]
+__all__ = ["load_weights", "read_weights"]
+
+
+def read_weights(checkpoint: str | os.PathLike) -> dict[str, Tensor]:
+    """The weights of a checkpoint by name, on the CPU.
+
+    Args:
+        checkpoint: ``{"model": state_dict}``, as a stage writes it, or a bare state dictionary.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is no checkpoint.
+    """
+    if not os.path.isfile(checkpoint):
+        raise FileNotFoundError(
+            f"there is no trained network at {checkpoint}; train one, or name another checkpoint or run"
+        )
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch has another one for every kind of file that is none of its own
+        raise ValueError(f"{checkpoint} is no checkpoint that torch can read; name another one") from error
+    return content.get("model", content)
 
 
 def load_weights(network: nn.Module, checkpoint: str | os.PathLike) -> None:
@@ -15,16 +36,14 @@ def load_weights(network: nn.Module, checkpoint: str | os.PathLike) -> None:
 
     Args:
         network: what they belong to.
-        checkpoint: ``{"model": state_dict}``, as a stage writes it, or a bare state dictionary.
+        checkpoint: as :func:`read_weights` reads it.
 
     Raises:
-        ValueError: when the file is no checkpoint, or that of another network.
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is no checkpoint, or that of another network.
     """
+    weights = read_weights(checkpoint)
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch has another one for every kind of file that is none of its own
-        raise ValueError(f"{checkpoint} is no checkpoint that torch can read; name another one") from error
-    try:
-        network.load_state_dict(content.get("model", content))
+        network.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"{checkpoint}: these weights belong to another network: {error}") from error

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from monai.metrics import Cumulative
 from numpy.typing import ArrayLike
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 from torch import Tensor
 
 __all__ = ["MultiTaskAUROC", "multi_task_scores"]
@@ -24,13 +24,16 @@ def multi_task_scores(probabilities: ArrayLike, labels: ArrayLike, names: Sequen
     ``auroc_<name>``    of each finding; left out where all cases or none have it
     ==================  ==============================================================================================
 
+    An area is Mann and Whitney's ``U / (P N)``: how often one of P cases with the finding gets a higher value than one
+    of N without; a tie counts half. By ranks all columns take one sort, which a bootstrap does a thousand times.
+
     Args:
         probabilities: (N, F + 1), 0..1; logits give the same.
         labels: (N, F + 1), 0 or 1.
         names: names of the columns.
 
     Raises:
-        ValueError: when the shapes do not agree, or a label is neither 0 nor 1.
+        ValueError: when the shapes do not agree, a probability is no number, or a label is neither 0 nor 1.
 
     >>> scores = multi_task_scores([[0.1, 0.2], [0.9, 0.1], [0.8, 0.7]], [[0, 0], [1, 0], [0, 1]], ["Mass", "abnormal"])
     >>> scores["auroc_macro"], scores["auroc_abnormal"]
@@ -43,9 +46,14 @@ def multi_task_scores(probabilities: ArrayLike, labels: ArrayLike, names: Sequen
         raise ValueError(f"expected probabilities of {list(names)}, got {probabilities.shape[1]} columns")
     if not np.isin(labels, (0, 1)).all():
         raise ValueError(f"expected labels of 0 and 1, got {np.setdiff1d(labels, (0, 1)).tolist()}")
-    has_both = labels.min(axis=0) < labels.max(axis=0)
+    if np.isnan(probabilities).any():
+        raise ValueError("expected probabilities, got NaN: the network's output is no number for some cases")
+    positive = labels.sum(axis=0)
+    negative = len(labels) - positive
+    has_both = (positive > 0) & (negative > 0)
+    wins = (rankdata(probabilities, axis=0) * labels).sum(axis=0) - positive * (positive + 1) / 2
     areas = {
-        f"auroc_{name}": float(roc_auc_score(labels[:, column], probabilities[:, column]))
+        f"auroc_{name}": float(wins[column] / (positive[column] * negative[column]))
         for column, name in enumerate(names)
         if has_both[column]
     }

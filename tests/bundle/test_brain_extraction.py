@@ -1,6 +1,5 @@
 """Teacher, student alone, distillation, evaluation and inference of the shipped JSON on a few generated heads."""
 
-import csv
 import itertools
 import json
 from pathlib import Path
@@ -12,13 +11,14 @@ import torch
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from PIL import Image
 from scipy import ndimage
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import monai_kd
 from monai_kd.cli import main
 from monai_kd.data import HeadGenerator
 from monai_kd.engines import tabulate_run
 from monai_kd.networks import FeatureTap
+
+from .runs import as_words, read_curves, read_rows
 
 NAME = "brain_extraction"
 TINY = {
@@ -32,15 +32,6 @@ TINY = {
     "student_features": [8, 4, 4, 4, 4, 8],
     "teacher_features": [8, 4, 4, 4, 4, 8],
 }
-
-
-def _words(**settings) -> list[str]:
-    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-
-
-def _rows(file: Path) -> list[dict[str, str]]:
-    with open(file, newline="", encoding="utf-8") as table:
-        return list(csv.DictReader(table))
 
 
 def _dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -63,7 +54,7 @@ def run(data, tmp_path_factory) -> Path:
     """A run of all three stages."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     stages = ["--stages", "teacher,student_alone,distill"]
-    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), *stages, *_words(**TINY)]) == 0
+    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), *stages, *as_words(**TINY)]) == 0
     return folder
 
 
@@ -81,8 +72,7 @@ def test_a_run_leaves_three_networks_and_logs_all_terms(run):
         "distillation": {"loss", "task", "grey_brain", "val_mean_dice"},
     }
     for stage, names in scalars.items():
-        board = EventAccumulator(str(run / "tensorboard" / stage)).Reload()
-        assert names <= set(board.Tags()["scalars"])
+        assert names <= read_curves(run, stage).keys()
         assert all(f" {name} " in (run / f"{stage}.log").read_text() for name in names)
 
 
@@ -131,7 +121,7 @@ def test_student_alone_and_distilled_student_start_from_the_same_weights(parser)
 
 def test_without_the_term_distillation_is_the_student_alone_bit_for_bit(run, data, tmp_path):
     folder = tmp_path / "run"
-    settings = _words(**TINY, distillation_weight=0, teacher_checkpoint=None)
+    settings = as_words(**TINY, distillation_weight=0, teacher_checkpoint=None)
     arguments = ["--dataset_dir", str(data), "--run", str(folder), "--stages", "distill"]
     assert main(["train", NAME, *arguments, *settings]) == 0
     alone, distilled = (
@@ -161,7 +151,7 @@ def test_preprocessing_is_the_same_in_training_and_in_inference(workflow, tmp_pa
 
 def test_evaluation_has_a_row_per_case_that_inference_confirms(run, tmp_path):
     assert main(["evaluate", NAME, "--run", str(run), "--output", str(tmp_path / "scores")]) == 0
-    rows = _rows(tmp_path / "scores" / "cases.csv")
+    rows = read_rows(tmp_path / "scores" / "cases.csv")
     summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
     metrics = ("dice", "sensitivity", "specificity", "hausdorff95_mm", "surface_distance_mm", "volume_error_ml")
     assert list(rows[0]) == ["input", "patient", *metrics]
@@ -169,7 +159,7 @@ def test_evaluation_has_a_row_per_case_that_inference_confirms(run, tmp_path):
     for number, row in enumerate(rows):
         folder = tmp_path / str(number)
         assert main(["infer", NAME, row["input"], str(folder), "--run", str(run)]) == 0
-        (written,) = _rows(folder / "summary.csv")
+        (written,) = read_rows(folder / "summary.csv")
         pred, truth = (nib.load(file).get_fdata() > 0 for file in (written["output"], _mask_of(row["input"])))
         ml = 6**3 / 1000
         assert float(written["brain_ml"]) == pytest.approx(pred.sum() * ml)
@@ -196,7 +186,7 @@ def test_evaluation_has_a_row_per_case_that_inference_confirms(run, tmp_path):
 
 def test_the_table_scores_the_teacher_by_its_grey_values(run, workflow, data):
     tabulate_run(run, monai_kd.bundle_root(NAME))
-    table = {row["model"]: row for row in _rows(run / "table.csv")}
+    table = {row["model"]: row for row in read_rows(run / "table.csv")}
     assert list(table) == ["teacher", "student_alone", "distilled_student"]
     assert not table["teacher"]["dice"] and not table["distilled_student"]["psnr"]
     assert table["student_alone"]["dice"] and table["distilled_student"]["hausdorff95_mm"]
@@ -288,7 +278,7 @@ def test_any_torchscript_network_can_be_the_teacher(data, tmp_path, workflow):
     teacher = {"_target_": "monai_kd.networks.TorchScriptNetwork", "file": str(file)}
     settings = {**TINY, "teacher_def": teacher, "teacher_checkpoint": None}
     arguments = ["--dataset_dir", str(data), "--run", str(folder), "--stages", "distill"]
-    assert main(["train", NAME, *arguments, *_words(**{**settings, "max_epochs": 1})]) == 0
+    assert main(["train", NAME, *arguments, *as_words(**{**settings, "max_epochs": 1})]) == 0
     assert sorted(path.name for path in folder.glob("*.pt")) == ["model.pt"]
     assert " grey_brain " in (folder / "distillation.log").read_text()
     built = workflow(NAME, "train.json", dataset_dir=str(data), **settings).parser.get_parsed_content("teacher")
@@ -344,7 +334,7 @@ def test_inference_goes_on_past_bad_inputs_and_names_them(run, data, tmp_path):
     Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40)).save(inputs / "picture.png")
 
     assert main(["infer", NAME, str(inputs), str(outputs), "--run", str(run)]) == 1
-    assert [Path(row["input"]).name for row in _rows(outputs / "summary.csv")] == ["good.nii.gz", "stripped.nii.gz"]
+    assert [Path(row["input"]).name for row in read_rows(outputs / "summary.csv")] == ["good.nii.gz", "stripped.nii.gz"]
     reasons = {
         "constant.nii.gz": "constant grey value",
         "empty.nii.gz": "constant grey value",
@@ -355,7 +345,7 @@ def test_inference_goes_on_past_bad_inputs_and_names_them(run, data, tmp_path):
         "singular.nii.gz": "affine",
         "truncated.nii.gz": "cannot be read",
     }
-    failures = {Path(row["input"]).name: row["reason"] for row in _rows(outputs / "failures.csv")}
+    failures = {Path(row["input"]).name: row["reason"] for row in read_rows(outputs / "failures.csv")}
     assert sorted(failures) == sorted(reasons)
     for name, reason in failures.items():
         assert name in reason and reasons[name] in reason and "\n" not in reason
@@ -375,12 +365,12 @@ def test_repeated_random_subsampling_as_in_the_paper(workflow, data, tmp_path):
     for training, validation, test in drawn:
         assert len(training) == 5 and not validation and len(test) == 1 and not training & test
     # Without validation the last weights are kept.
-    words = _words(**{**settings, "repeat": 2, "max_epochs": 1})
+    words = as_words(**{**settings, "repeat": 2, "max_epochs": 1})
     assert main(["train", NAME, "--run", str(tmp_path / "run"), "--stages", "student_alone", *words]) == 0
     assert (tmp_path / "run" / "student_alone.pt").is_file()
 
 
 def test_a_teacher_of_another_repeat_is_refused(run, data, capsys):
     arguments = ["--dataset_dir", str(data), "--run", str(run), "split=rsv", "repeat=2", "--overwrite"]
-    assert main(["train", NAME, *arguments, *_words(**TINY)]) == 2
-    assert "another split of the patients (other split, repeat)" in capsys.readouterr().err
+    assert main(["train", NAME, *arguments, *as_words(**TINY)]) == 2
+    assert "was trained with other settings (split, repeat)" in capsys.readouterr().err

@@ -1,6 +1,5 @@
 """Teachers, student alone, distillation, evaluation, inference and folds of the shipped JSON on generated slices."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +14,8 @@ from sklearn.metrics import balanced_accuracy_score
 from monai_kd.cli import main
 from monai_kd.data import TUMOR_CLASSES, FigshareGenerator
 
+from .runs import as_words, read_rows
+
 NAME = "brain_tumor_classification"
 CLASSES = list(TUMOR_CLASSES.values())
 TINY = {
@@ -28,15 +29,6 @@ TINY = {
 }
 
 
-def _words(**settings) -> list[str]:
-    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-
-
-def _rows(file: Path) -> list[dict[str, str]]:
-    with open(file, newline="", encoding="utf-8") as table:
-        return list(csv.DictReader(table))
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     generate = FigshareGenerator(image_size=48, slices_per_patient=2)
@@ -48,7 +40,7 @@ def run(data, tmp_path_factory) -> Path:
     """A run of all three stages."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     stages = ["--stages", "teacher,student_alone,distill"]
-    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), *stages, *_words(**TINY)]) == 0
+    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), *stages, *as_words(**TINY)]) == 0
     return folder
 
 
@@ -106,11 +98,11 @@ def test_class_weights_are_optional(workflow, tmp_path):
 
 def test_evaluation_is_what_inference_predicts_by_name(run, data, tmp_path):
     assert main(["evaluate", NAME, "--run", str(run), "--output", str(tmp_path / "scores")]) == 0
-    cases, summary = _rows(tmp_path / "scores" / "cases.csv"), json.loads(
+    cases, summary = read_rows(tmp_path / "scores" / "cases.csv"), json.loads(
         (tmp_path / "scores" / "summary.json").read_text()
     )
     assert main(["infer", NAME, str(data), str(tmp_path / "out"), "--run", str(run)]) == 0
-    predictions = {row["input"]: row for row in _rows(tmp_path / "out" / "predictions.csv")}
+    predictions = {row["input"]: row for row in read_rows(tmp_path / "out" / "predictions.csv")}
     assert len(predictions) == 36
     assert list(next(iter(predictions.values()))) == ["input", "predicted", *CLASSES]
     for case in cases:
@@ -128,12 +120,12 @@ def test_evaluation_is_what_inference_predicts_by_name(run, data, tmp_path):
     assert scores["value"] == pytest.approx(np.mean(recalls))
     if set(predicted) <= set(truth):
         assert scores["value"] == pytest.approx(balanced_accuracy_score(truth, predicted))
-    patients = _rows(tmp_path / "scores" / "patients.csv")
+    patients = read_rows(tmp_path / "scores" / "patients.csv")
     assert sum(int(row["cases"]) for row in patients) == len(cases)
     assert {"accuracy", "macro_f1", "auroc_glioma", "expected_calibration_error", "patient_accuracy"} <= set(summary)
     with Image.open(tmp_path / "scores" / "confusion.png") as picture:
         assert min(picture.size) > 100
-    confusion = _rows(tmp_path / "scores" / "confusion.csv")
+    confusion = read_rows(tmp_path / "scores" / "confusion.csv")
     assert sum(int(row[name]) for row in confusion for name in CLASSES) == len(cases)
 
 
@@ -145,17 +137,17 @@ def test_inference_goes_on_past_broken_files_and_shows_where_it_looked(run, data
     Image.fromarray(grey).save(inputs / "b.png")
     (inputs / "broken.mat").write_bytes((data / "2.mat").read_bytes()[:2000])
     assert main(["infer", NAME, str(inputs), str(outputs), "--run", str(run), "--overlay"]) == 1
-    assert [Path(row["input"]).name for row in _rows(outputs / "predictions.csv")] == ["a.mat", "b.png"]
-    assert [Path(row["input"]).name for row in _rows(outputs / "failures.csv")] == ["broken.mat"]
+    assert [Path(row["input"]).name for row in read_rows(outputs / "predictions.csv")] == ["a.mat", "b.png"]
+    assert [Path(row["input"]).name for row in read_rows(outputs / "failures.csv")] == ["broken.mat"]
     with Image.open(outputs / "b_overlay.png") as picture:
         assert picture.size == (48, 40) and picture.mode == "RGB"
     # Overlays change no prediction, and what is done is not done again.
     assert main(["infer", NAME, str(inputs), str(tmp_path / "plain"), "--run", str(run)]) == 1
-    assert _rows(outputs / "predictions.csv") == _rows(tmp_path / "plain" / "predictions.csv")
+    assert read_rows(outputs / "predictions.csv") == read_rows(tmp_path / "plain" / "predictions.csv")
     before = (outputs / "b_overlay.png").stat().st_mtime_ns
     assert main(["infer", NAME, str(inputs), str(outputs), "--run", str(run), "--overlay", "--resume"]) == 1
     assert (outputs / "b_overlay.png").stat().st_mtime_ns == before
-    assert len(_rows(outputs / "predictions.csv")) == 2
+    assert len(read_rows(outputs / "predictions.csv")) == 2
 
 
 def test_ones_own_list_may_name_the_classes(run, data, tmp_path, capsys):
@@ -169,7 +161,7 @@ def test_ones_own_list_may_name_the_classes(run, data, tmp_path, capsys):
     file.write_text(json.dumps(sides))
     arguments = ["--run", str(run), "--datalist", str(file), "--output", str(tmp_path / "scores")]
     assert main(["evaluate", NAME, *arguments]) == 0
-    assert [row["label"] for row in _rows(tmp_path / "scores" / "cases.csv")] == ["glioma"]
+    assert [row["label"] for row in read_rows(tmp_path / "scores" / "cases.csv")] == ["glioma"]
     sides["test"][0]["label"] = "gliom"
     file.write_text(json.dumps(sides))
     assert main(["evaluate", NAME, *arguments]) == 2
@@ -185,7 +177,7 @@ def _with_label(data: Path, folder: Path, label: int) -> Path:
 
 def test_a_label_outside_the_three_is_refused(data, tmp_path, capsys):
     folder = _with_label(data, tmp_path / "set", 4)
-    assert main(["train", NAME, "--dataset_dir", str(folder), "--run", str(tmp_path / "run"), *_words(**TINY)]) == 2
+    assert main(["train", NAME, "--dataset_dir", str(folder), "--run", str(tmp_path / "run"), *as_words(**TINY)]) == 2
     assert "1.mat" in (error := capsys.readouterr().err) and "4" in error
     assert not (tmp_path / "run").exists()
 
@@ -194,29 +186,29 @@ def test_a_patient_on_two_sides_is_refused(data, tmp_path, capsys):
     sides = {side: [{"image": str(data / f"{number}.mat")}] for number, side in enumerate(("training", "test"), 1)}
     file = tmp_path / "list.json"
     file.write_text(json.dumps({**sides, "validation": [{"image": str(data / "9.mat")}]}))
-    assert main(["train", NAME, "--datalist", str(file), "--run", str(tmp_path / "run"), *_words(**TINY)]) == 2
+    assert main(["train", NAME, "--datalist", str(file), "--run", str(tmp_path / "run"), *as_words(**TINY)]) == 2
     assert "training" in (error := capsys.readouterr().err) and "test" in error
 
 
 def test_an_unknown_branch_is_refused_with_the_closest_names(data, tmp_path, capsys):
     settings = {**TINY, "teacher_branches": ["vgg191", "vit_tiny_patch16_224"]}
-    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(tmp_path / "run"), *_words(**settings)]) == 2
+    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(tmp_path / "run"), *as_words(**settings)]) == 2
     assert "vgg19" in capsys.readouterr().err
 
 
 def test_pretrained_weights_without_a_connection_name_the_offline_choice(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     settings = {**TINY, "pretrained": True}
-    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(tmp_path / "run"), *_words(**settings)]) == 2
+    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(tmp_path / "run"), *as_words(**settings)]) == 2
     assert "pretrained=False" in capsys.readouterr().err
 
 
 def test_cross_validation_trains_every_fold_once(data, tmp_path, capsys):
     folder = tmp_path / "folds"
-    settings = _words(**{**TINY, "max_epochs": 1, "folds": [1, 2], "fusion_weight": 0})
+    settings = as_words(**{**TINY, "max_epochs": 1, "folds": [1, 2], "fusion_weight": 0})
     arguments = ["train", NAME, "--cross_validation", "--dataset_dir", str(data), "--run", str(folder)]
     assert main([*arguments, *settings]) == 0
-    table = {row["model"]: row for row in _rows(folder / "cross_validation.csv")}
+    table = {row["model"]: row for row in read_rows(folder / "cross_validation.csv")}
     assert set(table) == {"teacher", "student_alone", "distilled_student"}
     values = [
         json.loads((folder / fold / "evaluation" / "distilled_student" / "summary.json").read_text())["accuracy"][
@@ -228,7 +220,7 @@ def test_cross_validation_trains_every_fold_once(data, tmp_path, capsys):
     assert float(distilled["accuracy"]) == pytest.approx(np.mean(values), abs=1e-4)
     assert float(distilled["accuracy_std"]) == pytest.approx(np.std(values, ddof=1), abs=1e-4)
     tested = [
-        {row["input"] for row in _rows(folder / fold / "evaluation" / "teacher" / "cases.csv")}
+        {row["input"] for row in read_rows(folder / fold / "evaluation" / "teacher" / "cases.csv")}
         for fold in ("fold_1", "fold_2")
     ]
     assert tested[0] and tested[1] and not tested[0] & tested[1]

@@ -1,6 +1,5 @@
 """Teacher, student alone, distillation, evaluation and inference of the shipped JSON on generated X-rays."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -17,6 +16,8 @@ import monai_kd
 from monai_kd.cli import main
 from monai_kd.data import VINDR_FINDINGS, XrayGenerator
 
+from .runs import as_words, read_rows
+
 NAME = "chest_xray_classification"
 FINDINGS = ["Cardiomegaly", "ILD", "Pleural effusion"]
 TINY = {
@@ -28,15 +29,6 @@ TINY = {
     "max_epochs": 2,
     "vit_kwargs": {"patch_size": 8, "depth": 2, "embed_dim": 24, "num_heads": 2},
 }
-
-
-def _words(**settings) -> list[str]:
-    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-
-
-def _rows(file: Path) -> list[dict[str, str]]:
-    with open(file, newline="", encoding="utf-8") as table:
-        return list(csv.DictReader(table))
 
 
 def _config(file: str) -> dict:
@@ -53,7 +45,7 @@ def run(data, tmp_path_factory) -> Path:
     """A run of all three stages."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     stages = ["--stages", "teacher,student_alone,distill"]
-    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), *stages, *_words(**TINY)]) == 0
+    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), *stages, *as_words(**TINY)]) == 0
     return folder
 
 
@@ -103,7 +95,7 @@ def test_the_papers_other_methods_are_an_override(workflow, tmp_path, method):
 
 
 def test_an_unknown_method_names_the_closest(data, tmp_path, capsys):
-    words = _words(**TINY, method="mlcack")
+    words = as_words(**TINY, method="mlcack")
     assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(tmp_path / "run"), *words]) == 2
     assert "did you mean 'mlcak'" in capsys.readouterr().err
 
@@ -139,6 +131,8 @@ def test_training_and_inference_prepare_images_alike():
     steps = train["train"]["deterministic_transforms"] + train["train"]["resolutions"]
     assert inference["preprocessing"]["transforms"] == steps
     assert train["findings"] == list(VINDR_FINDINGS)
+    channels = _config("metadata.json")["network_data_format"]["outputs"]["pred"]["channel_def"]
+    assert list(channels.values()) == [*VINDR_FINDINGS, "abnormal"]
 
 
 def test_teacher_and_student_may_be_of_different_depth_but_not_width(workflow, tmp_path):
@@ -152,12 +146,12 @@ def test_evaluation_is_what_inference_predicts_with_limits_by_patient(run, data,
         main(["evaluate", NAME, "--run", str(run), "--output", str(tmp_path / "scores"), "bootstrap_repeats=50"]) == 0
     )
     printed = capsys.readouterr().out
-    cases = _rows(tmp_path / "scores" / "cases.csv")
+    cases = read_rows(tmp_path / "scores" / "cases.csv")
     summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
     names = [*FINDINGS, "abnormal"]
     assert list(cases[0]) == ["input", "patient", "label", "predicted", *names]
     assert main(["infer", NAME, str(data), str(tmp_path / "out"), "--run", str(run)]) == 0
-    predictions = {row["input"]: row for row in _rows(tmp_path / "out" / "predictions.csv")}
+    predictions = {row["input"]: row for row in read_rows(tmp_path / "out" / "predictions.csv")}
     assert len(predictions) == 40
     assert list(next(iter(predictions.values()))) == ["input", "predicted", *names]
     for case in cases:
@@ -184,7 +178,7 @@ def test_evaluation_is_what_inference_predicts_with_limits_by_patient(run, data,
 def test_the_table_of_the_demo_has_the_teacher_on_its_own_resolution(run):
     summaries = monai_kd.engines.tabulate_run(run, monai_kd.bundle_root(NAME))
     assert list(summaries) == ["teacher", "student_alone", "distilled_student"]
-    rows = {row["model"]: row for row in _rows(run / "table.csv")}
+    rows = {row["model"]: row for row in read_rows(run / "table.csv")}
     assert {"auroc_macro", "auroc_macro_low", "auroc_macro_high"} <= set(rows["teacher"])
     config = json.loads((run / "teacher.json").read_text())
     assert config["teacher_training"]["prepare_batch"]["image_key"] == "image_hr"
@@ -204,9 +198,9 @@ def test_inference_goes_on_past_what_cannot_be_read_and_shows_where_it_looked(ru
     series.save_as(inputs / "frames.dcm")
     (inputs / "broken.dcm").write_bytes((inputs / "a.dicom").read_bytes()[:500])
     assert main(["infer", NAME, str(inputs), str(outputs), "--run", str(run), "--overlay"]) == 1
-    names = [Path(row["input"]).name for row in _rows(outputs / "predictions.csv")]
+    names = [Path(row["input"]).name for row in read_rows(outputs / "predictions.csv")]
     assert names == ["a.dicom", "colour.png", "deep.png"]
-    failed = {Path(row["input"]).name: row["reason"] for row in _rows(outputs / "failures.csv")}
+    failed = {Path(row["input"]).name: row["reason"] for row in read_rows(outputs / "failures.csv")}
     assert "holds 2 frames" in failed["frames.dcm"] and set(failed) == {"frames.dcm", "broken.dcm"}
     for name, size in (("a", (48, 48)), ("colour", (48, 40))):
         with Image.open(outputs / f"{name}_overlay.png") as picture:
@@ -219,7 +213,7 @@ def test_inference_goes_on_past_what_cannot_be_read_and_shows_where_it_looked(ru
         both, student = np.asarray(picture).astype(int), np.asarray(alone).astype(int)
     np.testing.assert_array_equal(both[12:, :48], student[12:])
     assert np.abs(both[12:, 48:] - student[12:]).max() > 10
-    assert _rows(tmp_path / "both" / "predictions.csv")[0] == _rows(outputs / "predictions.csv")[0]
+    assert read_rows(tmp_path / "both" / "predictions.csv")[0] == read_rows(outputs / "predictions.csv")[0]
 
 
 def test_ones_own_table_by_columns_with_patients(run, tmp_path, capsys):
@@ -233,30 +227,30 @@ def test_ones_own_table_by_columns_with_patients(run, tmp_path, capsys):
     (tmp_path / "index.csv").write_text("\n".join([header, *rows]))
     words = ["train", NAME, "--dataset_dir", str(tmp_path), "--run", str(tmp_path / "run"), "split=index"]
     settings = {**TINY, "max_epochs": 1, "findings": ["bacterial", "viral"]}
-    assert main([*words, *_words(**settings)]) == 0
+    assert main([*words, *as_words(**settings)]) == 0
     assert main(["evaluate", NAME, "--run", str(tmp_path / "run"), "bootstrap_repeats=5"]) == 0
-    cases = _rows(tmp_path / "run" / "evaluation" / "cases.csv")
+    cases = read_rows(tmp_path / "run" / "evaluation" / "cases.csv")
     assert {case["patient"] for case in cases} == {"p2", "p5", "p8"}
     capsys.readouterr()
     settings["findings"] = ["bacterial", "vral"]
-    assert main([*words, *_words(**settings), "--overwrite"]) == 2
+    assert main([*words, *as_words(**settings), "--overwrite"]) == 2
     assert "unknown finding 'vral'; did you mean 'viral'" in capsys.readouterr().err
 
 
 def test_a_resolution_above_the_images_is_refused(data, tmp_path, capsys):
-    words = _words(**{**TINY, "low_resolution": 64})
+    words = as_words(**{**TINY, "low_resolution": 64})
     assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(tmp_path / "run"), *words]) == 2
     assert "cannot be reduced to (64, 64)" in capsys.readouterr().err
 
 
 def test_a_network_that_is_no_vision_transformer_is_refused(data, tmp_path, capsys):
-    words = _words(**{**TINY, "variant": "resnet18", "vit_kwargs": {}})
+    words = as_words(**{**TINY, "variant": "resnet18", "vit_kwargs": {}})
     assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(tmp_path / "run"), *words]) == 2
     assert "'resnet18' is no plain vision transformer" in capsys.readouterr().err
 
 
 def test_pretrained_weights_without_a_connection_name_the_offline_choice(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    words = _words(**{**TINY, "pretrained": True, "vit_kwargs": {}})
+    words = as_words(**{**TINY, "pretrained": True, "vit_kwargs": {}})
     assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(tmp_path / "run"), *words]) == 2
     assert "pretrained=False" in (error := capsys.readouterr().err) and len(error.splitlines()) == 1

@@ -47,13 +47,11 @@ def comparison(tmp_path, monkeypatch) -> Callable[..., dict[str, Any]]:
 
     def collect(
         models: dict[str, float] = MODELS,
-        metrics: dict[str, str] | None = None,
         seeds: int = 2,
         generated: bool = False,
         paper: dict[str, Any] | None = None,
         teacher_metrics: tuple[str, str] = ("dice", "distance_mm"),
     ) -> dict[str, Any]:
-        metrics = metrics or {"dice": "higher", "distance_mm": "lower"}
         generator = np.random.default_rng(0)
         listed = [(f"p{case // 2}", str(data / f"{case}.png")) for case in range(20)]
         for seed in range(seeds):
@@ -78,12 +76,8 @@ def comparison(tmp_path, monkeypatch) -> Callable[..., dict[str, Any]]:
             "references": ["A & B, 2026"],
         }
         (root / "configs").mkdir(parents=True, exist_ok=True)
-        (root / "docs").mkdir(exist_ok=True)
         (root / "configs" / "metadata.json").write_text(json.dumps(metadata))
-        evaluation = {"compared_metrics": metrics, "compared_groups": "patient"}
-        (root / "configs" / "evaluate.json").write_text(json.dumps(evaluation))
-        if paper is not None:
-            (root / "docs" / "paper_results.json").write_text(json.dumps(paper))
+        (root / "configs" / "evaluate.json").write_text(json.dumps({"compared_groups": "patient"}))
         data.mkdir(exist_ok=True)
         if generated:
             (data / "generated.json").write_text(json.dumps({"generator": "Maker", "seed": 0}))
@@ -104,7 +98,8 @@ def comparison(tmp_path, monkeypatch) -> Callable[..., dict[str, Any]]:
             },
         }
         rows = [Row(model, model, [folder / f"seed_{seed}" for seed in range(seeds)]) for model in models]
+        directions = {"dice": True, "distance_mm": False}
         datalist = {"training": [{"image": "x.png", "patient": "q"}], "validation": [], "test": items}
-        return collect_results(folder, root, config, data, datalist, rows, "equal", paper is not None)
+        return collect_results(folder, root, config, data, datalist, rows, "equal", directions, paper)
 
     return collect

@@ -1,6 +1,7 @@
 """What a comparison trains; that it trains it is tested with a bundle."""
 
 import importlib
+import json
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,21 @@ def test_the_plan_says_what_is_there_and_how_long_the_rest_takes(config, tmp_pat
         "to train: about 6.0 min, and what is unknown yet; testing, timing and the report come on top",
     ]
     assert {path.name for path in tmp_path.iterdir()} == {"seed_3"}
+
+
+@pytest.mark.parametrize(
+    "evaluation, error, message",
+    [
+        ({}, ValueError, 'must name its "compared_metrics"'),
+        ({"compared_metrics": {"dice": "higher"}}, FileNotFoundError, "no published numbers at .*compare without"),
+    ],
+)
+def test_what_a_bundle_lacks_is_said_before_anything_is_trained(config, tmp_path, evaluation, error, message):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "evaluate.json").write_text(json.dumps(evaluation))
+    with pytest.raises(error, match=message):
+        module.compare(tmp_path / "out", "data", {}, tmp_path, paper=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_comparison_belongs_into_a_configuration():

@@ -83,18 +83,6 @@ def test_steps_curves_and_settings_are_kept(comparison, tmp_path):
     assert json.loads((tmp_path / "compare" / "results.json").read_text())["seeds"] == [0, 1]
 
 
-def test_a_bundle_has_to_name_its_metrics(comparison):
-    with pytest.raises(ValueError, match='must name its "compared_metrics"'):
-        comparison(metrics={"dice": "up"})
-
-
-def test_published_numbers_that_are_not_there(comparison, tmp_path):
-    paper = {"paper": "P", "data": "D", "results": []}
-    assert comparison(paper=paper)["paper"] == paper
-    (tmp_path / "bundle/docs/paper_results.json").unlink()
-    assert "paper" not in comparison()
-
-
 @pytest.mark.parametrize("value, text", [(0.2, "0.200"), (0.00123, "0.0012"), (1e-6, "< 0.0001")])
 def test_p_values_as_they_are_printed(value, text):
     assert p_text(value) == text

@@ -6,12 +6,12 @@ import pytest
 from monai_kd.comparison.tables import (
     chance_rows,
     effort_rows,
-    markdown,
     paper_rows,
     quality_tables,
     with_prefix,
     write_tables,
 )
+from monai_kd.engines import markdown_table
 
 PAPER = {
     "paper": "Somebody, Something, 2026",
@@ -59,7 +59,7 @@ def test_the_files(comparison, tmp_path):
     found = comparison(generated=True, paper=PAPER)
     write_tables(tmp_path, found)
     table = (tmp_path / "table.md").read_text()
-    assert found["verdict"]["sentence"] in table and markdown(chance_rows(found)) in table
+    assert found["verdict"]["sentence"] in table and markdown_table(chance_rows(found)) in table
     assert "GENERATED" in table and "measured on other data" in table and "Other data." in table
     with open(tmp_path / "table.csv", newline="") as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}

@@ -108,6 +108,8 @@ def test_what_is_not_one_grey_picture(tmp_path):
         read(write(tmp_path / "a.dcm", np.zeros((3, 4, 5), np.uint16)))
     with pytest.raises(ValueError, match=r"a.dcm: holds colours \(RGB\), expected grey"):
         read(write(tmp_path / "a.dcm", np.zeros((4, 5, 3), np.uint8), kind="RGB"))
+    with pytest.raises(ValueError, match=r"a.dcm: holds colours \(PALETTE COLOR\), expected grey"):
+        read(write(tmp_path / "a.dcm", np.zeros((4, 5), np.uint8), kind="PALETTE COLOR"))
     dicom = dcmread(write(tmp_path / "a.dcm"))
     del dicom.PixelData
     dicom.save_as(tmp_path / "a.dcm")

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
+from nibabel.orientations import axcodes2ornt, ornt_transform
 from PIL import Image
 
 from monai_kd.data import MRIReader, ReconstructionWriter
@@ -86,7 +87,7 @@ def test_without_the_truth_there_is_no_error(frame, tmp_path):
         row = ReconstructionWriter(MEASURES, overlay=True)(sample, tmp_path / name / "a")
         assert (row["mae"], row["mae_zerofilled"]) == ("", "")
         assert not (tmp_path / name / "a_error.nii.gz").exists()
-        assert np.asarray(Image.open(tmp_path / name / "a_overlay.png")).shape == (8, 2 * 12 + 4, 3)
+        assert np.asarray(Image.open(tmp_path / name / "a_overlay.png")).shape == (8, 2 * 12 + 8, 3)
         np.testing.assert_allclose(written(tmp_path / name / "a_zerofilled.nii.gz")[..., 0], frame[1] / 2, rtol=1e-5)
 
 
@@ -94,8 +95,8 @@ def test_overlay_shows_all_side_by_side_in_one_window(frame, tmp_path):
     path, array = frame
     ReconstructionWriter(overlay=True)(sample_of(path), tmp_path / "a")
     overlay = np.asarray(Image.open(tmp_path / "a_overlay.png")).astype(float)
-    assert overlay.shape == (8, 4 * 12 + 3 * 4, 3)
-    truth, zero_filled, pred, error = (overlay[:, start : start + 12, 0] for start in range(0, 64, 16))
+    assert overlay.shape == (8, 4 * 12 + 3 * 8, 3)
+    truth, zero_filled, pred, error = (overlay[:, start : start + 12, 0] for start in range(0, 80, 20))
     inside = (truth > 0) & (truth < 255)
     scale = np.polyfit(array.T[inside], truth[inside], 1)  # from the grey values to the picture's
     for panel, expected in ((truth, array), (zero_filled, array / 2), (pred, array - 3), (error, 0 * array + 15)):
@@ -117,6 +118,22 @@ def test_overlay_of_a_volume_is_the_middle_slice_in_radiological_convention(tmp_
     bright = np.zeros(panel.shape, bool)
     bright[:2, -2:] = True
     np.testing.assert_array_equal(panel > 100, bright)
+
+
+@pytest.mark.parametrize("axcodes", ["RAS", "SAR", "IPL"])
+def test_overlay_of_other_slices_has_square_pixels(tmp_path, axcodes):
+    """Sagittal ones of 2 x 1 mm (front, head), the front on the left and the head up, however they are stored."""
+    array = np.full((5, 4, 6), 10, np.float32)
+    array[2, 3:, 4:] = 100  # in the middle, at the front and the top
+    image = nib.Nifti1Image(array, np.diag([3.0, 2, 1, 1]))
+    change = ornt_transform(nib.io_orientation(image.affine), axcodes2ornt(axcodes))
+    nib.save(image.as_reoriented(change), tmp_path / "a.nii")
+    ReconstructionWriter(overlay=True, slice_axis="sagittal")(sample_of(tmp_path / "a.nii"), tmp_path / "a")
+    panel = np.asarray(Image.open(tmp_path / "a_overlay.png"))[:, :8, 0]
+    assert panel.shape == (6, 8)
+    assert (panel[:2, 0] > 100).all() and panel.argmax() == 0 and not (panel[:, 3:] > 60).any()
+    with pytest.raises(ValueError, match="slice_axis must be one of .*sagittal.*, or none, got 'frontal'"):
+        ReconstructionWriter(slice_axis="frontal")
 
 
 @pytest.mark.parametrize("key", ["image", "pred", "label"])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from monai_kd.data import assign_folds, check_no_patient_leaks, patient_family, split_by_patient
-from monai_kd.data.splits import read_index, split_by_index, split_by_side
+from monai_kd.data.splits import find_index, name_patients, read_index, split_by_index, split_by_side
 
 
 def slices(patients, largest, seed=0):
@@ -137,6 +137,26 @@ def test_index_that_knows_items_by_one_of_several_names(tmp_path, caplog):
         "test": [{"image": "x3", "patient": "ben"}, {"image": "x4", "patient": "ben"}],
     }
     assert "1 images have no row" in caplog.text and "1 rows have no image" in caplog.text
+
+
+def test_which_file_is_the_index(tmp_path):
+    own, mine = tmp_path / "index.csv", tmp_path / "mine.csv"
+    assert find_index(tmp_path, "seeded") == find_index(tmp_path, "rsv", ("seeded", "rsv")) == own  # it may be missing
+    for split in ("index", "rsv", str(mine)):
+        with pytest.raises(FileNotFoundError, match='split must be "seeded", "index" or the path .* no file .*'):
+            find_index(tmp_path, split)
+    own.touch()
+    mine.touch()
+    assert find_index(tmp_path, "index") == own and find_index(tmp_path, str(mine)) == mine
+
+
+def test_an_index_names_patients(tmp_path):
+    items = [{"image": f"x{i}", "patient": f"p{i}"} for i in (1, 2, 3, 4)]
+    names = {"file": tmp_path / "index.csv", "ids_of": lambda item: [item["image"], item["patient"]]}
+    assert name_patients(items, **names) == items
+    (tmp_path / "index.csv").write_text("id,patient\nx1.png,anna\np2,ben\nx3,\nx2,\nx9,zoe\n")
+    assert [item["patient"] for item in name_patients(items, **names)] == ["anna", "ben", "p3", "p4"]
+    assert items[0]["patient"] == "p1"
 
 
 def test_leaks_are_named():

@@ -51,6 +51,7 @@ def test_folders_of_images_and_labels(stacks):
         ("anna/image.nii.gz", "anna/label.nii.gz", "anna"),
         ("anna/TOF-MRA.nii.gz", "anna/vessels.nii.gz", "anna"),
         ("IXI002-Guys-0828-MRA.nii.gz", "ground_truth/IXI002-Guys-0828-MRA.nii.gz", "IXI002-Guys-0828-MRA"),
+        ("stripped/anna_brain.nii.gz", "labels/anna.nii.gz", "anna"),
         ("a/stack.v2.nii", "vessel_labels/stack.v2_seg.nii", "stack.v2"),
     ],
 )
@@ -79,6 +80,12 @@ def test_labels_of_one_name_are_refused(stacks):
     with pytest.raises(
         ValueError, match="images/s3.nii.gz: several labels fit it: .*labels/s3.mha, .*labels/s3.nii.gz"
     ):
+        vessel_datalist(stacks)
+
+
+def test_a_label_of_several_images_of_one_name_is_refused(stacks):
+    touch(stacks, "others/s3.mha", "unlabelled/a.mha", "unlabelled/again/a.mha")
+    with pytest.raises(ValueError, match="several images are called 's3': .*images/s3.nii.gz, .*others/s3.mha; leave"):
         vessel_datalist(stacks)
 
 

@@ -660,7 +660,7 @@ def test_wrong_arguments_are_named(tmp_path):
             _inference(tmp_path, part=part)
     inference = _inference(tmp_path)
     inference.checkpoint.unlink()
-    with pytest.raises(FileNotFoundError, match="no trained network at .*model.pt; train one first"):
+    with pytest.raises(FileNotFoundError, match="no trained network at .*model.pt; train one, or name another"):
         _run(tmp_path, _images(tmp_path, 1), inference)
     torch.save({"model": {"weight": torch.zeros(2, 1, 1, 1)}}, inference.checkpoint)
     with pytest.raises(ValueError, match="model.pt: these weights belong to another network: "):

@@ -199,7 +199,9 @@ def test_what_the_file_says_is_the_configurations(tmp_path):
         "model_ids": {"size": 8, "pair": ["@size", "@size"]},
     }
     assert json.loads(json.dumps(described)) == described
-    assert describe_network({**config, "class_names": ["x", "y"]}, bundle, "L")["class_names"] == ["x", "y"]
+    for names in (["x", "y"], "$[*@first, 'y']"):
+        named = describe_network({**config, "first": ["x"], "class_names": names}, bundle, "L")
+        assert named["class_names"] == ["x", "y"]
 
 
 def test_wrong_calls_are_named(network, tmp_path):

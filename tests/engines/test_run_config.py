@@ -2,7 +2,7 @@ import json
 
 from monai.bundle import ConfigParser
 
-from monai_kd.engines import running_config, write_run_config
+from monai_kd.engines import plain_settings, running_config, write_run_config
 
 CONFIG = {"rate": 1, "copied": "%rate", "seen": "$running_config()"}
 
@@ -28,3 +28,17 @@ def test_it_is_kept_beside_its_checkpoint_and_what_json_lacks_is_written_as_text
     path = write_run_config(tmp_path / "model.pt", {"folder": tmp_path, "rate": 2})
     assert list(tmp_path.iterdir()) == [path] and path.name == "model.json"
     assert json.loads(path.read_text()) == {"folder": str(tmp_path), "rate": 2}
+
+
+def test_only_settings_that_mean_the_same_elsewhere_are_told():
+    config = {
+        "seed": 0,
+        "features": [2, 4],
+        "resume": True,
+        "initialize": ["$f()", "@g"],
+        "split": "/x/folds.csv",
+        "rate": "@seed",
+        "run": "%x",
+        "network_def": {"_target_": "Net"},
+    }
+    assert plain_settings(config) == {"seed": 0, "features": [2, 4]}

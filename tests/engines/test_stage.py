@@ -330,7 +330,7 @@ def test_a_network_of_another_split_is_not_used_again(tmp_path):
         settings = {
             "split": split,
             "folder": tmp_path,
-            "stage": "$make(@folder, skip_if_trained=True, split_ids=['split'])",
+            "stage": "$make(@folder, skip_if_trained=True, data_ids=['split'])",
         }
         ConfigParser({**settings, "run": "$@stage.run()"}, globals={"make": _stage}).get_parsed_content("run")
 
@@ -339,7 +339,8 @@ def test_a_network_of_another_split_is_not_used_again(tmp_path):
     run(1)
     with pytest.raises(RuntimeError) as error:
         run(2)
-    assert isinstance(error.value.__cause__, ValueError) and "another split" in str(error.value.__cause__)
+    assert isinstance(error.value.__cause__, ValueError)
+    assert "student.pt was trained with other settings (split); use the same ones" in str(error.value.__cause__)
     assert (tmp_path / "student.pt").stat().st_mtime_ns == before
 
 

@@ -17,6 +17,8 @@ def test_what_does_not_fit_is_named(tmp_path):
     torch.save({"weight": torch.zeros(1, 3)}, tmp_path / "model.pt")
     with pytest.raises(ValueError, match="model.pt: these weights belong to another network: Error"):
         load_weights(nn.Linear(2, 1, bias=False), tmp_path / "model.pt")
+    with pytest.raises(FileNotFoundError, match="there is no trained network at .*other.pt; train one"):
+        load_weights(nn.Linear(2, 1), tmp_path / "other.pt")
     (tmp_path / "model.pt").write_text("no checkpoint")
     with pytest.raises(ValueError, match="model.pt is no checkpoint that torch can read; name another one"):
         load_weights(nn.Linear(2, 1), tmp_path / "model.pt")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from monai_kd.metrics import MultiTaskAUROC, multi_task_scores
 
@@ -29,6 +30,14 @@ def test_areas_are_those_of_pairs_and_the_macro_is_of_the_findings_alone():
     assert list(scores.values()) == pytest.approx(expected)
 
 
+def test_areas_are_scikit_learns_with_ties_too():
+    rng = np.random.default_rng(0)
+    labels, probabilities = rng.integers(0, 2, (60, 4)), rng.integers(0, 5, (60, 4)) / 4
+    scores = multi_task_scores(probabilities, labels, NAMES)
+    expected = [roc_auc_score(labels[:, column], probabilities[:, column]) for column in range(4)]
+    assert [scores[f"auroc_{name}"] for name in NAMES] == pytest.approx(expected)
+
+
 def test_what_has_one_class_is_skipped_and_counted():
     scores = multi_task_scores(_probabilities(), np.ones_like(LABELS), NAMES)
     assert scores == {"auroc_skipped": 3}
@@ -43,6 +52,8 @@ def test_shapes_and_labels_are_checked():
         multi_task_scores(_probabilities(), LABELS, NAMES[1:])
     with pytest.raises(ValueError, match=r"labels of 0 and 1, got \[2\]"):
         multi_task_scores(_probabilities(), 2 * LABELS, NAMES)
+    with pytest.raises(ValueError, match="expected probabilities, got NaN"):
+        multi_task_scores(np.where(LABELS, np.nan, 0.5), LABELS, NAMES)
 
 
 def test_metric_is_the_mean_of_both_tasks_over_all_batches():

@@ -1,0 +1,236 @@
+"""A bundle's directory: its configurations as MONAI's workflows, its runs, and what may be asked of it.
+
+PyTorch and MONAI are imported when a workflow is built.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import monai_kd
+
+__all__ = ["Bundle", "check_known", "plain_path", "read_json"]
+
+
+class Bundle:
+    """A bundle's directory and its configurations.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+
+    Raises:
+        ValueError: when there is no such bundle; it names the closest one.
+    """
+
+    def __init__(self, name: str) -> None:
+        path = Path(name)
+        if (path / "configs" / "metadata.json").is_file():
+            self.root = path.resolve()
+        else:
+            check_known(name, monai_kd.bundle_names(), "bundle")
+            self.root = Path(monai_kd.bundle_root(name))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What metadata.json says."""
+        return read_json(self.root / "configs" / "metadata.json")
+
+    @property
+    def runs(self) -> list[str]:
+        """Names of the runs in the bundle's own place for them."""
+        return _runs(Path(monai_kd.run_dir(self.root, "")))
+
+    def config_file(self, file: str | Path) -> str:
+        """The path of a configuration file that is given by its name; another path as it is."""
+        return str(file if isinstance(file, Path) else self.root / "configs" / file)
+
+    def config(self, *files: str | Path) -> dict[str, Any]:
+        """The content of configuration files, later ones laid over earlier ones."""
+        from monai.bundle import ConfigParser
+
+        return ConfigParser.load_config_files([self.config_file(file) for file in files])
+
+    def workflow(self, *files: str | Path, overrides: Mapping[str, Any]) -> Any:
+        """MONAI's workflow over configuration files, initialised. Unknown ids in ``overrides`` are errors."""
+        _check_ids(self.config(*files), overrides)
+        from monai.bundle import ConfigWorkflow
+
+        logging.getLogger("monai.bundle.workflows").addFilter(_is_news)
+        workflow = ConfigWorkflow(
+            config_file=[self.config_file(file) for file in files],
+            meta_file=self.config_file("metadata.json"),
+            logging_file=self.config_file("logging.conf"),
+            workflow_type="infer" if "inference.json" in files else "train",
+            **{"bundle_root": str(self.root), **overrides},
+        )
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(_is_news)
+        _check_choices(workflow.parser)
+        if "device" in overrides:
+            _check_device(workflow.parser.get_parsed_content("device"))
+        workflow.initialize()
+        return workflow
+
+    def run(self, *files: str | Path, overrides: Mapping[str, Any]) -> list[Any]:
+        """Run the workflow over configuration files; what its last section gave."""
+        workflow = self.workflow(*files, overrides=overrides)
+        results = workflow.run()
+        workflow.finalize()
+        return results
+
+    def run_folder(self, run: str) -> Path:
+        """A run's folder: a path as it is, a bare name in the bundle's own place for runs."""
+        path = Path(plain_path(run))
+        return path if os.sep in run or _is_run(path) else Path(monai_kd.run_dir(self.root, run))
+
+    def existing_run(self, run: str) -> Path:
+        """The folder of a run that has begun."""
+        folder = self.run_folder(run)
+        if not _is_run(folder):
+            known = ", ".join(_runs(folder.parent)) or "none"
+            raise FileNotFoundError(f"{folder} is not the folder of a run; there are: {known}")
+        return folder
+
+    def model_of(self, run: str) -> dict[str, Any]:
+        """Overrides of inference.json that give the student of a run."""
+        folder = self.existing_run(run)
+        if not (folder / "model.json").is_file():
+            raise FileNotFoundError(f"the run {folder} has no student yet; go on with: train ... --run {run} --resume")
+        trained = read_json(folder / "model.json")
+        ids = self.config("inference.json")["model_ids"]
+        return {"checkpoint": str(folder / "model.pt"), **{key: trained[key] for key in ids}}
+
+    def evaluation_of(self, run: str | None, checkpoint: str | None) -> tuple[str | Path, dict[str, Any]]:
+        """The configuration file under evaluate.json, and overrides that name a student's weights."""
+        if run is None:
+            weights = self.root / "models" / "model.pt" if checkpoint is None else Path(plain_path(checkpoint))
+            return "train.json", {"checkpoint": str(weights)}
+        folder = self.existing_run(run)
+        weights = folder / "model.pt" if checkpoint is None else Path(plain_path(checkpoint))
+        own = weights.with_suffix(".json")  # a run can hold networks of several settings
+        first = own if own.is_file() else folder / "model.json"
+        return first, {"ckpt_dir": str(folder), "checkpoint": str(weights)}
+
+    def settings_in(self, checkpoint: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Overrides of inference.json that an exported student carries; none for a file of weights.
+
+        Only plain values are taken: a file that somebody sent must not bring code. Those that inference.json names as
+        ``exported_ids`` are in the exported network itself; to want another one is refused.
+        """
+        if not checkpoint.is_file() or checkpoint.suffix not in monai_kd.engines.EXPORTED:
+            return {}
+        exported, own = monai_kd.engines.read_metadata(checkpoint), self.metadata["name"]
+        if exported.get("bundle", own) != own:
+            raise ValueError(f"{checkpoint} is a student of the bundle {exported['bundle']!r}, not of {own!r}")
+        config = self.config("inference.json")
+        settings = monai_kd.engines.plain_settings(exported.get("model_ids", {}))
+        for key in config.get("exported_ids", ()):
+            if key in wanted and wanted[key] != settings.get(key):
+                raise ValueError(
+                    f"{checkpoint} was exported with {key}={settings.get(key)}, and cannot do {wanted[key]}; export a "
+                    "student that was trained for it"
+                )
+        return {key: value for key, value in settings.items() if key in config["model_ids"]}
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("teacher.json", "student_alone.json", "model.json"))
+
+
+def _runs(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("*") if _is_run(path))
+
+
+def _check_choices(parser: Any) -> None:
+    """Where a configuration chooses from a table, as ``$@losses[@loss]`` does, refuse what the table does not have."""
+    for value in parser.get().values():
+        choice = re.fullmatch(r"\$@(\w+)\[@(\w+)\]", value) if isinstance(value, str) else None
+        if choice:
+            table, key = choice.groups()
+            check_known(str(parser.get_parsed_content(key)), parser[table], key)
+
+
+def _check_device(device: Any) -> None:
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        raise ValueError(f"the device {device!r} cannot be used; there are: {', '.join(['cpu', *gpus])}") from error
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of the log says something that is neither wanted nor said again as the error."""
+    message = record.getMessage()
+    return not (message.startswith("Not all config files are in") or "run is terminating due to exception" in message)
+
+
+def _check_ids(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Refuse ids that a configuration does not have, naming the closest one; MONAI would accept them in silence."""
+    for key, value in overrides.items():
+        node: Any = config
+        parts = key.replace("::", "#").split("#")
+        for depth, part in enumerate(parts):
+            if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+                node = node[int(part)]
+            elif isinstance(node, Mapping) and part in node:
+                node = node[part]
+            elif depth == len(parts) - 1 and _is_component(node) and not _close(part, node):
+                node = None  # a further argument; the component knows whether it takes it
+            else:
+                choices = [str(choice) for choice in node] if isinstance(node, Mapping) else []
+                where = f" {key!r}:" if depth else ""
+                check_known(part, choices, f"option or configuration key{where}")
+        is_number = isinstance(node, (int, float)) and not isinstance(node, bool)
+        if is_number and isinstance(value, str) and value[:1] not in ("$", "@", "%"):
+            raise ValueError(f"{key} must be a number, such as {node}, got {value!r}")
+
+
+def _is_component(node: Any) -> bool:
+    return isinstance(node, Mapping) and "_target_" in node
+
+
+def check_known(word: str, choices: Iterable[str], kind: str) -> None:
+    """Refuse a word that is none of the choices, naming the closest one.
+
+    Args:
+        word: what was typed.
+        choices: what there is.
+        kind: what the choices are, for the error.
+    """
+    choices = list(choices)
+    if word in choices:
+        return
+    close = _close(word, choices, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(choices) or 'none'}"
+    raise ValueError(f"unknown {kind} {word!r}; {hint}")
+
+
+def _close(word: str, choices: Iterable[str], cutoff: float = 0.85) -> list[str]:
+    return difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
+
+
+def plain_path(text: str) -> str:
+    """A path that means the same in every folder and survives MONAI's reading of a configuration.
+
+    Raises:
+        ValueError: when it is empty, or has a ``#``, which MONAI takes for a separator.
+    """
+    if not text.strip():
+        raise ValueError("an empty word is no path; the current folder is .")
+    if "#" in text:
+        raise ValueError(f"{text}: MONAI reads the # in a path as a separator of ids; rename or link the folder")
+    return os.path.abspath(os.path.expanduser(text))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file that holds an object."""
+    return json.loads(path.read_text())

@@ -1,0 +1,78 @@
+"""What a trained student says about itself to those who may use it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["describe_data", "describe_model", "generated_by"]
+
+
+def describe_model(
+    metadata: Mapping[str, Any],
+    facts: Mapping[str, str],
+    results: Sequence[str],
+    command: str,
+    settings: Mapping[str, Any],
+    limits: Sequence[str] = (),
+    origin: str = "",
+) -> str:
+    """A model card in Markdown.
+
+    Args:
+        metadata: the bundle's ``metadata.json``.
+        facts: what is to be known first, such as the data and the size, each by its heading.
+        results: tables and what stands between them.
+        command: the command line that makes the model, without its settings.
+        settings: those, by id.
+        limits: sentences on what the results do not say.
+        origin: further sentences on how the model was made.
+    """
+    facts = {"Intended use": f"{metadata['intended_use']}.", **facts}
+    parts = [
+        f"# Model card: {metadata['name']} {metadata['version']}",
+        f"{metadata['description']}.",
+        *(f"**{heading}.** {text}" for heading, text in facts.items()),
+        "## Results on the test cases",
+        *results,
+        "## Limits",
+        _items(limits),
+        "What else limits the model is in the bundle's `docs/README.md`.",
+        "## How to reproduce",
+        f"`{command}` with these settings:",
+        _items([f"`{key}`: `{json.dumps(value)}`" for key, value in settings.items()]),
+        origin,
+        "## References",
+        _items(metadata.get("references", [])),
+    ]
+    return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
+
+
+def describe_data(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
+    """A sentence on the data that a configuration trains on, and their licence.
+
+    Args:
+        config: ``dataset_dir`` and ``datalist_file``, as a run keeps them or while it is running.
+        metadata: the bundle's ``metadata.json``.
+    """
+    folder = str(config.get("dataset_dir", ""))
+    if config.get("datalist_file"):
+        return f"Those that `{Path(config['datalist_file']).name}` lists."
+    made = generated_by(folder)
+    if made is not None or "@generator" in folder:
+        by = f" by {made['generator']}" if made else ""
+        return f"GENERATED images{by}, no patient's, free to use: the results say nothing about real ones."
+    return f"{metadata['data_source']}. Licence: see `data_license.txt` of the bundle."
+
+
+def generated_by(dataset_dir: str | os.PathLike) -> dict[str, Any] | None:
+    """What a generated data set says about its making (``generated.json``); None of real data."""
+    file = Path(dataset_dir) / "generated.json"
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def _items(texts: Sequence[str]) -> str:
+    return "\n".join(f"- {text}" for text in texts)

@@ -1,0 +1,30 @@
+"""What a run is told on the command line, and what it leaves in its folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+
+def as_words(**settings: Any) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    with open(file, newline="", encoding="utf-8") as table:
+        return list(csv.DictReader(table))
+
+
+def read_curves(run: Path, stage: str) -> dict[str, list[float]]:
+    """The curves of a stage by name."""
+    board = EventAccumulator(str(run / "tensorboard" / stage)).Reload()
+    return {name: [event.value for event in board.Scalars(name)] for name in board.Tags()["scalars"]}
+
+
+def read_weights(run: Path, name: str = "model.pt", part: str = "model") -> dict[str, torch.Tensor]:
+    return torch.load(run / name, weights_only=True)[part]
