@@ -7,9 +7,12 @@ from typing import Any
 import ignite.distributed
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 import monai_kd
+from monai_kd.cli import main
+
+from .runs import as_words
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +30,27 @@ def workflow() -> Callable[..., ConfigWorkflow]:
         )
         built.initialize()
         return built
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def run(request, data, tmp_path_factory) -> Path:
+    """A run of all three stages, of the bundle ``NAME`` with the settings ``TINY`` of the module that asks."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    words = ["--dataset_dir", str(data), "--run", str(folder), "--stages", "teacher,student_alone,distill"]
+    assert main(["train", request.module.NAME, *words, *as_words(**request.module.TINY)]) == 0
+    return folder
+
+
+@pytest.fixture
+def distillation(request, workflow, data, run, tmp_path) -> Callable[..., ConfigParser]:
+    """The configuration's parser for a distillation by the run's teacher."""
+
+    def build(folder: str = "run", **settings: Any) -> ConfigParser:
+        files = {"ckpt_dir": str(tmp_path / folder), "teacher_checkpoint": str(run / "teacher.pt")}
+        overrides = {**request.module.TINY, **files, **settings}
+        return workflow(request.module.NAME, "train.json", dataset_dir=str(data), **overrides).parser
 
     return build
 

@@ -20,6 +20,14 @@ def read_rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(table))
 
 
+def check_failures(outputs: Path, reasons: dict[str, str]) -> None:
+    """Each of these inputs, and no other, failed, for a reason on one line that names it and has these words."""
+    failures = {Path(row["input"]).name: row["reason"] for row in read_rows(outputs / "failures.csv")}
+    assert sorted(failures) == sorted(reasons)
+    for name, reason in failures.items():
+        assert name in reason and reasons[name] in reason and "\n" not in reason
+
+
 def read_curves(run: Path, stage: str) -> dict[str, list[float]]:
     """The curves of a stage by name."""
     board = EventAccumulator(str(run / "tensorboard" / stage)).Reload()

@@ -18,7 +18,7 @@ from monai_kd.data import HeadGenerator
 from monai_kd.engines import tabulate_run
 from monai_kd.networks import FeatureTap
 
-from .runs import as_words, read_curves, read_rows
+from .runs import as_words, check_failures, read_curves, read_rows
 
 NAME = "brain_extraction"
 TINY = {
@@ -47,15 +47,6 @@ def _mask_of(image: str) -> str:
 def data(tmp_path_factory) -> Path:
     generate = HeadGenerator(shape=(40, 40, 40), contrasts=("T1", "T2"))
     return generate(tmp_path_factory.mktemp("data") / "set", cases=6, seed=1)
-
-
-@pytest.fixture(scope="module")
-def run(data, tmp_path_factory) -> Path:
-    """A run of all three stages."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    stages = ["--stages", "teacher,student_alone,distill"]
-    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), *stages, *as_words(**TINY)]) == 0
-    return folder
 
 
 @pytest.fixture
@@ -345,10 +336,7 @@ def test_inference_goes_on_past_bad_inputs_and_names_them(run, data, tmp_path):
         "singular.nii.gz": "affine",
         "truncated.nii.gz": "cannot be read",
     }
-    failures = {Path(row["input"]).name: row["reason"] for row in read_rows(outputs / "failures.csv")}
-    assert sorted(failures) == sorted(reasons)
-    for name, reason in failures.items():
-        assert name in reason and reasons[name] in reason and "\n" not in reason
+    check_failures(outputs, reasons)
     assert not list(outputs.glob(".writing-*"))
 
 

@@ -40,15 +40,6 @@ def data(tmp_path_factory) -> Path:
     return XrayGenerator(image_size=48)(tmp_path_factory.mktemp("data") / "set", cases=40, seed=1)
 
 
-@pytest.fixture(scope="module")
-def run(data, tmp_path_factory) -> Path:
-    """A run of all three stages."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    stages = ["--stages", "teacher,student_alone,distill"]
-    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), *stages, *as_words(**TINY)]) == 0
-    return folder
-
-
 def test_a_run_trains_all_three_networks_with_all_terms(run):
     for name in ("teacher.pt", "student_alone.pt", "model.pt"):
         assert set(torch.load(run / name, weights_only=True)) == {"model"}

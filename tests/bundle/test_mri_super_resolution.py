@@ -16,7 +16,7 @@ from scipy import ndimage
 from monai_kd.cli import main
 from monai_kd.data import CineGenerator
 
-from .runs import as_words, read_curves, read_rows, read_weights
+from .runs import as_words, check_failures, read_curves, read_rows, read_weights
 
 NAME = "mri_super_resolution"
 SIZE = 48
@@ -52,26 +52,6 @@ def volume(data) -> np.ndarray:
     """Three frames of unlike size along their sides, as slices."""
     frames = [np.asarray(Image.open(data / "images" / f"SIM-000{n}-IM-0001-0001.png")).T for n in (1, 2, 3)]
     return np.stack(frames, axis=-1)[:, 2:46].astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def run(data, tmp_path_factory) -> Path:
-    """A run of all three stages."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    stages = ["--stages", "teacher,student_alone,distill"]
-    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), *stages, *as_words(**TINY)]) == 0
-    return folder
-
-
-@pytest.fixture
-def distillation(workflow, data, run, tmp_path):
-    """The configuration's parser for a distillation by the run's teacher."""
-
-    def build(folder: str = "run", **settings):
-        files = {"ckpt_dir": str(tmp_path / folder), "teacher_checkpoint": str(run / "teacher.pt")}
-        return workflow(NAME, "train.json", dataset_dir=str(data), **{**TINY, **files, **settings}).parser
-
-    return build
 
 
 def test_a_run_leaves_three_networks_and_logs_the_term(run):
@@ -294,10 +274,7 @@ def test_inference_goes_on_past_bad_inputs_and_names_them(run, data, volume, tmp
         "narrow.npy": "slices of (48, 3) are too small for a factor of (4, 4)",
         "truncated.png": "cannot be read",
     }
-    failures = {Path(row["input"]).name: row["reason"] for row in read_rows(outputs / "failures.csv")}
-    assert sorted(failures) == sorted(reasons)
-    for name, reason in failures.items():
-        assert name in reason and reasons[name] in reason and "\n" not in reason
+    check_failures(outputs, reasons)
 
 
 def test_it_trains_under_torchrun(data, workflow, tmp_path, one_process):

@@ -20,7 +20,7 @@ from monai_kd.data import VesselGenerator, vessel_datalist
 from monai_kd.engines import tabulate_run
 from monai_kd.networks import FeatureTap
 
-from .runs import as_words, read_curves, read_rows, read_weights
+from .runs import as_words, check_failures, read_curves, read_rows, read_weights
 
 NAME = "vessel_segmentation"
 TERMS = ("embedding_1", "embedding_2", "decoder_2", "decoder_1")
@@ -50,15 +50,6 @@ TINY = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     return VesselGenerator(shape=(32, 24, 16))(tmp_path_factory.mktemp("data") / "set", cases=6, seed=1)
-
-
-@pytest.fixture(scope="module")
-def run(data, tmp_path_factory) -> Path:
-    """A run of all three stages."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    stages = ["--stages", "teacher,student_alone,distill"]
-    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), *stages, *as_words(**TINY)]) == 0
-    return folder
 
 
 @pytest.fixture
@@ -393,10 +384,7 @@ def test_inference_goes_on_past_bad_inputs_and_names_them(run, data, tmp_path):
         "nan.nii.gz": "NaN or infinite",
         "truncated.mha": "cannot be read as .mha",
     }
-    failures = {Path(row["input"]).name: row["reason"] for row in read_rows(outputs / "failures.csv")}
-    assert sorted(failures) == sorted(reasons)
-    for name, reason in failures.items():
-        assert name in reason and reasons[name] in reason and "\n" not in reason
+    check_failures(outputs, reasons)
 
 
 def test_a_volume_smaller_than_a_crop_is_trained_on(tmp_path):

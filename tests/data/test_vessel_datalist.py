@@ -8,14 +8,9 @@ import pytest
 
 from monai_kd.data import UnavailableData, check_no_patient_leaks, require, vessel_datalist
 
+from .files import touch
+
 SIDES = ("training", "validation", "test")
-
-
-def touch(folder, *names):
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
 
 
 def listed(folder, **options):
