@@ -19,7 +19,7 @@ from monai_kd.data.datalist import (
     natural_order,
     take_labelled,
 )
-from monai_kd.data.image_file import image_stem
+from monai_kd.data.image_file import VOLUME_SUFFIXES, image_stem
 from monai_kd.data.splits import (
     SIDES,
     check_no_patient_leaks,
@@ -50,8 +50,8 @@ def brain_extraction_datalist(
 ) -> dict[str, list[Item]]:
     """List head volumes with their brain masks, split by patient.
 
-    An item is ``{"image": file, "label": the mask's file, "patient": name, "modality": "T1"}``. Every NIfTI file under
-    ``dataset_dir`` is an image or a mask, told by its name:
+    An item is ``{"image": file, "label": the mask's file, "patient": name, "modality": "T1"}``. Every NIfTI (.nii,
+    .nii.gz) and MetaImage (.mha, .mhd) file under ``dataset_dir`` is an image or a mask, told by its name:
 
     - A mask lies in a folder ``mask`` (``masks``, ``labels``), or its name ends in ``_mask``, ``_brainmask`` or
       ``_desc-brain_mask``; what comes before that is the image's name.
@@ -95,12 +95,12 @@ def brain_extraction_datalist(
         return explain_empty_sides(splits, datalist)
 
     folder = Path(dataset_dir)
-    names = [_Name.of(path, folder) for path in images_under(folder, (".nii", ".nii.gz"))]
+    names = [_Name.of(path, folder) for path in images_under(folder, VOLUME_SUFFIXES)]
     images = [name for name in names if name.is_image]
     if not images:
         reason = (
-            f"{dataset_dir}: no head volumes (.nii, .nii.gz) there: give dataset_dir=FOLDER, or generate a data set by "
-            f"`python -m monai_kd generate {bundle} {dataset_dir}`"
+            f"{dataset_dir}: no head volumes ({', '.join(VOLUME_SUFFIXES)}) there: give dataset_dir=FOLDER, or "
+            f"generate a data set by `python -m monai_kd generate {bundle} {dataset_dir}`"
         )
         return {side: UnavailableData(reason) for side in SIDES}
     images.sort(key=lambda name: natural_order(str(name.path)))

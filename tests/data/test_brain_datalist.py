@@ -51,6 +51,7 @@ def test_folders_of_modalities_share_masks_by_name(heads):
     [
         ("anna.nii", "mask/anna.nii.gz", "anna", ""),
         ("anna.nii.gz", "anna_mask.nii.gz", "anna", ""),
+        ("anna_T1.mha", "mask/anna.mhd", "anna", "T1"),
         ("IXI-T2/IXI002-Guys-0828-T2.nii.gz", "masks/IXI002-Guys-0828.nii.gz", "IXI002-Guys-0828", "T2"),
         ("a/anna.v2_T1.nii.gz", "b/anna.v2_T1_brainmask.nii", "anna.v2", "T1"),
         ("T1/anna.nii.gz", "labels/T1/anna.nii.gz", "anna", "T1"),
