@@ -10,6 +10,7 @@ from monai_kd.data.classification_writer import ClassificationWriter
 from monai_kd.data.datalist import UnavailableData, figshare_datalist, find_images, image_items, load_datalist, require
 from monai_kd.data.dataset_generator import GENERATED, DatasetGenerator
 from monai_kd.data.dicom import DicomReader
+from monai_kd.data.dicom_series import find_series, read_dicom_series
 from monai_kd.data.figshare import (
     TUMOR_CLASSES,
     FigshareReader,
@@ -59,10 +60,12 @@ __all__ = [
     "check_no_patient_leaks",
     "figshare_datalist",
     "find_images",
+    "find_series",
     "image_items",
     "load_datalist",
     "mri_datalist",
     "patient_family",
+    "read_dicom_series",
     "read_figshare_folds",
     "read_figshare_header",
     "require",

@@ -8,14 +8,17 @@ import json
 import logging
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from monai.config import PathLike
 from monai.utils import CommonKeys
+from pydicom.misc import is_dicom
 
+from monai_kd.data.dicom import UnusableDicom
+from monai_kd.data.dicom_series import DicomSeries, find_series, is_zip
 from monai_kd.data.figshare import TUMOR_CLASSES, read_figshare_folds, read_figshare_header
 from monai_kd.data.image_file import IMAGE_SUFFIXES, image_stem
 from monai_kd.data.splits import (
@@ -337,22 +340,67 @@ def find_images(source: PathLike) -> list[str]:
     if path.is_dir():
         found = images_under(path, IMAGE_SUFFIXES)
     else:
-        paths = [path] if path.exists() else map(Path, glob.glob(str(path), recursive=True))
-        found = [path for path in paths if _is_image(path, IMAGE_SUFFIXES)]
+        found = [path for path in _matching(path) if _is_image(path, IMAGE_SUFFIXES)]
     if not found:
-        raise FileNotFoundError(f"{source}: no image there; images are files with {' '.join(IMAGE_SUFFIXES)}")
+        raise FileNotFoundError(_no_image(source))
     return sorted(map(str, found), key=natural_order)
 
 
-def image_items(source: PathLike) -> list[Item]:
-    """What :func:`find_images` finds, as items of a data set: ``[{"image": path}, ...]``.
+def image_items(source: PathLike, series: bool = False) -> list[Item]:
+    """The images of a source as items of a data set, in natural order: ``[{"image": path}, ...]``.
 
     A source without images gives :class:`UnavailableData`, so that a bundle can be inspected without data.
+
+    Args:
+        source: what :func:`find_images` takes; with ``series`` also a zip file.
+        series: take the DICOM slices of a series for one image, in folders and in zip files, as
+            :func:`~monai_kd.data.find_series` lists them; its item has its ``files`` as well. Slices of a folder come
+            without a suffix, too. A single file, or each behind a glob, is an image of its own, as without ``series``.
     """
     try:
+        if series:
+            return _with_series(source)
         return [{CommonKeys.IMAGE: path} for path in find_images(source)]
     except FileNotFoundError as error:
         return UnavailableData(str(error))
+
+
+def _with_series(source: PathLike) -> list[Item]:
+    paths = _matching(Path(source).expanduser())
+    below = {file for path in paths if path.is_dir() for file in _files_under(path)}
+    files = below.union(path for path in paths if path.is_file())
+    series = [one for folder in sorted({file.parent for file in below}) for one in find_series(folder)]
+    series += [one for file in sorted(files) if is_zip(file) for one in _in_zip(file)]
+
+    places = Counter(one.uid for one in series)
+    torn = [one.path for one in series if places[one.uid] > 1 and len(one.files) > 1]
+    if torn:
+        logger.warning("a series is expected in one folder or zip file; one lies in several: %s", ", ".join(torn))
+
+    found = {one.path: one.files for one in series}
+    used = {file for one in series for file in one.files}
+    for file in files:
+        if str(file) not in used and (_is_image(file, IMAGE_SUFFIXES) or (file in paths and is_dicom(file))):
+            found[str(file)] = [str(file)]
+    if not found:
+        raise FileNotFoundError(f"{_no_image(source)}, and folders and zip files of DICOM slices")
+    return [{CommonKeys.IMAGE: path, "files": found[path]} for path in sorted(found, key=natural_order)]
+
+
+def _in_zip(path: Path) -> list[DicomSeries]:
+    try:
+        return find_series(path)
+    except UnusableDicom:  # which reading it will say again
+        return [DicomSeries(str(path), [str(path)], "")]
+
+
+def _matching(path: Path) -> list[Path]:
+    """A file or a folder, or what lies behind a glob pattern."""
+    return [path] if path.exists() else [Path(name) for name in glob.glob(str(path), recursive=True)]
+
+
+def _no_image(source: PathLike) -> str:
+    return f"{source}: no image there; images are files with {' '.join(IMAGE_SUFFIXES)}"
 
 
 def images_under(folder: Path, suffixes: Sequence[str]) -> list[Path]:

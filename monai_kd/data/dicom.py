@@ -10,9 +10,8 @@ from monai.data import PydicomReader
 from monai.data.nvimgcodec_pydicom_plugin import is_nvimgcodec_available
 from monai.transforms.io.array import SUPPORTED_READERS
 from pydicom import Dataset
-from pydicom.pixels import apply_modality_lut, apply_voi_lut, get_decoder
 
-__all__ = ["DICOM_SUFFIXES", "DicomReader", "UnusableDicom"]
+__all__ = ["DICOM_SUFFIXES", "DicomReader", "UnusableDicom", "check_picture"]
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 """Suffixes of the files that :class:`DicomReader` reads, in lower case."""
@@ -39,8 +38,10 @@ class DicomReader(PydicomReader):
     """
 
     def _get_array_data(self, img: Any, filename: PathLike) -> np.ndarray:
-        # MONAI's own applies slope and intercept alone.
-        _check(img, img.filename)  # `filename` is what any thread read last
+        # Here, because pydicom has had it since 3.0 only. MONAI's own applies slope and intercept alone.
+        from pydicom.pixels import apply_modality_lut, apply_voi_lut
+
+        check_picture(img, img.filename)  # `filename` is what any thread read last
         values = apply_voi_lut(apply_modality_lut(img.pixel_array, img), img).astype(np.float32)
         return values.max() - values if img.PhotometricInterpretation == "MONOCHROME1" else values
 
@@ -50,12 +51,23 @@ class DicomReader(PydicomReader):
         return super()._get_affine(metadata, lps_to_ras) if has_position else np.eye(4)
 
 
-def _check(dicom: Dataset, name: PathLike) -> None:
+def check_picture(dicom: Dataset, name: PathLike) -> None:
+    """Refuse what is not one grey picture that can be decoded.
+
+    Args:
+        dicom: the content of a file, with its pixels.
+        name: what an error calls it.
+
+    Raises:
+        UnusableDicom: saying what it holds, or which package would decode it.
+    """
+    from pydicom.pixels import get_decoder
+
     if "PixelData" not in dicom:
         raise UnusableDicom(f"{name}: holds no picture, it is a {dicom.get('Modality', 'DICOM')} object: leave it out")
     frames = int(dicom.get("NumberOfFrames") or 1)
     if frames > 1:
-        raise UnusableDicom(f"{name}: holds {frames} frames, expected one: save the frame that is meant as a file")
+        raise UnusableDicom(f"{name}: holds {frames} frames, expected one: save its frames as files")
     if dicom.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2"):
         raise UnusableDicom(
             f"{name}: holds colours ({dicom.PhotometricInterpretation}), expected grey: save it as grey"

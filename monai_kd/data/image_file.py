@@ -12,15 +12,18 @@ from monai.config import PathLike
 from monai.data import ImageReader, NibabelReader, PILReader
 from monai.utils import ensure_tuple
 from PIL import Image
+from pydicom.misc import is_dicom
 
 from monai_kd.data.array_file import ARRAY_SUFFIXES, ArrayReader, UnusableArray
 from monai_kd.data.deferred_reader import DeferredReader
 from monai_kd.data.dicom import DICOM_SUFFIXES, DicomReader, UnusableDicom
+from monai_kd.data.dicom_series import is_series, read_dicom_series
 from monai_kd.data.figshare import FigshareReader
 from monai_kd.data.meta_image import META_IMAGE_SUFFIXES, read_meta_image
 
-__all__ = ["IMAGE_SUFFIXES", "VOLUME_SUFFIXES", "ImageFileReader", "image_stem", "load_volume"]
+__all__ = ["IMAGE_SUFFIXES", "VOLUME_SUFFIXES", "ImageFileReader", "image_stem", "is_volume", "load_volume"]
 
+_SERIES = "DICOM series"
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 VOLUME_SUFFIXES = (".nii", ".nii.gz", *META_IMAGE_SUFFIXES)
 """Suffixes of the volumes with an affine, NIfTI and MetaImage, in lower case."""
@@ -38,8 +41,15 @@ def image_stem(name: PathLike) -> str:
     return os.path.basename(name)[: -len(_suffix(name) or "") or None]
 
 
+def is_volume(name: PathLike) -> bool:
+    """Whether a path names what :func:`load_volume` opens."""
+    return is_series(name) or _suffix(name) in VOLUME_SUFFIXES
+
+
 def load_volume(name: PathLike) -> nib.Nifti1Image:
-    """Open a NIfTI or a MetaImage file; its voxels are read when they are asked for."""
+    """Open a NIfTI or a MetaImage file, whose voxels are read when they are asked for, or a DICOM series."""
+    if is_series(name):
+        return read_dicom_series(name)
     if _suffix(name) in META_IMAGE_SUFFIXES:
         return read_meta_image(name)
     return cast(nib.Nifti1Image, nib.load(name))
@@ -51,9 +61,10 @@ class ImageFileReader(DeferredReader):
     Pictures come as one grey channel, (x, y), by MONAI's :class:`~monai.data.PILReader`: 1-, 8-, 16- and 32-bit grey is
     left as it is. NIfTI and MetaImage (.mha, .mhd) are read by MONAI's :class:`~monai.data.NibabelReader`, a slice by
     :class:`~monai_kd.data.FigshareReader`, a picture in DICOM (.dcm, .dicom) by :class:`~monai_kd.data.DicomReader`, an
-    array (.npy, .h5, .hdf5) by :class:`~monai_kd.data.ArrayReader`. Several files of one format are stacked as
-    channels. A NIfTI file holds one volume of grey values, or ``first_volume`` or ``all_volumes`` says which of several
-    are meant.
+    array (.npy, .h5, .hdf5) by :class:`~monai_kd.data.ArrayReader`. A file without a known suffix may be DICOM; a
+    folder or a zip file of DICOM slices is a volume (:func:`~monai_kd.data.find_series`). Several files of one format
+    are stacked as channels. A NIfTI file holds one volume of grey values, or ``first_volume`` or ``all_volumes`` says
+    which of several are meant.
 
     Args:
         key: ``"image"``: a colour or palette picture becomes grey (ITU-R 601 luma), transparency is dropped.
@@ -79,11 +90,11 @@ class ImageFileReader(DeferredReader):
         self._readers: dict[str, ImageReader] = {".mat": FigshareReader(key)}
         self._readers.update(dict.fromkeys(_PICTURES, pictures))
         self._readers.update(dict.fromkeys(DICOM_SUFFIXES, DicomReader()))
-        self._readers.update(dict.fromkeys(VOLUME_SUFFIXES, _VolumeReader(first_volume, all_volumes)))
+        self._readers.update(dict.fromkeys((*VOLUME_SUFFIXES, _SERIES), _VolumeReader(first_volume, all_volumes)))
         self._readers.update(dict.fromkeys(ARRAY_SUFFIXES, ArrayReader(dataset)))
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        return all(_suffix(name) for name in ensure_tuple(filename))
+        return all(_kind(name) for name in ensure_tuple(filename))
 
     def get_data(self, img: Sequence[PathLike]) -> tuple[np.ndarray, dict]:
         """Read the files.
@@ -99,13 +110,15 @@ class ImageFileReader(DeferredReader):
             FileNotFoundError: when there is no such file.
             ValueError: when a file has another suffix, is damaged, is a NIfTI file with several volumes, colours or an
                 affine that maps voxels to no volume, is a DICOM file with several frames, colours or a compression that
-                nothing here decodes, holds an array that is no image, or when files of several formats are given
-                together.
+                nothing here decodes, is a DICOM series that makes no volume, holds an array that is no image, or when
+                files of several formats are given together.
         """
         reader, names = self._reader_of(img), ", ".join(map(str, img))
         if isinstance(reader, FigshareReader):
             return reader.get_data(img)
         for name in img:
+            if is_series(name):
+                continue
             if not os.path.isfile(name):
                 raise FileNotFoundError(f"{name}: there is no such file: check the path")
             if not os.path.getsize(name):
@@ -117,15 +130,15 @@ class ImageFileReader(DeferredReader):
         # A damaged file makes its decoder raise OSError, EOFError, SyntaxError, zlib.error, struct.error and more.
         except Exception as error:
             why = " ".join(str(error).split())  # one line
-            raise ValueError(f"{names}: cannot be read as {_suffix(img[0])}: {why}; copy or save it again") from error
+            raise ValueError(f"{names}: cannot be read as {_kind(img[0])}: {why}; copy or save it again") from error
 
     def _reader_of(self, names: Sequence[PathLike]) -> ImageReader:
         readers = []
         for name in names:
-            suffix = _suffix(name)
-            if suffix is None:
+            kind = _kind(name)
+            if kind is None:
                 raise ValueError(f"{name}: not an image that can be read; these can: {' '.join(IMAGE_SUFFIXES)}")
-            readers.append(self._readers[suffix])
+            readers.append(self._readers[kind])
         if any(reader is not readers[0] for reader in readers):
             raise ValueError(f"files stacked as channels must have one format, got {', '.join(map(str, names))}")
         return readers[0]
@@ -176,6 +189,13 @@ class _VolumeReader(NibabelReader):
                 "the reader's first_volume=True to take the first"
             )
         return image.slicer[..., 0]
+
+
+def _kind(name: PathLike) -> str | None:
+    if is_series(name):
+        return _SERIES
+    suffix = _suffix(name)
+    return DICOM_SUFFIXES[0] if suffix is None and os.path.isfile(name) and is_dicom(str(name)) else suffix
 
 
 def _suffix(name: PathLike) -> str | None:

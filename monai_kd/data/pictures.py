@@ -11,9 +11,10 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from PIL import Image
+from pydicom import Dataset
 from scipy import ndimage
 
-from monai_kd.data.image_file import VOLUME_SUFFIXES, ImageFileReader, load_volume
+from monai_kd.data.image_file import ImageFileReader, is_volume, load_volume
 
 __all__ = [
     "PLANES",
@@ -36,8 +37,8 @@ _GAP = 8  # pixels between the parts of a picture
 
 
 def nifti_grid(source: str) -> nib.Nifti1Image | None:
-    """The NIfTI image that an input file is, or a MetaImage as one; none when it is a picture or a Figshare slice."""
-    return load_volume(source) if source.lower().endswith(VOLUME_SUFFIXES) else None
+    """The NIfTI image that an input is, a MetaImage or a DICOM series as one; none when it is a picture or a slice."""
+    return load_volume(source) if is_volume(source) else None
 
 
 def on_grid(array: np.ndarray, grid: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -129,12 +130,15 @@ def grey_picture(image: np.ndarray) -> np.ndarray:
     return np.repeat(grey.T[..., None].astype(np.uint8), 3, axis=-1)
 
 
-def save_files(files: Mapping[str, Image.Image | nib.Nifti1Image], stem: Path) -> Path:
+def save_files(files: Mapping[str, Image.Image | nib.Nifti1Image | Dataset], stem: Path) -> Path:
     """Write ``<stem><ending>`` for each, under names of their own until they are complete; the path of the last."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=stem.parent, prefix=".writing-") as temporary:
         for ending, image in files.items():
             path = Path(temporary, stem.name + ending)
-            image.save(path) if isinstance(image, Image.Image) else nib.save(image, path)
+            if isinstance(image, nib.Nifti1Image):
+                nib.save(image, path)
+            else:
+                image.save_as(path) if isinstance(image, Dataset) else image.save(path)
             written = path.replace(stem.parent / path.name)
     return written

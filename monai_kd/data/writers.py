@@ -13,8 +13,10 @@ from monai.data import MetaTensor
 from monai.utils import ImageMetaKey
 from nibabel.arrayproxy import ArrayProxy
 from PIL import Image
+from pydicom import Dataset
 from scipy import ndimage
 
+from monai_kd.data.dicom_segmentation import check_highdicom, dicom_segmentation
 from monai_kd.data.pictures import (
     PLANES,
     grey_picture,
@@ -37,13 +39,16 @@ class SegmentationWriter:
     """Write a binary segmentation in the manner of its input file, and say how large it is.
 
     ===================  =================================  ======================================
-    file                 for a picture or a Figshare slice  for a NIfTI image or a MetaImage
+    file                 for a picture or a slice           for NIfTI, MetaImage or a DICOM series
     ===================  =================================  ======================================
     ``<stem>_pred``      ``.png``, 8-bit, 0 and 255         ``.nii.gz``, uint8, 0 and 1
     ``<stem>_prob``      ``.png``, 16-bit, p * 65535        ``.nii.gz``, float32
     ``<stem>_<label>``   not written                        ``.nii.gz``, the input inside, 0 outside
     ``<stem>_overlay``   ``.png``, 8-bit colour             ``.png``, 8-bit colour, sections
     ===================  =================================  ======================================
+
+    In the ``format`` ``"dicom_seg"`` the segmentation of a DICOM slice or series is ``<stem>_pred.dcm`` instead, as
+    :func:`~monai_kd.data.dicom_segmentation.dicom_segmentation` makes it.
 
     Pictures are as wide, as high and as upright as the input; NIfTI has its grid, affine and units, and of a file with
     several volumes the first is meant. ``<stem>_<label>`` has the input's data type, scaling and grey values, so it is
@@ -66,9 +71,11 @@ class SegmentationWriter:
         image_output: write ``<stem>_<label>`` too.
         planes: which sections the overlay of a volume shows, in this order: ``"axial"``, ``"coronal"``, ``"sagittal"``.
         view: ``"section"`` or ``"projection"``, for the overlay of a volume.
+        format: ``"input"`` writes the segmentation in the manner of the input, ``"dicom_seg"`` as DICOM-SEG.
+        segment: what DICOM-SEG says of it: ``category``, ``type`` and ``algorithm``; the name is ``label_name``.
 
     Raises:
-        ValueError: when there is no plane, or another one, or another view.
+        ValueError: when there is no plane, or another one, another view or format, or what DICOM-SEG needs is missing.
     """
 
     def __init__(
@@ -81,11 +88,19 @@ class SegmentationWriter:
         image_output: bool = False,
         planes: Sequence[str] = ("axial",),
         view: Literal["section", "projection"] = "section",
+        format: Literal["input", "dicom_seg"] = "input",
+        segment: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(planes, str) or not planes or not set(planes) <= PLANES.keys():
             raise ValueError(f"planes must be a list of {', '.join(PLANES)}, got {planes!r}")
         if view not in ("section", "projection"):
             raise ValueError(f'view must be "section" or "projection", got {view!r}')
+        if format not in ("input", "dicom_seg"):
+            raise ValueError(f'format must be "input" or "dicom_seg", got {format!r}')
+        if format == "dicom_seg":
+            check_highdicom()
+            if segment is None:
+                raise ValueError("the format dicom_seg needs a segment: its category, type and algorithm")
         self.pred_key = pred_key
         self.probability_key = probability_key
         self.probabilities = probabilities
@@ -94,6 +109,8 @@ class SegmentationWriter:
         self.image_output = image_output
         self.planes = planes
         self.view = view
+        self.format = format
+        self.segment = dict(segment or {})
 
     def __call__(self, sample: Mapping[str, Any], stem: str | os.PathLike) -> dict[str, Any]:
         """Write one sample's files.
@@ -117,19 +134,23 @@ class SegmentationWriter:
         mask = _channel(pred, source, grid) != 0
         prob = _channel(sample[self.probability_key], source, grid) if self.probabilities else None
 
-        files: dict[str, Image.Image | nib.Nifti1Image] = {}
+        files: dict[str, Image.Image | nib.Nifti1Image | Dataset] = {}
         if self.overlay:
             files["_overlay.png"] = _overlay(source, mask, grid, self.planes, self.view == "projection")
         if grid is None:  # arrays are (x, y) = (column, row), pictures (row, column)
             if prob is not None:
                 files["_prob.png"] = Image.fromarray(np.round(65535 * prob.T.clip(0, 1)).astype(np.uint16))
-            files["_pred.png"] = Image.fromarray(255 * mask.T.astype(np.uint8))
+            if self.format == "input":
+                files["_pred.png"] = Image.fromarray(255 * mask.T.astype(np.uint8))
         else:
             if prob is not None:
                 files["_prob.nii.gz"] = _on_grid(prob, grid)
             if self.image_output:
                 files[f"_{self.label_name}.nii.gz"] = _inside(mask, grid)
-            files["_pred.nii.gz"] = _on_grid(mask.astype(np.uint8), grid)
+            if self.format == "input":
+                files["_pred.nii.gz"] = _on_grid(mask.astype(np.uint8), grid)
+        if self.format == "dicom_seg":
+            files["_pred.dcm"] = dicom_segmentation(mask, source, self.label_name, **self.segment)
         return {"output": save_files(files, Path(stem)), **self._numbers(mask, grid)}
 
     def _numbers(self, mask: np.ndarray, grid: nib.Nifti1Image | None) -> dict[str, float | str]:

@@ -63,6 +63,7 @@ class _Case:
 
     image: str
     stem: Path
+    files: Sequence[str]
     sample: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     row: dict[str, Any] = field(default_factory=dict)
@@ -76,7 +77,7 @@ class BatchInference:
     Reading, the network and writing overlap, and only a few inputs are in memory at a time. An input that cannot be
     read, processed or written is listed in ``failures.csv`` (``input,reason``) and the others go on. Every finished
     input has a row in ``summary.csv``: ``input``, ``output``, ``seconds`` (reading, network and writing), what the
-    writer counts, and ``fingerprint``: a hash of the input file, the checkpoint and the settings that decide the
+    writer counts, and ``fingerprint``: a hash of the input's files, the checkpoint and the settings that decide the
     result. A row is written as soon as its output is, so a run that is killed loses the inputs in hand and no others.
 
     The work can be split into parts, for instance for several machines, that need not know of each other: a part is
@@ -158,7 +159,7 @@ class BatchInference:
         """Process all inputs.
 
         Args:
-            data: items with the path of an ``image``.
+            data: items with the path of an ``image``, and its ``files`` where it is not one file of that name.
             input_root: folder whose sub-folders the outputs keep.
             output_dir: where the outputs go, made if need be.
 
@@ -172,14 +173,16 @@ class BatchInference:
         """
         output = Path(output_dir)
         images = [str(item[Keys.IMAGE]) for item in data]
-        if not os.path.isfile(input_root) and _input_folder(images, input_root) == Path(os.path.abspath(output)):
+        files = {str(item[Keys.IMAGE]): item.get("files", [str(item[Keys.IMAGE])]) for item in data}
+        folders = {_input_folder(images, input_root), Path(os.path.abspath(input_root))}
+        if not os.path.isfile(input_root) and Path(os.path.abspath(output)) in folders:
             raise ValueError(f"{output} is the folder of the inputs; choose another one for the outputs")
         self._load_network()
         if not _contains(output, input_root):  # the outputs of an earlier run are no inputs
             images = [image for image in images if not _contains(output, image)]
         stems = output_stems(images, input_root)
         chosen = [_part_of(name, self.parts) == self.part - 1 for name in _names(images, input_root)]
-        cases = [_Case(image, output / stem) for image, stem, mine in zip(images, stems, chosen) if mine]
+        cases = [_Case(image, output / stem, files[image]) for image, stem, mine in zip(images, stems, chosen) if mine]
         output.mkdir(parents=True, exist_ok=True)
         with self._locked(output):
             return self._run(cases, output)
@@ -283,21 +286,28 @@ class BatchInference:
         method.update(json.dumps(settings, sort_keys=True, default=str).encode())
         return method
 
-    def _fingerprint(self, image: str) -> str:
-        with open(image, "rb") as file:
-            return hashlib.file_digest(file, self._method.copy).hexdigest()
+    def _fingerprint(self, files: Sequence[str]) -> str:
+        content: Any = self._method.copy()
+        for name in files:
+            with open(name, "rb") as file:
+                hashlib.file_digest(file, lambda: content)
+        return content.hexdigest()
 
     def _is_done(self, case: _Case, row: Mapping[str, str] | None) -> bool:
-        if row is None or not os.path.isfile(case.image) or (row["output"] and not os.path.isfile(row["output"])):
+        if (
+            row is None
+            or not all(map(os.path.isfile, case.files))
+            or (row["output"] and not os.path.isfile(row["output"]))
+        ):
             return False
         try:
-            return row["fingerprint"] == self._fingerprint(case.image)
+            return row["fingerprint"] == self._fingerprint(case.files)
         except OSError:  # reading it will say why
             return False
 
     def _read(self, case: _Case) -> _Case:
         with _Attempt(case):
-            case.fingerprint = self._fingerprint(case.image)  # before reading: a file that changes is done again
+            case.fingerprint = self._fingerprint(case.files)  # before reading: a file that changes is done again
             case.sample = self.preprocessing({Keys.IMAGE: case.image})
         return case
 
@@ -372,7 +382,11 @@ def output_stems(images: Sequence[str], input_root: str | os.PathLike) -> list[s
         ['a.png', 'a.mat', 'sub/b']
     """
     names = _names(images, input_root)
-    stems = [re.sub(r"\.gz$", "", name, flags=re.IGNORECASE).rpartition(".")[0] or name for name in names]
+    # A suffix begins with a letter: 1.2.840 is a whole name.
+    stems = [
+        name if os.path.isdir(image) else re.sub(r"(?<=[^/])\.[a-z][a-z0-9]*(\.gz)?$", "", name, flags=re.IGNORECASE)
+        for image, name in zip(images, names)
+    ]
     while True:
         # Two outputs that differ in case only would still be one file on some file systems.
         counts = Counter(stem.lower() for stem in stems)

@@ -90,7 +90,7 @@ def test_a_compression_that_can_be_decoded(tmp_path):
 
 
 def test_a_compression_that_cannot_be_decoded_names_the_package(tmp_path, monkeypatch):
-    decoder = "monai_kd.data.dicom.get_decoder"
+    decoder = "pydicom.pixels.get_decoder"
     missing = ["gdcm - requires gdcm>=3.0.10", "pylibjpeg - requires pylibjpeg>=2.0 and pylibjpeg-libjpeg>=2.1"]
     fake = type("Decoder", (), {"is_available": False, "missing_dependencies": missing})
     monkeypatch.setattr(decoder, lambda syntax: fake)

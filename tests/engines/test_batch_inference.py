@@ -671,6 +671,29 @@ def test_wrong_arguments_are_named(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_an_input_of_several_files_is_done_again_when_any_of_them_changes(tmp_path):
+    for number in range(3):
+        folder = tmp_path / "images" / "case.v1"
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{number}.npy", np.full((1, 2, 2), number, np.float32))
+    files = sorted(map(str, folder.iterdir()))
+    item = {"image": str(folder), "files": files}
+
+    def read(sample):
+        return {"image": torch.from_numpy(sum(np.load(file) for file in Path(sample["image"]).iterdir()))}
+
+    def run(item):
+        return _run(tmp_path, [item], _inference(tmp_path, preprocessing=Compose([read]), resume=True))
+
+    assert run(item) == Counter(done=1) and run(item) == Counter(skipped=1)
+    assert (tmp_path / "out" / "case.v1_pred.txt").is_file()
+    np.save(files[-1], np.full((1, 2, 2), 7, np.float32))
+    assert run(item) == Counter(done=1)
+    assert run({**item, "files": files[:-1]}) == Counter(done=1)
+    with pytest.raises(ValueError, match="is the folder of the inputs"):
+        _inference(tmp_path).run([item], str(folder), str(folder))
+
+
 @pytest.mark.parametrize(
     "images, root, stems",
     [
@@ -680,6 +703,8 @@ def test_wrong_arguments_are_named(tmp_path):
         (["d/a.png", "d/a.mat", "d/a.png.nii"], "d", ["a.png", "a.mat", "a.png.nii"]),  # a full name collides in turn
         (["d/A.NII.GZ", "d/b.Nii.gz"], "d", ["A", "b"]),
         (["d/a.png"], "d/a.png", ["a"]),  # a single file
+        (["d/1.2.840", "d/v.2/IM1", "d/x.zip/x_series_3"], "d", ["1.2.840", "v.2/IM1", "x.zip/x_series_3"]),
+        (["d/a"], "d/a", ["a"]),  # a folder that is one input
         (["d/s/a.png", "d/t/b.png"], "d/*/*.png", ["s/a", "t/b"]),  # a glob
         (["d/a.png", "e/b.png"], "d", ["d/a", "e/b"]),  # nothing leaves the output folder
         (["d/../../a.png", "./d/b.png"], "d", None),
