@@ -43,6 +43,11 @@ class Bundle:
         return read_json(self.root / "configs" / "metadata.json")
 
     @property
+    def segments(self) -> bool:
+        """Whether the bundle's network outlines something."""
+        return self.metadata["network_data_format"]["outputs"]["pred"]["format"] == "segmentation"
+
+    @property
     def runs(self) -> list[str]:
         """Names of the runs in the bundle's own place for them."""
         return _runs(Path(monai_kd.run_dir(self.root, "")))
@@ -98,6 +103,15 @@ class Bundle:
             raise FileNotFoundError(f"{folder} is not the folder of a run; there are: {known}")
         return folder
 
+    def completed_run(self, run: str) -> Path:
+        """The folder of a run whose student is trained."""
+        folder = self.existing_run(run)
+        if not (folder / "model.pt").is_file() or (folder / "distillation_resume.pt").is_file():
+            raise FileNotFoundError(
+                f"the run {folder} has no completed student; go on with: train ... --run {run} --resume"
+            )
+        return folder
+
     def model_of(self, run: str) -> dict[str, Any]:
         """Overrides of inference.json that give the student of a run."""
         folder = self.existing_run(run)
@@ -105,6 +119,9 @@ class Bundle:
             raise FileNotFoundError(f"the run {folder} has no student yet; go on with: train ... --run {run} --resume")
         trained = read_json(folder / "model.json")
         ids = self.config("inference.json")["model_ids"]
+        missing = [key for key in ids if key not in trained]
+        if missing:
+            raise ValueError(f"the run {folder} is of another bundle or an earlier version: no {', '.join(missing)}")
         return {"checkpoint": str(folder / "model.pt"), **{key: trained[key] for key in ids}}
 
     def evaluation_of(self, run: str | None, checkpoint: str | None) -> tuple[str | Path, dict[str, Any]]:

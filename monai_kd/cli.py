@@ -30,6 +30,15 @@ __all__ = ["main"]
 
 _STAGES = {"teacher": "teacher_training", "student_alone": "student_alone", "distill": "train"}
 _DONE, _SOME_FAILED, _WRONG_CALL = 0, 1, 2
+_APP = """from monai_kd.networks.torchvision_operators import import_timm
+
+import_timm()  # MONAI Label imports torchvision, which this cures where it was built for another PyTorch
+
+from monai_kd.label_app import LabelApp  # noqa: E402, F401
+"""
+# What a run's configuration says of one place and one call, and not of the networks and their training.
+_OF_THE_CALL = ["bundle_root", "ckpt_dir", "dataset_dir", "datalist_file", "teacher_checkpoint"]
+_OF_THE_CALL += ["device", "resume", "run", "training"]
 _MISFIT = "Error(s) in loading state_dict for "  # torch's words
 
 
@@ -127,15 +136,17 @@ def infer(
     part: str | None = None,
     probabilities: bool = False,
     overlay: bool = False,
+    format: str | None = None,
     **options: Any,
 ) -> int:
-    """Apply the student to a file, a folder or a glob.
+    """Apply the student to a file, a folder, a glob or a zip file of DICOM slices.
 
     Writes <stem>_pred.<ext> for every input, summary.csv, and failures.csv. The exit status is 1 if some inputs failed.
 
     Args:
         name: a bundle's name, or the path of a bundle's directory.
-        input: a file, a folder (with its sub-folders), or a quoted glob.
+        input: a file, a folder (with its sub-folders), or a quoted glob. Where volumes are read, the DICOM slices of a
+            series, in one folder or in one zip file, are one input.
         output: the folder that the outputs go to.
         overrides: further settings as key=value, by the ids of the bundle's inference.json.
         run: name or path of a run, whose student is used with the networks of that run.
@@ -146,6 +157,7 @@ def infer(
         part: such as 2/4: only the second of four parts, which may be done at the same time, on several machines.
         probabilities: write probability maps as well.
         overlay: write pictures of the input with the outline of the result as well.
+        format: dicom_seg writes segmentations of DICOM images as DICOM-SEG.
         options: the same as key=value, as --key value.
     """
     bundle = Bundle(name)
@@ -160,6 +172,7 @@ def infer(
     switches = {"resume": resume, "probabilities": probabilities, "overlay": overlay}
     settings.update(_given(**{key: _value(value) or None for key, value in switches.items()}))
     settings.update(_paths(checkpoint=checkpoint), **_given(device=device, batch_size=_value(batch_size)))
+    settings.update(_given(format=format))
     results = bundle.run("inference.json", overrides={**settings, **wanted})
     return _SOME_FAILED if results[-1].failed else _DONE
 
@@ -360,16 +373,43 @@ def copy(name: str, dir: str) -> int:
     target = Path(plain_path(dir)).resolve()
     if target.exists() and any(target.iterdir()):
         raise FileExistsError(f"{target} exists and is not empty; choose a new folder")
-    shutil.copytree(
-        bundle.root, target, ignore=shutil.ignore_patterns("runs", "data", "__pycache__"), dirs_exist_ok=True
-    )
-    for path in (target / "configs").glob("*.json"):
-        config = read_json(path)
-        if "bundle_root" in config:
-            # The copy's own folder, or its runs would end up in the original.
-            text = path.read_text().replace(json.dumps(config["bundle_root"]), json.dumps(str(target)), 1)
-            path.write_text(text)
+    _copy_bundle(bundle, target)
     _say(f"{target} is yours; train it with: python -m monai_kd train {target} --dataset_dir ...")
+    return _DONE
+
+
+def label_app(dir: str, bundles: str | None = None, run: str | None = None) -> int:
+    """Make an app for MONAI Label, whose server outlines by students and fine-tunes them on corrected outlines.
+
+    Args:
+        dir: a new folder, or an earlier app, which gets further bundles.
+        bundles: names or paths of bundles that segment, with commas between them; by default all that come with
+            monai_kd.
+        run: name or path of a run, whose student, teacher and settings are used. By default models/model.pt, for which
+            a teacher is trained when it is fine-tuned.
+    """
+    target = Path(plain_path(dir)).resolve()
+    if target.exists() and any(target.iterdir()) and not (target / "main.py").is_file():
+        raise FileExistsError(f"{target} is neither empty nor an app; choose a new folder")
+    chosen = [Bundle(name) for name in (monai_kd.bundle_names() if bundles is None else bundles.split(","))]
+    if bundles is None:
+        chosen = [bundle for bundle in chosen if bundle.segments]
+    if run is not None and os.sep in run and len(chosen) > 1:
+        raise ValueError(f"the run {run} is of one bundle: name that one by --bundles, and add others by further calls")
+    for bundle in chosen:
+        if not bundle.segments:
+            raise ValueError(f"{bundle.root.name} does not outline anything, which MONAI Label is for here")
+        if (target / "model" / bundle.root.name).exists():
+            raise FileExistsError(f"{target} has {bundle.root.name} already; choose a new folder")
+        if run is not None:
+            bundle.completed_run(run)
+            bundle.model_of(run)
+        elif not (bundle.root / "models" / "model.pt").is_file():
+            raise FileNotFoundError(f"{bundle.root.name} has no models/model.pt; name the --run of a student")
+    for bundle in chosen:
+        _add_to_app(bundle, target / "model" / bundle.root.name, run)
+    (target / "main.py").write_text(_APP)
+    _say(f"{target} is ready; start it with: monailabel start_server --app {target} --studies FOLDER")
     return _DONE
 
 
@@ -387,11 +427,7 @@ def publish(name: str, run: str) -> int:
         raise ValueError(
             f"{bundle.root} belongs to an installed package; copy the bundle first, and publish to the copy"
         )
-    folder = bundle.existing_run(run)
-    if not (folder / "model.pt").is_file() or (folder / "distillation_resume.pt").is_file():
-        raise FileNotFoundError(
-            f"the run {folder} has no completed student; go on with: train {name} --run {run} --resume"
-        )
+    folder = bundle.completed_run(run)
     for key, value in bundle.model_of(run).items():
         if key != "checkpoint" and value != bundle.config("inference.json").get(key):
             raise ValueError(
@@ -408,10 +444,8 @@ def publish(name: str, run: str) -> int:
             if abs(values[metric] - before) > 1e-3:
                 raise ValueError(f"half precision moves {metric} from {before} to {values[metric]}")
         summary = halved
-    (bundle.root / "models").mkdir(exist_ok=True)
     published = bundle.root / "models" / "model.pt"
-    shutil.copyfile(checkpoint, published.with_suffix(".tmp"))
-    os.replace(published.with_suffix(".tmp"), published)
+    monai_kd.engines.replace_weights(published, checkpoint)
     card = bundle.root / "docs" / "model_card.md"
     card.write_text(_model_card(bundle, read_json(folder / "model.json"), summary))
     _say(f"published {checkpoint} as {published}, described in {card}")
@@ -428,6 +462,7 @@ _VERBS: dict[str, Callable[..., int]] = {
     "export": export,
     "verify": verify,
     "copy": copy,
+    "label_app": label_app,
     "publish": publish,
 }
 
@@ -528,6 +563,47 @@ def _as_typed(word: str, switches: set[str]) -> str:
         option, equals, value = word.partition("=")
         return f"{option}={value!r}" if equals else word
     return repr(word)
+
+
+def _copy_bundle(bundle: Bundle, target: Path) -> None:
+    """Copy a bundle without its runs and data. The copy's root is its own folder, or it would write to the original."""
+    shutil.copytree(
+        bundle.root, target, ignore=shutil.ignore_patterns("runs", "data", "__pycache__"), dirs_exist_ok=True
+    )
+    for path in (target / "configs").glob("*.json"):
+        config = read_json(path)
+        if "bundle_root" in config:
+            text = path.read_text().replace(json.dumps(config["bundle_root"]), json.dumps(str(target)), 1)
+            path.write_text(text)
+
+
+def _add_to_app(bundle: Bundle, target: Path, run: str | None) -> None:
+    """A copy of a bundle, with the networks and settings of a run, whose model becomes what it is trained to.
+
+    MONAI Label offers every file in models/ as the student, also while a training goes on. So trainings write to a run
+    of the copy, where the teacher lies, and end by putting the student into models/.
+    """
+    from monai.bundle import ConfigParser
+
+    _copy_bundle(bundle, target)
+    train, inference = (read_json(target / "configs" / file) for file in ("train.json", "inference.json"))
+    model = target / "models" / "model.pt"
+    if run is not None:
+        student = bundle.model_of(run)
+        monai_kd.engines.replace_weights(model, student.pop("checkpoint"))
+        inference.update(student)
+        trained = read_json(bundle.existing_run(run) / "model.json")
+        teacher = ConfigParser(trained).get_parsed_content("teacher_checkpoint")
+        train = {**trained, **{key: train[key] for key in _OF_THE_CALL}}
+        if teacher is None:
+            train["teacher_checkpoint"] = None
+        elif Path(teacher).is_file():
+            # Without its configuration, which would be compared with that of the new data.
+            (target / "runs" / "default").mkdir(parents=True)
+            shutil.copyfile(teacher, target / "runs" / "default" / "teacher.pt")
+    train["run"].append("$monai_kd.engines.replace_weights(@bundle_root + '/models/model.pt', @train#stage#checkpoint)")
+    for file, config in (("train.json", train), ("inference.json", inference)):
+        monai_kd.engines.write_json(target / "configs" / file, config)
 
 
 def _measure(bundle: Bundle, run: Path, checkpoint: Path, name: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from .run_config import plain_settings, running_config, write_json, write_run_co
 from .stage import Stage
 from .step_decay import StepDecay
 from .tables import markdown_table
-from .weights import load_weights, read_weights
+from .weights import load_weights, read_weights, replace_weights
 
 __all__ = [
     "EXPORTED",
@@ -44,6 +44,7 @@ __all__ = [
     "process_device",
     "read_metadata",
     "read_weights",
+    "replace_weights",
     "running_config",
     "start_processes",
     "tabulate_run",

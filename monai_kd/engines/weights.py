@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["load_weights", "read_weights"]
+__all__ = ["load_weights", "read_weights", "replace_weights"]
 
 
 def read_weights(checkpoint: str | os.PathLike) -> dict[str, Tensor]:
@@ -47,3 +49,18 @@ def load_weights(network: nn.Module, checkpoint: str | os.PathLike) -> None:
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"{checkpoint}: these weights belong to another network: {error}") from error
+
+
+def replace_weights(target: str | os.PathLike, checkpoint: str | os.PathLike) -> None:
+    """Put a copy of a checkpoint in the place of another one, while others may read there: they find one or the other.
+
+    Args:
+        target: the file that is replaced, or made with its folder.
+        checkpoint: what is copied.
+    """
+    path = Path(target)
+    path.parent.mkdir(exist_ok=True)
+    # No two processes of a training share this name, and it is not one of `*.pt`.
+    temporary = path.with_suffix(f".tmp{os.getpid()}")
+    shutil.copyfile(checkpoint, temporary)
+    os.replace(temporary, path)

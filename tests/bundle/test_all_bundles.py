@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 from monai.bundle import ConfigParser
+from pydicom.sr.codedict import codes
 
 import monai_kd
 from monai_kd.cli import main
+
+CODES = ("AnatomicalStructure", "MorphologicallyAbnormalStructure", "Brain", "BloodVessel", "Neoplasm")
 
 
 def _config(bundle: str, *files: str) -> dict:
@@ -48,6 +51,19 @@ def test_verification_names_all_that_is_wrong_and_tries_no_export_then(tmp_path,
     ):
         assert any(line.startswith("FAILED") and title in line for line in lines), lines
     assert sum(line.startswith("skipped") for line in lines) == 3
+
+
+def test_dicom_segments_are_named_as_in_the_metadata_and_coded_as_in_snomed(bundle):
+    writer = _config(bundle, "inference.json")["writer"]
+    if "segment" not in writer:
+        pytest.skip("nothing is outlined")
+    channels = _config(bundle, "metadata.json")["network_data_format"]["outputs"]["pred"]["channel_def"]
+    assert channels["1"] == writer.get("label_name", "tumor") and writer["segment"]["algorithm"] == bundle
+    known = {
+        code.value: (code.scheme_designator, code.meaning) for code in (getattr(codes.SCT, name) for name in CODES)
+    }
+    for value, *scheme_and_meaning in (writer["segment"][key] for key in ("category", "type")):
+        assert known[value] == tuple(scheme_and_meaning)
 
 
 def _edit(path: Path, **changes) -> None:

@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import zipfile
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from highdicom.seg import segread
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from PIL import Image
 from scipy import ndimage
@@ -249,6 +251,40 @@ def test_the_mask_comes_back_on_the_inputs_own_grid(run, tmp_path):
             np.testing.assert_allclose(back.get_fdata(), own.get_fdata(), atol=1e-4)
         mask = nib.load(heads / "mask" / f"SIM{subject:04d}.nii.gz").get_fdata() > 0
         assert _dice(nib.load(outputs / f"{subject}_own_pred.nii.gz").get_fdata() > 0, mask) > 0.3
+
+
+def test_a_dicom_series_gives_what_its_nifti_file_gives(run, data, tmp_path, write_series, capfd):
+    head = nib.load(data / "T1" / "SIM0001.nii.gz")
+    grey = np.asarray(head.dataobj).astype(np.uint16)
+    inputs, nifti, outputs = (tmp_path / name for name in ("in", "nifti", "out"))
+    identifiers = write_series(inputs / "head", grey, head.affine)
+    write_series(inputs / "gap", np.delete(grey, 20, axis=2), head.affine, ImagePositionPatient=lambda k: [0, 0, k**2])
+    with zipfile.ZipFile(inputs / "packed.zip", "w") as archive:
+        for file in (inputs / "head").iterdir():
+            archive.write(file, f"Secret/{file.name}")
+    nib.save(nib.Nifti1Image(grey, head.affine), tmp_path / "head.nii.gz")
+    assert main(["infer", NAME, str(tmp_path / "head.nii.gz"), str(nifti), "--run", str(run)]) == 0
+    mask = nib.load(nifti / "head_pred.nii.gz")
+
+    call = ["infer", NAME, str(inputs), str(outputs), "--run", str(run)]
+    assert main(call) == 1
+    check_failures(outputs, {"gap": "mm apart"})
+    for name in ("head", "packed"):
+        written = nib.load(outputs / f"{name}_pred.nii.gz").as_reoriented(
+            nib.io_orientation(np.linalg.inv(head.affine) @ nib.load(outputs / f"{name}_pred.nii.gz").affine)
+        )
+        np.testing.assert_allclose(written.affine, head.affine, atol=1e-4)
+        np.testing.assert_array_equal(written.get_fdata(), mask.get_fdata())
+    assert main([*call, "--resume", "--part", "1/1"]) == 1
+    assert "2 done before" in capfd.readouterr().out
+
+    assert main([*call, "--format", "dicom_seg"]) == 1
+    segmentation = segread(outputs / "head_pred.dcm")
+    frames = segmentation.get_pixels_by_source_instance(identifiers, assert_missing_frames_are_empty=True)
+    np.testing.assert_array_equal(frames[..., 0].T, mask.get_fdata())
+    said = capfd.readouterr()
+    tables = "".join(path.read_text() for path in outputs.glob("*.csv"))
+    assert "ecret" not in said.out + said.err + tables + " ".join(path.name for path in outputs.rglob("*"))
 
 
 def test_a_sliding_window_gives_nearly_the_same(run, data, tmp_path):

@@ -12,14 +12,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
+from highdicom.seg import segread
+from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 
 import monai_kd
 from monai_kd.cli import main
 from monai_kd.data import FigshareGenerator, FigshareReader
 
-from .runs import as_words, read_curves, read_rows
+from .runs import as_words, read_curves, read_rows, read_weights
 
 NAME = "brain_tumor_segmentation"
 TINY = {
@@ -292,6 +293,28 @@ def test_a_flat_nifti_image_gives_what_the_volume_of_one_slice_gives(run, data, 
     np.testing.assert_allclose(flat, volume[..., 0], atol=1e-5)
 
 
+def test_dicom_slices_and_series_are_segmented_slice_by_slice(run, data, tmp_path, write_series):
+    reader = FigshareReader()
+    slices = [reader.get_data(reader.read(str(data / f"{number}.mat")))[0] for number in (1, 2)]
+    volume = np.stack([slices[0], slices[1], slices[0]], axis=-1).astype(np.uint16)
+    affine = np.diag([-0.9, -1.1, 3, 1])  # as a picture lies
+    series = write_series(tmp_path / "in" / "series", volume, affine)
+    single = write_series(tmp_path / "in", volume[..., :1], affine)
+    nib.save(nib.Nifti1Image(volume, affine), tmp_path / "volume.nii.gz")
+    call = ["infer", NAME, str(tmp_path / "volume.nii.gz"), str(tmp_path / "nifti"), "--run", str(run)]
+    assert main(call) == 0
+    mask = nib.load(tmp_path / "nifti" / "volume_pred.nii.gz").get_fdata()
+    call[2:4] = [str(tmp_path / "in"), str(tmp_path / "out")]
+    assert main([*call, "--format", "dicom_seg"]) == 0
+    for name, identifiers, expected in (("series", series, mask), ("IM0", single, None)):
+        written = segread(tmp_path / "out" / f"{name}_pred.dcm")
+        frames = written.get_pixels_by_source_instance(identifiers, assert_missing_frames_are_empty=True)
+        assert frames.shape == (len(identifiers), 48, 48, 1)
+        assert expected is None or np.array_equal(frames[..., 0].T, expected)
+    assert main([*call, "--format", "nii"]) == 2
+    assert main([*call, "--format", "dicom_seg", "--resume"]) == 0
+
+
 def test_evaluation_says_the_scores_and_nothing_of_folders(run, tmp_path, capfd):
     assert main(["evaluate", NAME, "--run", str(run), "--output", str(tmp_path)]) == 0
     shown = capfd.readouterr()
@@ -322,6 +345,34 @@ def test_a_copy_is_complete_and_writes_to_itself(run, data, tmp_path, capsys):
     assert "- `initialize`" not in card and "- `resume`" not in card and "- `max_epochs`: `" in card
     assert main(["infer", str(copy), str(data / "1.mat"), str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "1_pred.png").is_file()
+
+
+@pytest.mark.parametrize("is_validated", [True, False])
+def test_an_app_of_monai_label_serves_what_it_was_fine_tuned_to(is_validated, run, data, tmp_path):
+    """As a training of MONAI Label calls it, with the labelled images of its data store."""
+    assert main(["label_app", str(tmp_path / "app"), "--bundles", NAME, "--run", str(run)]) == 0
+    copy = tmp_path / "app" / "model" / NAME
+    model, teacher = copy / "models" / "model.pt", copy / "runs" / "default" / "teacher.pt"
+    before = read_weights(copy / "models")
+    items = [{"image": str(data / f"{number}.mat"), "label": str(data / f"{number}.mat")} for number in range(1, 7)]
+    loader = {"_target_": "CheckpointLoader", "load_path": str(model), "load_dict": {"model": "$@network"}}
+    overrides = {
+        "bundle_root": str(copy),
+        "train#trainer#max_epochs": 1,
+        "train#dataset#data": items[:4],
+        "validate#dataset#data": items[4:] if is_validated else [],
+        "device": "cpu",
+        "train#handlers": [loader, *json.loads((copy / "configs" / "train.json").read_text())["train"]["handlers"]],
+    }
+    training = ConfigWorkflow(str(copy / "configs" / "train.json"), logging_file=False, **overrides)
+    training.initialize()
+    training.run()
+    assert teacher.read_bytes() == (run / "teacher.pt").read_bytes()
+    assert [path.name for path in (copy / "models").iterdir()] == ["model.pt"]
+    after = read_weights(copy / "models")
+    # The first epoch's steps, from the student that was served and not from scratch.
+    changes = [float((after[name] - before[name]).abs().max()) for name in before if name.endswith("weight")]
+    assert 0 < max(changes) < 0.02
 
 
 def test_a_patient_on_two_sides_is_refused(data, tmp_path, capsys):
