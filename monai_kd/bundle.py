@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,16 @@ class Bundle:
     def runs(self) -> list[str]:
         """Names of the runs in the bundle's own place for them."""
         return _runs(Path(monai_kd.run_dir(self.root, "")))
+
+    def copy_to(self, target: Path) -> None:
+        """Copy it without its runs and data. The copy's root is its own folder, or it would write to the original."""
+        left_out = shutil.ignore_patterns("runs", "data", "__pycache__")
+        shutil.copytree(self.root, target, ignore=left_out, dirs_exist_ok=True)
+        for path in (target / "configs").glob("*.json"):
+            config = read_json(path)
+            if "bundle_root" in config:
+                text = path.read_text().replace(json.dumps(config["bundle_root"]), json.dumps(str(target)), 1)
+                path.write_text(text)
 
     def config_file(self, file: str | Path) -> str:
         """The path of a configuration file that is given by its name; another path as it is."""

@@ -373,7 +373,7 @@ def copy(name: str, dir: str) -> int:
     target = Path(plain_path(dir)).resolve()
     if target.exists() and any(target.iterdir()):
         raise FileExistsError(f"{target} exists and is not empty; choose a new folder")
-    _copy_bundle(bundle, target)
+    bundle.copy_to(target)
     _say(f"{target} is yours; train it with: python -m monai_kd train {target} --dataset_dir ...")
     return _DONE
 
@@ -565,18 +565,6 @@ def _as_typed(word: str, switches: set[str]) -> str:
     return repr(word)
 
 
-def _copy_bundle(bundle: Bundle, target: Path) -> None:
-    """Copy a bundle without its runs and data. The copy's root is its own folder, or it would write to the original."""
-    shutil.copytree(
-        bundle.root, target, ignore=shutil.ignore_patterns("runs", "data", "__pycache__"), dirs_exist_ok=True
-    )
-    for path in (target / "configs").glob("*.json"):
-        config = read_json(path)
-        if "bundle_root" in config:
-            text = path.read_text().replace(json.dumps(config["bundle_root"]), json.dumps(str(target)), 1)
-            path.write_text(text)
-
-
 def _add_to_app(bundle: Bundle, target: Path, run: str | None) -> None:
     """A copy of a bundle, with the networks and settings of a run, whose model becomes what it is trained to.
 
@@ -585,7 +573,7 @@ def _add_to_app(bundle: Bundle, target: Path, run: str | None) -> None:
     """
     from monai.bundle import ConfigParser
 
-    _copy_bundle(bundle, target)
+    bundle.copy_to(target)
     train, inference = (read_json(target / "configs" / file) for file in ("train.json", "inference.json"))
     model = target / "models" / "model.pt"
     if run is not None:

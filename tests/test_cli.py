@@ -63,9 +63,9 @@ def test_generate_takes_the_generators_own_options(tmp_path, capsys):
 def test_help_lists_every_verb_with_what_it_does(words, capsys):
     assert main(words) == 0
     shown = capsys.readouterr().out
-    for verb in ("list", "generate", "train", "infer", "evaluate", "verify", "copy", "publish"):
+    for verb in cli._VERBS:
         assert f"\n  {verb} " in shown
-    assert "Apply the student to a file, a folder or a glob." in shown
+    assert "Apply the student to a file, a folder, a glob or a zip file of DICOM slices." in shown
 
 
 @pytest.mark.parametrize(
