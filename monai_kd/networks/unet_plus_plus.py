@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from monai.networks.blocks import Convolution
 from monai.networks.nets import BasicUNetPlusPlus
 from torch import Tensor, nn
 
@@ -26,8 +25,7 @@ class UNetPlusPlus(nn.Module):
     With ``shuffle`` the network sees every block of ``shuffle^spatial_dims`` positions as one position with as many
     times the channels, and its output is laid out again (W. Shi et al., "Real-Time Single Image and Video
     Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural Network", CVPR 2016). With 2 in 3D this takes
-    about an eighth of the time and memory, but a border is found less exactly. ``refinement`` adds three thin
-    convolutions at full size, which see the image as well, and correct the logits.
+    about an eighth of the time and memory.
 
     The network is MONAI's, as ``unet``: its encoder is ``unet.conv_0_0`` to ``unet.conv_4_0``, node ``X(i, j)`` is
     ``unet.upcat_i_j`` and the heads are ``unet.final_conv_0_1`` to ``unet.final_conv_0_4``. Heads that are not part of
@@ -40,7 +38,6 @@ class UNetPlusPlus(nn.Module):
         out_channels: channels of the output; 1 for one foreground class.
         features: channels of the five levels and of the last node.
         shuffle: length of the blocks, >= 1. 1, the published network, by default.
-        refinement: channels of the convolutions at full size, >= 0. 0, the published network, has none.
         deep_supervision: average four heads.
         act: activation, as in ``BasicUNetPlusPlus``.
         norm: normalisation. Instance norm by default, so the result does not depend on the batch.
@@ -50,7 +47,7 @@ class UNetPlusPlus(nn.Module):
         upsample: ``"deconv"``, ``"pixelshuffle"`` or ``"nontrainable"``.
 
     Raises:
-        ValueError: when ``shuffle`` is less than 1, or ``refinement`` less than 0.
+        ValueError: when ``shuffle`` is less than 1.
     """
 
     def __init__(
@@ -60,7 +57,6 @@ class UNetPlusPlus(nn.Module):
         out_channels: int = 1,
         features: Sequence[int] = (32, 32, 64, 128, 256, 32),
         shuffle: int = 1,
-        refinement: int = 0,
         deep_supervision: bool = False,
         act: str | tuple = ("LeakyReLU", {"negative_slope": 0.1, "inplace": True}),
         norm: str | tuple = ("instance", {"affine": True}),
@@ -71,14 +67,12 @@ class UNetPlusPlus(nn.Module):
         super().__init__()
         if shuffle < 1:
             raise ValueError(f"shuffle must be 1 or more, got {shuffle}")
-        if refinement < 0:
-            raise ValueError(f"refinement must be 0 or more channels, got {refinement}")
         self.shuffle = shuffle
         block = shuffle**spatial_dims
         self.unet = BasicUNetPlusPlus(
             spatial_dims,
             block * in_channels,
-            block * (out_channels + refinement),
+            block * out_channels,
             features,
             deep_supervision,
             act,
@@ -90,7 +84,6 @@ class UNetPlusPlus(nn.Module):
         if not deep_supervision:
             for node in (1, 2, 3):
                 setattr(self.unet, f"final_conv_0_{node}", nn.Identity())
-        self.refinement = _Refinement(spatial_dims, in_channels, out_channels, refinement, act) if refinement else None
 
     def forward(self, x: Tensor) -> Tensor:
         """
@@ -101,28 +94,7 @@ class UNetPlusPlus(nn.Module):
         Returns:
             Logits ``(B, out_channels, *spatial)``.
         """
-        y = _blocks_to_positions(torch.stack(self.unet(_positions_to_blocks(x, self.shuffle))).mean(0), self.shuffle)
-        return y if self.refinement is None else self.refinement(x, y)
-
-
-class _Refinement(nn.Module):
-    """Correct logits by the image and by features that lie beside them. A new one changes nothing."""
-
-    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, channels: int, act: str | tuple) -> None:
-        super().__init__()
-        seen = in_channels + out_channels + channels
-        self.out_channels = out_channels
-        self.correction = nn.Sequential(
-            Convolution(spatial_dims, seen, channels, adn_ordering="A", act=act),
-            Convolution(spatial_dims, channels, channels, adn_ordering="A", act=act),
-            Convolution(spatial_dims, channels, out_channels, conv_only=True),
-        )
-        for parameter in self.correction[-1].parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, image: Tensor, features: Tensor) -> Tensor:
-        """Logits ``(B, out_channels, *spatial)`` from the image and from features, of which the first are logits."""
-        return features[:, : self.out_channels] + self.correction(torch.cat([image, features], dim=1))
+        return _blocks_to_positions(torch.stack(self.unet(_positions_to_blocks(x, self.shuffle))).mean(0), self.shuffle)
 
 
 def _positions_to_blocks(x: Tensor, length: int) -> Tensor:

@@ -47,25 +47,6 @@ def test_sizes_that_are_no_whole_blocks_are_refused() -> None:
         tiny(shuffle=2)(image(1, 1, 64, 33))
     with pytest.raises(ValueError, match="shuffle must be 1 or more, got 0"):
         tiny(shuffle=0)
-    with pytest.raises(ValueError, match="refinement must be 0 or more channels, got -1"):
-        tiny(refinement=-1)
-
-
-def test_a_new_refinement_changes_nothing() -> None:
-    network, x = tiny(out_channels=2, shuffle=2, refinement=3), image(1, 1, 32, 64)
-    features = image(1, 4 * (2 + 3), 16, 32)
-    network.unet.forward = lambda x: [features]
-    assert torch.equal(network(x)[..., ::2, ::2], features[:, :2])  # the first position of each block
-
-
-def test_refinement_sees_single_positions() -> None:
-    network, x = tiny(shuffle=2, refinement=3), image(1, 1, 32, 64)
-    network.unet.forward = lambda x: [torch.zeros(1, 4 * 4, 16, 32)]  # blind
-    torch.nn.init.normal_(network.refinement.correction[-1].conv.weight)
-    changed = x.clone()
-    changed[0, 0, 9, 30] += 1
-    moved = torch.nonzero(network(changed) != network(x))[:, 2:]
-    assert moved.amin(0).tolist() == [6, 27] and moved.amax(0).tolist() == [12, 33]  # three convolutions of 3 x 3
 
 
 def test_parameters_of_the_defaults() -> None:
@@ -89,7 +70,7 @@ def test_output_is_the_last_head_or_the_mean_of_the_four(deep_supervision: bool)
 
 @either_supervision
 def test_every_parameter_gets_a_gradient(deep_supervision: bool) -> None:
-    network = tiny(deep_supervision=deep_supervision, refinement=2)
+    network = tiny(deep_supervision=deep_supervision)
     network(image(2, 1, 32, 32)).square().sum().backward()
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
@@ -109,9 +90,9 @@ def test_layers_to_tap() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # sizes are checked in Python
-@pytest.mark.parametrize("deep_supervision, shuffle, refinement", [(False, 1, 0), (True, 2, 3)])
-def test_scripted_and_traced_networks_agree(deep_supervision: bool, shuffle: int, refinement: int) -> None:
-    network = tiny(deep_supervision=deep_supervision, shuffle=shuffle, refinement=refinement).eval()
+@pytest.mark.parametrize("deep_supervision, shuffle", [(False, 1), (True, 2)])
+def test_scripted_and_traced_networks_agree(deep_supervision: bool, shuffle: int) -> None:
+    network = tiny(deep_supervision=deep_supervision, shuffle=shuffle).eval()
     x = image(1, 1, 32 * shuffle, 17 * shuffle)
     with torch.no_grad():
         expected = network(x)
