@@ -25,7 +25,7 @@ def check_highdicom() -> None:
         ValueError: when it is not.
     """
     if find_spec("highdicom") is None:
-        raise ValueError('the format dicom_seg needs highdicom: pip install highdicom, or "monai_kd[dicom_seg]"')
+        raise ValueError('the format dicom_seg needs highdicom: pip install highdicom, or "monai_kd[dicom]"')
 
 
 def dicom_segmentation(
