@@ -640,7 +640,7 @@ def _input_shape(metadata: Mapping[str, Any]) -> list[int]:
 
 
 def _check_stages(parser: Any, may_overwrite: bool) -> None:
-    """Refuse to train over what a run has completed, and to distil without a teacher."""
+    """Refuse to train over what a run has completed, and to distil without a teacher, or with one of other data."""
     steps = json.dumps(parser["run"]).replace("::", "#")
     trained = {stage for stage, section in _STAGES.items() if f"@{section}#stage.run()" in steps}
     if not (may_overwrite or parser.get_parsed_content("resume")):
@@ -653,11 +653,14 @@ def _check_stages(parser: Any, may_overwrite: bool) -> None:
                 )
     if "distill" in trained and "teacher" not in trained:
         teacher = parser.get_parsed_content("teacher_checkpoint")
-        if teacher is not None and not Path(teacher).is_file():
+        if teacher is None:
+            return
+        if not Path(teacher).is_file():
             raise FileNotFoundError(
                 f"there is no teacher at {teacher}: train one by --stages teacher,distill, or name another one as "
                 "teacher_checkpoint=FILE"
             )
+        monai_kd.engines.check_data(Path(teacher), parser.get(), parser[f"{_STAGES['teacher']}#stage#data_ids"])
 
 
 def _parse(overrides: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from .parameters import parameters
 from .planar_inferer import PlanarInferer
 from .processes import process_device, start_processes
 from .run_config import plain_settings, running_config, write_json, write_run_config
-from .stage import Stage
+from .stage import Stage, check_data
 from .step_decay import StepDecay
 from .tables import markdown_table
 from .weights import load_weights, read_weights, replace_weights
@@ -26,6 +26,7 @@ __all__ = [
     "PlanarInferer",
     "Stage",
     "StepDecay",
+    "check_data",
     "compared_metrics",
     "cross_validate",
     "describe_data",

@@ -25,7 +25,30 @@ from torch.utils.tensorboard import SummaryWriter
 
 from .run_config import running_config, write_run_config
 
-__all__ = ["Stage"]
+__all__ = ["Stage", "check_data"]
+
+
+def check_data(checkpoint: Path, config: Mapping[str, Any], data_ids: Sequence[str]) -> None:
+    """Refuse a network that was trained on other data: its training patients may be test patients here.
+
+    Args:
+        checkpoint: its weights. If no configuration is beside them, as with weights from elsewhere, nothing is known.
+        config: the configuration that is to use them.
+        data_ids: ids of what must be the same in both.
+
+    Raises:
+        ValueError: naming the ids that differ.
+    """
+    kept = checkpoint.with_suffix(".json")
+    if not kept.is_file():
+        return
+    trained = json.loads(kept.read_text())
+    differing = [key for key in data_ids if trained.get(key) != config.get(key)]
+    if differing:
+        raise ValueError(
+            f"{checkpoint} was trained with other settings ({', '.join(differing)}); use the same ones, or train anew "
+            "in another run"
+        )
 
 
 class Stage:
@@ -139,17 +162,9 @@ class Stage:
             log.close()
 
     def _check_data(self) -> None:
-        """Refuse a network that was trained on other data: its training patients may be test patients here."""
-        config, kept = running_config(), self.checkpoint.with_suffix(".json")
-        if config is None or not kept.is_file():
-            return
-        trained = json.loads(kept.read_text())
-        differing = [key for key in self.data_ids if trained.get(key) != config.get(key)]
-        if differing:
-            raise ValueError(
-                f"{self.checkpoint} was trained with other settings ({', '.join(differing)}); use the same ones, or "
-                "another run"
-            )
+        config = running_config()
+        if config is not None:
+            check_data(self.checkpoint, config, self.data_ids)
 
     def _run(self) -> None:
         state = self.trainer.state

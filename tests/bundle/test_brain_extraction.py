@@ -313,6 +313,17 @@ def test_any_torchscript_network_can_be_the_teacher(data, tmp_path, workflow):
     torch.testing.assert_close(built(image), torch.nn.functional.avg_pool3d(image, 3, stride=1, padding=1))
 
 
+def test_a_u_net_can_be_the_student_of_a_unet_plus_plus(run, data, tmp_path, distillation):
+    settings = {"architecture": "unet", "unet_features": [4, 8, 8], "unet_strides": [2, 2]}
+    network, teacher = (distillation(**settings).get_parsed_content(key) for key in ("network", "teacher"))
+    assert (type(network).__name__, type(teacher).__name__) == ("UNet", "UNetPlusPlus")
+    files = ["--dataset_dir", str(data), "--run", str(tmp_path / "run"), f"teacher_checkpoint={run / 'teacher.pt'}"]
+    assert main(["train", NAME, *files, "--stages", "distill", *as_words(**TINY, **settings)]) == 0
+    head = next((data / "T1").iterdir())
+    assert main(["infer", NAME, str(head), str(tmp_path / "out"), "--run", str(tmp_path / "run")]) == 0
+    assert nib.load(next((tmp_path / "out").glob("*_pred.nii.gz"))).shape == nib.load(head).shape
+
+
 def test_further_terms_are_a_configuration(workflow, data):
     hint = {
         "_target_": "monai_kd.losses.DistillationTerm",

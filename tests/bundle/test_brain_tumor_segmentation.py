@@ -232,6 +232,13 @@ def test_a_completed_student_is_not_trained_over_unless_that_is_said(run, data, 
     assert (run / "model.pt").read_bytes() == before
 
 
+def test_a_teacher_of_another_split_teaches_no_student(data, run, tmp_path, capsys):
+    files = ["--dataset_dir", str(data), "--run", str(tmp_path / "run"), f"teacher_checkpoint={run / 'teacher.pt'}"]
+    assert main(["train", NAME, "--stages", "distill", *files, *as_words(**{**TINY, "split_seed": 1})]) == 2
+    assert "teacher.pt was trained with other settings (split_seed); use the same ones" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
