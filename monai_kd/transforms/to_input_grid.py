@@ -19,6 +19,9 @@ __all__ = ["ToInputGrid", "ToInputGridd"]
 class ToInputGrid(Transform):
     """Resample a prediction linearly from the network's grid to its input file's own; outside of the former it is 0.
 
+    A voxel of the file is outside if it does not overlap the network's grid. If only its centre is, as it may be in a
+    file's first and last slices after resampling, it has the value of the grid's edge.
+
     Both grids are known from the image alone: its affine, which reorienting, resampling, padding and cropping keep up
     to date, and its file's ``original_affine`` and ``spatial_shape``, which MONAI's readers note. So no transform has
     to be inverted. Where the grids differ by the order of axes, flips and shifts by whole voxels, values are copied
@@ -26,7 +29,7 @@ class ToInputGrid(Transform):
 
     Axes that stay parallel, as after MONAI's ``Orientation`` and ``Spacing``, are interpolated one after the other,
     which is the same as trilinear interpolation and needs a tenth of the time and memory of ``SpatialResample``.
-    Rotated grids are left to that.
+    Rotated grids are left to that, with 0 beyond the outermost centres.
     """
 
     def __call__(self, prediction: Tensor, reference: MetaTensor) -> MetaTensor:  # type: ignore[override]
@@ -93,9 +96,11 @@ def _resample_axes(image: Tensor, index_map: np.ndarray, shape: list[int]) -> Te
     axes = np.abs(index_map[:-1, :-1]).argmax(axis=0)  # the network's axis for each of the file's
     image = image.permute(0, *(int(axis) + 1 for axis in axes))
     for dim, (axis, size) in enumerate(zip(axes, shape)):
-        position = index_map[axis, dim] * np.arange(size) + index_map[axis, -1]
         # Rounded, so that whole voxels are copied and not mixed with a trace of their neighbours.
-        distance = np.arange(image.shape[dim + 1])[:, None] - position.round(5)
+        position = (index_map[axis, dim] * np.arange(size) + index_map[axis, -1]).round(5)
+        inside = position.clip(0, image.shape[dim + 1] - 1)
+        overlaps = np.abs(position - inside) < (1 + abs(index_map[axis, dim])) / 2
+        distance = np.arange(image.shape[dim + 1])[:, None] - np.where(overlaps, inside, position)
         weight = torch.as_tensor((1 - np.abs(distance)).clip(min=0)).to(image)
         image = (image.movedim(dim + 1, -1) @ weight).movedim(-1, dim + 1)
     return image.contiguous()

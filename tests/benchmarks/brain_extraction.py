@@ -2,12 +2,13 @@
 
     python tests/benchmarks/brain_extraction.py IMAGES [--masks MASKS] [--student RUN_OR_CHECKPOINT] [KEY=VALUE ...]
 
-IMAGES is a data set with an index.csv, of which the test cases are taken, or any folder of volumes whose masks lie in
-MASKS under the same names. The student is that of a run's folder, a checkpoint (with the settings beside it, as a run
-leaves them) or, by default, the bundle's own models/model.pt. It goes through BatchInference as `infer` does; KEY=VALUE
-overrides inference.json (inference="sliding_window", ...). deepbet (L. Fisch et al., "deepbet: Fast brain extraction of
-T1-weighted MRI using Convolutional Neural Networks", Computers in Biology and Medicine, 2024) brings its own weights;
-`pip install monai_kd[peer]` installs it. It is made for T1.
+IMAGES is a data set of which the test cases are taken, by the split that the student was trained with, else by its
+index.csv; or any folder of volumes whose masks lie in MASKS under the same names. The student is that of a run's
+folder, a checkpoint (with the settings beside it, as a run leaves them) or, by default, the bundle's own
+models/model.pt. It goes through BatchInference as `infer` does; KEY=VALUE overrides inference.json
+(inference=sliding_window, ...). deepbet (L. Fisch et al., "deepbet: Fast brain extraction of T1-weighted MRI using
+Convolutional Neural Networks", Computers in Biology and Medicine, 2024) brings its own weights; `pip install
+monai_kd[peer]` installs it. It is made for T1.
 
 Each method has a process of its own. Seconds are from the file of a volume to the file of its mask, one volume at a
 time, without start-up and after a first volume; memory is the largest that the process ever had, with all its imports.
@@ -66,13 +67,15 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def find_cases(images: str, masks: str | None) -> list[tuple[str, str]]:
-    """Paths of the images and their masks."""
+def find_cases(images: str, masks: str | None, trained: dict[str, Any]) -> list[tuple[str, str]]:
+    """Paths of the images and their masks: never those of patients that the student was trained on."""
     from monai_kd.data import brain_extraction_datalist, find_images, require
     from monai_kd.data.image_file import image_stem
 
     if masks is None:
-        test = brain_extraction_datalist(images, split="index")["test"]
+        split = {key: trained[key] for key in ("split", "repeat", "fractions", "modalities") if key in trained}
+        seed = trained.get("split_seed", 0)
+        test = brain_extraction_datalist(images, seed=seed, **{"split": "index", **split})["test"]
         require(test)
         return [(item["image"], item["label"]) for item in test]
     mask_of = {image_stem(mask): mask for mask in find_images(masks)}
@@ -133,14 +136,15 @@ def run_deepbet(images: Sequence[str], outputs: Path, threads: int, device: str)
     return {**measure(segment, images, outputs), "parameters": parameters}
 
 
-def settings_of(student: Path | None) -> dict[str, Any]:
-    """Overrides of inference.json that give a student: of a run, of a checkpoint, or the bundle's own."""
+def settings_of(student: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Overrides of inference.json that give a student, of a run or a checkpoint, and what it was trained with."""
     if student is None:
-        return {}
+        return {}, {}
     checkpoint = (student / "model.pt" if student.is_dir() else student).resolve()
     if not checkpoint.is_file():
         raise FileNotFoundError(f"{student}: neither a run with a model.pt nor a checkpoint")
     settings: dict[str, Any] = {"checkpoint": str(checkpoint)}
+    trained: dict[str, Any] = {}
     beside = checkpoint.with_suffix(".json")
     if beside.is_file():
         import monai_kd
@@ -148,7 +152,14 @@ def settings_of(student: Path | None) -> dict[str, Any]:
         trained = json.loads(beside.read_text())
         inference = json.loads(Path(monai_kd.bundle_root(NAME), "configs", "inference.json").read_text())
         settings.update({key: trained[key] for key in inference["model_ids"]})
-    return settings
+    return settings, trained
+
+
+def value_of(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def score(predicted: str, true: str) -> dict[str, float]:
@@ -190,7 +201,7 @@ def versions() -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("images", help="a data set with an index.csv, or a folder of volumes")
+    parser.add_argument("images", help="a data set, or a folder of volumes")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of inference.json, values as JSON")
     parser.add_argument("--masks", help="folder of the masks, under the images' names")
     parser.add_argument("--student", type=Path, help="a run's folder or a checkpoint (default: the bundle's own)")
@@ -206,10 +217,11 @@ def main() -> None:
     if "deepbet" in methods and find_spec("deepbet") is None:
         parser.error("deepbet is not installed: pip install monai_kd[peer], or leave it out by --methods student")
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # of the processes to come
-    overrides = {key: json.loads(value) for key, value in (word.split("=", 1) for word in settings.overrides)}
+    overrides = {key: value_of(value) for key, value in (word.split("=", 1) for word in settings.overrides)}
 
-    images, truths = zip(*in_own_process(find_cases, settings.images, settings.masks)[: settings.cases])
-    student = {**settings_of(settings.student), **overrides} if "student" in methods else {}
+    student, trained = in_own_process(settings_of, settings.student)
+    student.update(overrides)
+    images, truths = zip(*in_own_process(find_cases, settings.images, settings.masks, trained)[: settings.cases])
     results = {}
     with TemporaryDirectory() as temporary:
         common = (settings.threads, settings.device)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -313,15 +314,40 @@ def test_any_torchscript_network_can_be_the_teacher(data, tmp_path, workflow):
     torch.testing.assert_close(built(image), torch.nn.functional.avg_pool3d(image, 3, stride=1, padding=1))
 
 
-def test_a_u_net_can_be_the_student_of_a_unet_plus_plus(run, data, tmp_path, distillation):
-    settings = {"architecture": "unet", "unet_features": [4, 8, 8], "unet_strides": [2, 2]}
-    network, teacher = (distillation(**settings).get_parsed_content(key) for key in ("network", "teacher"))
-    assert (type(network).__name__, type(teacher).__name__) == ("UNet", "UNetPlusPlus")
-    files = ["--dataset_dir", str(data), "--run", str(tmp_path / "run"), f"teacher_checkpoint={run / 'teacher.pt'}"]
-    assert main(["train", NAME, *files, "--stages", "distill", *as_words(**TINY, **settings)]) == 0
+def test_a_u_net_can_be_the_student_of_a_unet_plus_plus(run, data, tmp_path):
+    folder, out = tmp_path / "run", tmp_path / "out"
+    settings = {**TINY, "network_def": "%unet", "unet#channels": [4, 8, 8], "unet#strides": [2, 2]}
+    files = ["--dataset_dir", str(data), "--run", str(folder), f"teacher_checkpoint={run / 'teacher.pt'}"]
+    assert main(["train", NAME, *files, "--stages", "distill", *as_words(**settings)]) == 0
+    assert len(torch.load(folder / "model.pt", weights_only=True)["model"]["model.0.conv.unit0.conv.weight"]) == 4
     head = next((data / "T1").iterdir())
-    assert main(["infer", NAME, str(head), str(tmp_path / "out"), "--run", str(tmp_path / "run")]) == 0
-    assert nib.load(next((tmp_path / "out").glob("*_pred.nii.gz"))).shape == nib.load(head).shape
+    assert main(["infer", NAME, str(head), str(out), "--run", str(folder)]) == 0
+    assert nib.load(next(out.glob("*_pred.nii.gz"))).shape == nib.load(head).shape
+
+
+def test_a_last_batch_of_one_small_crop_is_left_out(data, tmp_path):
+    """Batch norm has one position to average over at the deepest level."""
+    folder = tmp_path / "run"
+    settings = {**TINY, "max_epochs": 1, "batch_size": 7, "teacher_checkpoint": None}
+    words = as_words(**settings, distillation_weight=0)
+    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), "--stages", "distill", *words]) == 0
+    assert "1 epochs of 1 iterations" in (folder / "distillation.log").read_text()
+
+
+@pytest.mark.parametrize("affine", [np.eye(4), None], ids=["lost affine", "a label map"])
+def test_masks_that_would_be_misread_are_refused(data, tmp_path, capsys, affine):
+    folder = tmp_path / "set"
+    shutil.copytree(data, folder)
+    for file in sorted((folder / "mask").iterdir()):
+        mask = nib.load(file)
+        voxels = np.asanyarray(mask.dataobj).copy()
+        if affine is None:
+            voxels[::2] *= 2
+        nib.save(nib.Nifti1Image(voxels, mask.affine if affine is None else affine), file)
+    words = ["--dataset_dir", str(folder), "--run", str(tmp_path / "run"), *as_words(**TINY)]
+    assert main(["train", NAME, *words]) != 0
+    wanted = "must have one value beside 0" if affine is None else "does not lie where its image"
+    assert wanted in capsys.readouterr().err and not list(tmp_path.glob("run/*.pt"))
 
 
 def test_further_terms_are_a_configuration(workflow, data):

@@ -15,6 +15,7 @@ from monai.transforms import (
     SpatialResample,
 )
 
+import monai_kd.data  # noqa: F401  it takes a reader out of `LoadImaged` that warns
 from monai_kd.transforms import ToInputGrid, ToInputGridd
 
 AFFINE = np.array([[0, -2.1, 0, 10.3], [1.5, 0, 0, -20], [0, 0, 3, 5.7], [0, 0, 0, 1]])
@@ -67,6 +68,20 @@ def test_the_prediction_is_zero_outside_of_the_networks_grid():
     assert torch.equal(result.as_tensor(), expected)
 
 
+@pytest.mark.parametrize("oblique", [0.0, 0.01, 0.3])
+@pytest.mark.parametrize("spacing", [(1, 1, 5), (1.2, 0.9, 1.1), (6, 6, 6)], ids=str)
+def test_the_files_first_and_last_slices_are_covered(spacing, oblique):
+    """MONAI's `Spacing` centres the new grid on the old one where it is oblique: the outermost centres stick out."""
+    turn = np.array([[np.cos(oblique), -np.sin(oblique), 0], [np.sin(oblique), np.cos(oblique), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = (turn @ turn[[2, 0, 1]][:, [2, 0, 1]] * spacing).astype(np.float32)  # as NIfTI keeps it
+    meta = {"original_affine": affine, "spatial_shape": [15, 14, 13], "filename_or_obj": "a"}
+    image = MetaTensor(torch.ones(1, 15, 14, 13), torch.tensor(affine), meta)
+    seen = Spacingd("image", (2, 2, 2))({"image": image})["image"]
+    result = ToInputGrid()(torch.ones(seen.shape), seen)
+    torch.testing.assert_close(result.as_tensor(), torch.ones(1, 15, 14, 13))
+
+
 @pytest.mark.parametrize("oblique", [0.0, 0.3], ids=["straight", "oblique"])
 @pytest.mark.parametrize("pixdim", [(1.1, 1.2, 1.3), (3.1, 2.9, 4.7)], ids=["finer", "coarser"])
 @pytest.mark.parametrize("axcodes", ["RAS", "PIR"])
@@ -74,7 +89,7 @@ def test_resampled_grids_agree_with_trilinear_interpolation(axcodes, pixdim, obl
     image = volume(axcodes, oblique=oblique)
     to_network = Compose([Orientationd("image", "RAS", labels=None), Spacingd("image", pixdim)])
     seen = to_network({"image": image})["image"]
-    resample = SpatialResample(padding_mode="zeros")
+    resample = SpatialResample(padding_mode="border")
     expected = resample(seen, torch.tensor(image.meta["original_affine"]), image.meta["spatial_shape"])
     result = ToInputGrid()(seen.as_tensor(), seen)
     assert_on_grid_of(result, image)
