@@ -6,9 +6,11 @@ PyTorch and MONAI are imported when a workflow is built.
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 import logging
 import os
+import pydoc
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -125,26 +127,42 @@ class Bundle:
 
     def model_of(self, run: str) -> dict[str, Any]:
         """Overrides of inference.json that give the student of a run."""
-        folder = self.existing_run(run)
-        if not (folder / "model.json").is_file():
-            raise FileNotFoundError(f"the run {folder} has no student yet; go on with: train ... --run {run} --resume")
-        trained = read_json(folder / "model.json")
+        own = self._student_config(run)
+        trained, folder = read_json(own), own.parent
         ids = self.config("inference.json")["model_ids"]
         missing = [key for key in ids if key not in trained]
         if missing:
             raise ValueError(f"the run {folder} is of another bundle or an earlier version: no {', '.join(missing)}")
         return {"checkpoint": str(folder / "model.pt"), **{key: trained[key] for key in ids}}
 
-    def evaluation_of(self, run: str | None, checkpoint: str | None) -> tuple[str | Path, dict[str, Any]]:
-        """The configuration file under evaluate.json, and overrides that name a student's weights."""
-        if run is None:
-            weights = self.root / "models" / "model.pt" if checkpoint is None else Path(plain_path(checkpoint))
-            return "train.json", {"checkpoint": str(weights)}
+    def _student_config(self, run: str) -> Path:
+        """The configuration file that a run keeps of its student."""
         folder = self.existing_run(run)
+        if not (folder / "model.json").is_file():
+            raise FileNotFoundError(f"the run {folder} has no student yet; go on with: train ... --run {run} --resume")
+        return folder / "model.json"
+
+    def evaluation_of(self, run: str | None, checkpoint: str | None) -> tuple[list[str | Path], dict[str, Any]]:
+        """The configuration files of an evaluation, and overrides that name the weights and a teacher's network."""
+        folder = self.root / "models" if run is None else self.existing_run(run)
         weights = folder / "model.pt" if checkpoint is None else Path(plain_path(checkpoint))
-        own = weights.with_suffix(".json")  # a run can hold networks of several settings
-        first = own if own.is_file() else folder / "model.json"
-        return first, {"ckpt_dir": str(folder), "checkpoint": str(weights)}
+        settings = {"checkpoint": str(weights)}
+        files: list[str | Path] = ["train.json", "evaluate.json"]
+        if run is not None:
+            settings["ckpt_dir"] = str(folder)
+            own = weights.with_suffix(".json")  # a run can hold networks of several settings
+            files[0] = own if own.is_file() else self._student_config(run)
+        if self._is_teacher(weights):
+            # It may see other images than the student, or be measured otherwise, and yet fit the student's network.
+            settings["evaluated_network"] = "@teacher"
+            overlay = self.root / "configs" / "evaluate_teacher.json"
+            files += [overlay.name] if overlay.is_file() else []
+        return files, settings
+
+    def _is_teacher(self, weights: Path) -> bool:
+        own = weights.with_suffix(".json")
+        kept = read_json(own).get("teacher_checkpoint") if own.is_file() else None
+        return weights.name == "teacher.pt" or kept == str(weights)
 
     def settings_in(self, checkpoint: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Overrides of inference.json that an exported student carries; none for a file of weights.
@@ -179,10 +197,13 @@ def _runs(folder: Path) -> list[str]:
 def _check_choices(parser: Any) -> None:
     """Where a configuration chooses from a table, as ``$@losses[@loss]`` does, refuse what the table does not have."""
     for value in parser.get().values():
-        choice = re.fullmatch(r"\$@(\w+)\[@(\w+)\]", value) if isinstance(value, str) else None
+        choice = re.fullmatch(r"\$@(\w+)((?:\[@\w+\])+)", value) if isinstance(value, str) else None
         if choice:
-            table, key = choice.groups()
-            check_known(str(parser.get_parsed_content(key)), parser[table], key)
+            table = parser[choice[1]]
+            for key in re.findall(r"\w+", choice[2]):
+                word = str(parser.get_parsed_content(key))
+                check_known(word, table, key)
+                table = table[word]
 
 
 def _check_device(device: Any) -> None:
@@ -212,7 +233,8 @@ def _check_ids(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
             elif isinstance(node, Mapping) and part in node:
                 node = node[part]
             elif depth == len(parts) - 1 and _is_component(node) and not _close(part, node):
-                node = None  # a further argument; the component knows whether it takes it
+                _check_argument(part, node["_target_"])
+                node = None
             else:
                 choices = [str(choice) for choice in node] if isinstance(node, Mapping) else []
                 where = f" {key!r}:" if depth else ""
@@ -220,6 +242,17 @@ def _check_ids(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
         is_number = isinstance(node, (int, float)) and not isinstance(node, bool)
         if is_number and isinstance(value, str) and value[:1] not in ("$", "@", "%"):
             raise ValueError(f"{key} must be a number, such as {node}, got {value!r}")
+
+
+def _check_argument(name: str, target: str) -> None:
+    """Refuse a further argument that a component does not take, as far as its name and signature say so."""
+    try:
+        parameters = inspect.signature(pydoc.locate(target)).parameters  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # one of MONAI's short names, or code without a signature
+        return
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    if not takes_any and not name.startswith("_"):  # MONAI's own, such as _disabled_
+        check_known(name, parameters, f"argument of {target}")
 
 
 def _is_component(node: Any) -> bool:

@@ -187,7 +187,7 @@ def evaluate(
     output: str | None = None,
     **options: Any,
 ) -> int:
-    """Measure the student on the test cases: cases.csv with a row per case, and summary.json.
+    """Measure the student, or a run's teacher, on the test cases: cases.csv with a row per case, and summary.json.
 
     Args:
         name: a bundle's name, or the path of a bundle's directory.
@@ -195,15 +195,15 @@ def evaluate(
         dataset_dir: folder of the data set; by default the run's.
         datalist: a Decathlon-style JSON list instead of the data set's own layout.
         run: name or path of a run, whose student, networks and split are used.
-        checkpoint: other weights than models/model.pt or the run's.
+        checkpoint: other weights than models/model.pt or the run's; with teacher.pt, the teacher's network and images.
         output: the folder of the two files.
         options: the same as key=value, as --key value.
     """
     bundle = Bundle(name)
-    first, settings = bundle.evaluation_of(run, checkpoint)
+    files, settings = bundle.evaluation_of(run, checkpoint)
     settings.update(_paths(dataset_dir=dataset_dir, datalist_file=datalist, output_dir=output))
     settings.update(_parse(overrides, options))
-    workflow = bundle.workflow(first, "evaluate.json", overrides=settings)
+    workflow = bundle.workflow(*files, overrides=settings)
     monai_kd.engines.read_weights(settings["checkpoint"])  # or what is wrong with them would be said less well
     workflow.run()
     folder = Path(workflow.parser.get_parsed_content("output_dir"))
@@ -247,13 +247,15 @@ def export(
         options: the same as key=value, as --key value.
     """
     bundle = Bundle(name)
-    first, settings = bundle.evaluation_of(run, checkpoint)
+    files, settings = bundle.evaluation_of(run, checkpoint)
+    if "evaluated_network" in settings:
+        raise ValueError(f"{settings['checkpoint']} is a teacher, and a student is exported: name its --checkpoint")
     needs_data = format == "int8" or dataset_dir is not None or datalist is not None
     settings.update(_paths(dataset_dir=dataset_dir, datalist_file=datalist))
     settings.update({"device": "cpu", **_parse(overrides, options)})
     settings.update({"validate#dataset#data": "$@datalist['validation']", "validate#handlers": []})
     settings["run"] = ["$monai_kd.data.require(@validate#dataset#data)"]
-    workflow = bundle.workflow(first, "evaluate.json", overrides=settings)
+    workflow = bundle.workflow(*files, overrides=settings)
     parser = workflow.parser
     network = parser.get_parsed_content("network_def")
     monai_kd.engines.load_weights(network, settings["checkpoint"])
@@ -651,10 +653,10 @@ def _check_stages(parser: Any, may_overwrite: bool) -> None:
                 raise FileExistsError(
                     f"{checkpoint} is completed: keep it by --resume, train another --run, or replace it by --overwrite"
                 )
-    if "distill" in trained and "teacher" not in trained:
-        teacher = parser.get_parsed_content("teacher_checkpoint")
-        if teacher is None:
-            return
+    teacher = parser.get_parsed_content("teacher_checkpoint")
+    if "teacher" in trained and teacher is None:
+        raise ValueError("without a teacher_checkpoint no teacher can be trained: leave it out by --stages distill")
+    if "distill" in trained and "teacher" not in trained and teacher is not None:
         if not Path(teacher).is_file():
             raise FileNotFoundError(
                 f"there is no teacher at {teacher}: train one by --stages teacher,distill, or name another one as "
@@ -672,7 +674,14 @@ def _parse(overrides: Iterable[str], options: Mapping[str, Any]) -> dict[str, An
             raise ValueError(f"expected key=value, got {override!r}")
         parsed[key] = _value(text)
     parsed.update({key: _value(value) for key, value in options.items()})
-    return {key: plain_path(value) if _names_path(key, value) else value for key, value in parsed.items()}
+    return {key: _absolute(key, value) for key, value in parsed.items()}
+
+
+def _absolute(key: str, value: Any) -> Any:
+    """A setting whose paths, one or a list, mean the same in every folder."""
+    if isinstance(value, list) and value and all(_names_path(key, element) for element in value):
+        return [plain_path(element) for element in value]
+    return plain_path(value) if _names_path(key, value) else value
 
 
 def _names_path(key: str, value: Any) -> bool:

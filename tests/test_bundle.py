@@ -33,22 +33,38 @@ def test_runs_by_name_and_by_path(bundle, tmp_path):
     assert bundle.existing_run("first") == bundle.existing_run(str(first)) == first
     with pytest.raises(FileNotFoundError, match="begun is not the folder of a run; there are: first, second"):
         bundle.existing_run("begun")
-    with pytest.raises(FileNotFoundError, match="first has no student yet"):
-        bundle.model_of("first")
+    for ask in (bundle.model_of, lambda run: bundle.evaluation_of(run, None)):
+        with pytest.raises(FileNotFoundError, match="first has no student yet"):
+            ask("first")
 
 
 def test_an_evaluation_takes_the_configuration_of_its_weights(bundle, tmp_path):
     run = tmp_path / "runs" / "r"
     run.mkdir(parents=True)
-    (run / "model.json").touch()
-    assert bundle.evaluation_of(None, None) == ("train.json", {"checkpoint": str(tmp_path / "models" / "model.pt")})
+    config = json.dumps({"teacher_checkpoint": str(tmp_path / "shared.pt")})
+    (run / "model.json").write_text(config)
+    files = ["train.json", "evaluate.json"]
+    assert bundle.evaluation_of(None, None) == (files, {"checkpoint": str(tmp_path / "models" / "model.pt")})
     assert bundle.evaluation_of("r", None) == (
-        run / "model.json",
+        [run / "model.json", "evaluate.json"],
         {"ckpt_dir": str(run), "checkpoint": str(run / "model.pt")},
     )
-    (run / "student_alone.json").touch()
-    first, settings = bundle.evaluation_of("r", str(run / "student_alone.pt"))
-    assert first == run / "student_alone.json" and settings["checkpoint"] == str(run / "student_alone.pt")
+    (run / "student_alone.json").write_text(config)
+    files, settings = bundle.evaluation_of("r", str(run / "student_alone.pt"))
+    assert files[0] == run / "student_alone.json" and settings["checkpoint"] == str(run / "student_alone.pt")
+    (tmp_path / "shared.json").write_text(config)
+    for teacher in (run / "teacher.pt", tmp_path / "shared.pt"):
+        files, settings = bundle.evaluation_of("r", str(teacher))
+        assert files[1:] == ["evaluate.json"] and settings["evaluated_network"] == "@teacher"
+    (tmp_path / "configs" / "evaluate_teacher.json").touch()
+    assert bundle.evaluation_of(None, str(run / "teacher.pt"))[0][1:] == ["evaluate.json", "evaluate_teacher.json"]
+
+
+def test_an_argument_that_a_component_does_not_take():
+    config = {"generator": {"_target_": "monai_kd.data.XrayGenerator"}, "net": {"_target_": "Net"}}
+    _check_ids(config, {"generator#image_size": 64, "generator#_disabled_": True, "net#depth": 3})
+    with pytest.raises(ValueError, match="unknown argument of monai_kd.data.XrayGenerator 'image_siz'; did you mean"):
+        _check_ids(config, {"generator#image_siz": 64})
 
 
 @pytest.mark.parametrize(

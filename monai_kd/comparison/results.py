@@ -187,14 +187,17 @@ def _intervals(
         for metric in directions
         if metric in own.values
     }
-    table = np.column_stack([*means.values(), np.arange(len(first.inputs))])
+    rows = np.arange(len(first.inputs))
+    table = np.column_stack([*means.values(), rows])
+    whole = {model: own.scores(scores, rows) for model, own in cases.items()} if scores is not None else {}
 
     def values(drawn: np.ndarray) -> dict[_Place, float]:
         found = dict(zip(means, _means(drawn[:, :-1])))
-        if scores is not None:
-            for model, own in cases.items():
-                of_all = own.scores(scores, drawn[:, -1].astype(int))
-                found |= {(model, metric): of_all[metric] for metric in directions if metric in of_all}
+        for model in whole:
+            of_all = cases[model].scores(scores, drawn[:, -1].astype(int))  # type: ignore[arg-type]
+            if of_all.keys() != whole[model].keys():  # a class is not in the draw: a mean would be one over fewer
+                of_all = {metric: value for metric, value in of_all.items() if not metric.endswith("_macro")}
+            found |= {(model, metric): of_all[metric] for metric in directions if metric in of_all}
         return found
 
     places = list(values(table))

@@ -15,7 +15,15 @@ from monai.utils import CommonKeys, ensure_tuple
 from monai_kd.data.datalist import UnavailableData, explain_empty_sides, images_under, load_datalist, natural_order
 from monai_kd.data.image_file import IMAGE_SUFFIXES, image_stem
 from monai_kd.data.label_table import NO_FINDING, ImageLabel, match_finding, read_label_table, split_names
-from monai_kd.data.splits import INDEX, SIDES, check_no_patient_leaks, find_index, split_by_index, split_by_patient
+from monai_kd.data.splits import (
+    INDEX,
+    SIDES,
+    check_no_patient_leaks,
+    find_index,
+    name_patients,
+    split_by_index,
+    split_by_patient,
+)
 
 __all__ = ["VINDR_FINDINGS", "chest_xray_datalist"]
 
@@ -46,7 +54,8 @@ VINDR_FINDINGS = (
 """The 22 local labels of VinDr-CXR."""
 
 _TRAIN_AND_TEST = [(f"{kind}_train.csv", f"{kind}_test.csv") for kind in ("annotations", "image_labels")]
-_TABLES = (*_TRAIN_AND_TEST, ("train.csv",), ("labels.csv",), ("Data_Entry_2017_v2020.csv",), (INDEX,))
+_SINGLE = ("train.csv", "labels.csv", "Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv", INDEX)
+_TABLES = (*_TRAIN_AND_TEST, *((name,) for name in _SINGLE))
 
 Item = dict[str, Any]
 
@@ -67,7 +76,8 @@ def chest_xray_datalist(
 
     An item is ``{"image": file, "label": float32 (F + 1,), "patient": name}``; the label holds 0 and 1 for the F
     findings, then for abnormal. Rows of the table without an image, and images without a row, are left out with a
-    warning. An image whose patient the table does not name counts as a patient.
+    warning. The patient is the one that the folder's ``index.csv`` names, else the table; an image of nobody counts as
+    a patient.
 
     Nguyen, Lam, Le et al., "VinDr-CXR: An open dataset of chest X-rays with radiologist's annotations", Scientific
     Data, 2022.
@@ -86,19 +96,24 @@ def chest_xray_datalist(
         label_table: the table, or several, in a form of :func:`~monai_kd.data.label_table.read_label_table`. By default
             those that the folder or its sub-folder ``annotations`` holds: ``annotations_train.csv`` and
             ``annotations_test.csv``, else ``image_labels_train.csv`` and ``image_labels_test.csv``, else ``train.csv``,
-            ``labels.csv``, ``Data_Entry_2017_v2020.csv`` or ``index.csv``.
+            ``labels.csv``, ``Data_Entry_2017_v2020.csv``, ``Data_Entry_2017.csv`` or ``index.csv``.
         datalist: a Decathlon datalist (:func:`~monai_kd.data.load_datalist`) that is used instead. A label there is a
             list of findings, or their names joined by ``|``, ``"No finding"`` for none; or a list of F + 1 numbers.
         bundle: name of the bundle that asks, for the hint how to generate a data set.
 
     Raises:
         FileNotFoundError: when a table, the CSV file or the datalist is missing.
-        ValueError: when an argument or a file is wrong, a finding is unknown, no row names an image, two images have
-            one name, or a patient would be on two sides.
+        ValueError: when an argument or a file is wrong, a finding is unknown, no row of any table names an image, two
+            images have one name, or a patient would be on two sides.
     """
+    if isinstance(findings, str):
+        raise ValueError(f'findings must be a list of names, such as ["{findings}"], got {findings!r}')
     names = [match_finding(name, findings, "findings") for name in findings]
-    if len(set(names)) < len(findings) or not findings:
-        raise ValueError(f"findings must be names that differ, and one at least, got {list(findings)}")
+    if len(set(names)) < len(findings) or not findings or "abnormal" in map(str.lower, findings):
+        raise ValueError(
+            'findings must be names that differ, and one at least, without "abnormal", which comes after them anyway, '
+            f"got {list(findings)}"
+        )
     if datalist is not None:
         return _of_datalist(datalist, names)
     folder = Path(dataset_dir)
@@ -113,17 +128,22 @@ def chest_xray_datalist(
     tables = [Path(file) for file in ensure_tuple(label_table)] if label_table else _find_tables(folder)
     labels = {file: read_label_table(file, names, VINDR_FINDINGS) for file in tables}
     items = {file: _with_images(table, images, names, file) for file, table in labels.items()}
+    index = find_index(folder, split, ("seeded", "official"))
+    if split in ("seeded", "official") and index not in tables:  # a table has said already who the patients are
+        items = {file: name_patients(of_table, index, _ids) for file, of_table in items.items()}
     listed = [item for of_table in items.values() for item in of_table]
+    if not listed:
+        shown = ", ".join(map(str, tables))
+        raise ValueError(f"{shown}: no row names one of the {len(images)} images below {folder}, as {images[0]}")
     if len(listed) < len(images):
         logger.warning("%s: %d images have no row and are left out", folder, len(images) - len(listed))
 
-    index = find_index(folder, split, ("seeded", "official"))
     if split == "seeded":
         splits = split_by_patient(listed, fractions, seed)
     elif split == "official":
         splits = _official(items, fractions, seed)
     else:
-        splits = split_by_index(listed, index, lambda item: [image_stem(item[CommonKeys.IMAGE])])
+        splits = split_by_index(listed, index, _ids)
     check_no_patient_leaks(splits)
     return explain_empty_sides(splits, dataset_dir)
 
@@ -154,12 +174,13 @@ def _with_images(
         for image in files[name]:
             vector = _vector(label.findings, label.abnormal, findings)
             items.append({CommonKeys.IMAGE: image, CommonKeys.LABEL: vector, "patient": label.patient or name})
-    if not items:
-        example = next(iter(labels))
-        raise ValueError(f"{table}: none of its images ({example}, ...) is among the {len(images)} files there")
     if len(items) < len(labels):
         logger.warning("%s: %d rows have no image and are skipped", table, len(labels) - len(items))
     return items
+
+
+def _ids(item: Item) -> list[str]:
+    return [image_stem(item[CommonKeys.IMAGE])]
 
 
 def _official(items: dict[Path, list[Item]], fractions: Sequence[float], seed: int) -> dict[str, list[Item]]:
@@ -171,6 +192,10 @@ def _official(items: dict[Path, list[Item]], fractions: Sequence[float], seed: i
         sides[side] += of_table
     training, validation, _ = fractions
     whole = training + validation
+    if not whole:
+        raise ValueError(
+            f'split="official" draws training and validation, their fractions cannot be 0, got {fractions}'
+        )
     drawn = split_by_patient(sides["train"], (training / whole, validation / whole, 0), seed)
     return {**drawn, "test": sides["test"]}
 
@@ -179,17 +204,18 @@ def _of_datalist(file: PathLike, findings: Sequence[str]) -> dict[str, list[Item
     splits = load_datalist(file, label_is_path=False, label_required=True)
     for side, items in splits.items():
         for number, item in enumerate(items):
+            item.setdefault("patient", str(item[CommonKeys.IMAGE]))
             item[CommonKeys.LABEL] = _label(item[CommonKeys.LABEL], findings, f"{file}: {side}[{number}]")
     return splits
 
 
 def _label(value: Any, findings: Sequence[str], where: str) -> np.ndarray:
-    entries = split_names(value) if isinstance(value, str) else ensure_tuple(value)
-    if all(isinstance(entry, str) for entry in entries):
+    entries = split_names(value) if isinstance(value, str) else value
+    if isinstance(entries, list) and all(isinstance(entry, str) for entry in entries):
         known = [match_finding(entry, [*findings, NO_FINDING], where) for entry in entries]
         named = [name for name in known if name != NO_FINDING]
         return _vector(named, bool(named), findings)
-    if len(entries) != len(findings) + 1 or not set(entries) <= {0, 1}:
+    if not isinstance(entries, list) or len(entries) != len(findings) + 1 or not set(entries) <= {0, 1}:
         raise ValueError(
             f"{where}: expected names of findings, or {len(findings) + 1} numbers, 0 or 1, for {', '.join(findings)} "
             f"and abnormal, got {value!r}"

@@ -105,8 +105,9 @@ def load_datalist(
 
     ``{"training": [{"image": ..., "label": ..., "patient": ...}, ...], "validation": [...], "test": [...]}``. A label
     is a path, a list of paths, a class number or a list of numbers; ``label`` and ``patient`` are optional, and any
-    other key is kept as it is. A bare path stands for ``{"image": path}``. A list that the file lacks, or that is
-    empty, comes as :class:`UnavailableData`: a run that needs it refuses, an evaluation can do with ``test`` alone.
+    other key is kept as it is; a patient comes as text. A bare path stands for ``{"image": path}``. A list that the
+    file lacks, or that is empty, comes as :class:`UnavailableData`: a run that needs it refuses, an evaluation can do
+    with ``test`` alone.
 
     Args:
         file: the JSON file.
@@ -172,7 +173,9 @@ def _resolve(entry: Any, base: Path, keys: Sequence[str], where: str) -> Item:
             return [join(element) for element in value]
         return os.path.normpath(base / value) if isinstance(value, str) else value
 
-    return {**item, **{key: join(item[key]) for key in keys if key in item}}
+    item = {**item, **{key: join(item[key]) for key in keys if key in item}}
+    patient = item.pop("patient", None)  # as text, or not at all: a batch takes no mixture of types
+    return item if patient is None else {**item, "patient": str(patient)}
 
 
 def figshare_datalist(
@@ -331,16 +334,14 @@ def find_images(source: PathLike) -> list[str]:
     """List the images in a folder and its sub-folders, behind a glob pattern, or one file, in natural order.
 
     Natural order puts 2 before 10. Images are files with a suffix that :class:`~monai_kd.data.ImageFileReader` reads,
-    without hidden files and without the Figshare data set's ``cvind.mat``.
+    and DICOM files with another or none, without hidden files and without the Figshare data set's ``cvind.mat``.
 
     Raises:
         FileNotFoundError: when there is none.
     """
     path = Path(source).expanduser()
-    if path.is_dir():
-        found = images_under(path, IMAGE_SUFFIXES)
-    else:
-        found = [path for path in _matching(path) if _is_image(path, IMAGE_SUFFIXES)]
+    files = _files_under(path) if path.is_dir() else _matching(path)
+    found = [file for file in files if _is_image(file, IMAGE_SUFFIXES) or _is_unnamed_dicom(file)]
     if not found:
         raise FileNotFoundError(_no_image(source))
     return sorted(map(str, found), key=natural_order)
@@ -354,8 +355,8 @@ def image_items(source: PathLike, series: bool = False) -> list[Item]:
     Args:
         source: what :func:`find_images` takes; with ``series`` also a zip file.
         series: take the DICOM slices of a series for one image, in folders and in zip files, as
-            :func:`~monai_kd.data.find_series` lists them; its item has its ``files`` as well. Slices of a folder come
-            without a suffix, too. A single file, or each behind a glob, is an image of its own, as without ``series``.
+            :func:`~monai_kd.data.find_series` lists them; its item has its ``files`` as well. A single file, or each
+            behind a glob, is an image of its own, as without ``series``.
     """
     try:
         if series:
@@ -422,6 +423,12 @@ def _files_under(folder: Path) -> Iterator[Path]:
 def _is_image(path: Path, suffixes: Sequence[str]) -> bool:
     name = path.name.lower()
     return name.endswith(tuple(suffixes)) and name != _FOLD_INDEX and not name.startswith(".") and path.is_file()
+
+
+def _is_unnamed_dicom(path: Path) -> bool:
+    """Whether a file is DICOM although its name does not say so; a directory of DICOM files (DICOMDIR) is no image."""
+    named = image_stem(path) != path.name or path.name.startswith(".") or path.name == "DICOMDIR"
+    return not named and path.is_file() and os.access(path, os.R_OK) and is_dicom(path)
 
 
 def take_labelled(found: Iterable[tuple[Item, Sequence[str]]], folder: PathLike, kind: str, cure: str) -> list[Item]:

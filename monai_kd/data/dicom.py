@@ -11,7 +11,7 @@ from monai.data.nvimgcodec_pydicom_plugin import is_nvimgcodec_available
 from monai.transforms.io.array import SUPPORTED_READERS
 from pydicom import Dataset
 
-__all__ = ["DICOM_SUFFIXES", "DicomReader", "UnusableDicom", "check_picture"]
+__all__ = ["DICOM_SUFFIXES", "DicomReader", "UnusableDicom", "check_picture", "decode_picture"]
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 """Suffixes of the files that :class:`DicomReader` reads, in lower case."""
@@ -41,13 +41,20 @@ class DicomReader(PydicomReader):
         # Here, because pydicom has had it since 3.0 only. MONAI's own applies slope and intercept alone.
         from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
-        check_picture(img, img.filename)  # `filename` is what any thread read last
-        values = apply_voi_lut(apply_modality_lut(img.pixel_array, img), img).astype(np.float32)
+        name = img.filename  # `filename` is what any thread read last
+        check_picture(img, name)
+        if not img.get("VOILUTFunction"):  # may be there and empty, which pydicom takes for an unknown function
+            img.pop("VOILUTFunction", None)
+        values = apply_modality_lut(decode_picture(img, name), img)
+        try:
+            values = apply_voi_lut(values, img).astype(np.float32)
+        except ValueError as error:
+            raise UnusableDicom(f"{name}: {error}: correct the window in its header, or remove it") from error
         return values.max() - values if img.PhotometricInterpretation == "MONOCHROME1" else values
 
     def _get_affine(self, metadata: dict, lps_to_ras: bool = True) -> np.ndarray:
         # MONAI warns of every file that has no position; nothing here depends on it.
-        has_position = {"00200032", "00200037"} <= metadata.keys()
+        has_position = all("Value" in metadata.get(tag, {}) for tag in ("00200032", "00200037"))
         return super()._get_affine(metadata, lps_to_ras) if has_position else np.eye(4)
 
 
@@ -68,6 +75,8 @@ def check_picture(dicom: Dataset, name: PathLike) -> None:
     frames = int(dicom.get("NumberOfFrames") or 1)
     if frames > 1:
         raise UnusableDicom(f"{name}: holds {frames} frames, expected one: save its frames as files")
+    if "PhotometricInterpretation" not in dicom:
+        raise UnusableDicom(f"{name}: its header lacks PhotometricInterpretation: add MONOCHROME1 or MONOCHROME2")
     if dicom.PhotometricInterpretation not in ("MONOCHROME1", "MONOCHROME2"):
         raise UnusableDicom(
             f"{name}: holds colours ({dicom.PhotometricInterpretation}), expected grey: save it as grey"
@@ -81,6 +90,35 @@ def check_picture(dicom: Dataset, name: PathLike) -> None:
         cure = "save it uncompressed (Explicit VR Little Endian)"
         raise UnusableDicom(f"{name}: compressed as {syntax.name}, which no package decodes: {cure}") from error
     if not decoder.is_available:
-        # "gdcm - requires gdcm>=3.0.10" and the like: what pip has to install stands behind the dash.
-        packages = [needs.partition("requires ")[2] for needs in decoder.missing_dependencies]
-        raise UnusableDicom(f"{name}: compressed as {syntax.name}; to decode it, install {', or '.join(packages)}")
+        raise UnusableDicom(f"{name}: compressed as {syntax.name}; to decode it, install {_missing(decoder)}")
+
+
+def decode_picture(dicom: Dataset, name: PathLike) -> np.ndarray:
+    """The stored values of a picture.
+
+    Args:
+        dicom: what :func:`check_picture` has passed.
+        name: what an error calls it.
+
+    Raises:
+        UnusableDicom: when what is installed fails on a compressed picture; it says which package may succeed.
+    """
+    from pydicom.pixels import get_decoder, pixel_array
+
+    try:
+        return pixel_array(dicom)
+    except RuntimeError as error:  # each decoder failed, as Pillow's does on more than 8 bits in JPEG Extended
+        syntax = dicom.file_meta.TransferSyntaxUID
+        missing = _missing(get_decoder(syntax))
+        if not missing:
+            raise
+        raise UnusableDicom(
+            f"{name}: compressed as {syntax.name}, and what is installed fails on it ({' '.join(str(error).split())}): "
+            f"install {missing}, or, if the file is damaged, copy it again"
+        ) from error
+
+
+def _missing(decoder: Any) -> str:
+    """The packages with which a decoder of pydicom could do more."""
+    # "gdcm - requires gdcm>=3.0.10" and the like: what pip has to install stands behind the dash.
+    return ", or ".join(needs.partition("requires ")[2] for needs in decoder.missing_dependencies)

@@ -21,7 +21,7 @@ from monai.config import PathLike
 from nibabel.arrayproxy import ArrayProxy
 from pydicom import Dataset, dcmread
 
-from monai_kd.data.dicom import UnusableDicom, check_picture
+from monai_kd.data.dicom import UnusableDicom, check_picture, decode_picture
 
 __all__ = ["DicomSeries", "find_series", "is_series", "is_zip", "read_dicom_series", "read_slices"]
 
@@ -123,13 +123,13 @@ def read_dicom_series(name: PathLike) -> nib.Nifti1Image:
         UnusableDicom: as :func:`read_slices`, and when a slice is no grey picture or cannot be decoded.
     """
     # Here, because pydicom has had it since 3.0 only.
-    from pydicom.pixels import apply_modality_lut, pixel_array
+    from pydicom.pixels import apply_modality_lut
 
     slices = read_slices(name)
     first, last = slices[0], slices[-1]
     for dicom in slices:
         check_picture(dicom, name)
-    voxels = np.stack([apply_modality_lut(pixel_array(dicom), dicom) for dicom in slices])
+    voxels = np.stack([apply_modality_lut(decode_picture(dicom, name), dicom) for dicom in slices])
     if voxels.dtype == np.float64:
         voxels = voxels.astype(np.float32)
 

@@ -11,7 +11,7 @@ import numpy as np
 from monai.config import PathLike
 from monai.data import ImageReader, NibabelReader, PILReader
 from monai.utils import ensure_tuple
-from PIL import Image
+from PIL import Image, ImageOps
 from pydicom.misc import is_dicom
 
 from monai_kd.data.array_file import ARRAY_SUFFIXES, ArrayReader, UnusableArray
@@ -58,13 +58,13 @@ def load_volume(name: PathLike) -> nib.Nifti1Image:
 class ImageFileReader(DeferredReader):
     """Read Figshare slices (.mat), pictures (.png, .jpg, .bmp, .tif), DICOM, volumes and arrays, each by a reader.
 
-    Pictures come as one grey channel, (x, y), by MONAI's :class:`~monai.data.PILReader`: 1-, 8-, 16- and 32-bit grey is
-    left as it is. NIfTI and MetaImage (.mha, .mhd) are read by MONAI's :class:`~monai.data.NibabelReader`, a slice by
-    :class:`~monai_kd.data.FigshareReader`, a picture in DICOM (.dcm, .dicom) by :class:`~monai_kd.data.DicomReader`, an
-    array (.npy, .h5, .hdf5) by :class:`~monai_kd.data.ArrayReader`. A file without a known suffix may be DICOM; a
-    folder or a zip file of DICOM slices is a volume (:func:`~monai_kd.data.find_series`). Several files of one format
-    are stacked as channels. A NIfTI file holds one volume of grey values, or ``first_volume`` or ``all_volumes`` says
-    which of several are meant.
+    Pictures come as one grey channel, (x, y), upright by their EXIF orientation, by MONAI's
+    :class:`~monai.data.PILReader`: 1-, 8-, 16- and 32-bit grey is left as it is. NIfTI and MetaImage (.mha, .mhd) are
+    read by MONAI's :class:`~monai.data.NibabelReader`, a slice by :class:`~monai_kd.data.FigshareReader`, a picture in
+    DICOM (.dcm, .dicom) by :class:`~monai_kd.data.DicomReader`, an array (.npy, .h5, .hdf5) by
+    :class:`~monai_kd.data.ArrayReader`. A file without a known suffix may be DICOM; a folder or a zip file of DICOM
+    slices is a volume (:func:`~monai_kd.data.find_series`). Several files of one format are stacked as channels. A
+    NIfTI file holds one volume of grey values, or ``first_volume`` or ``all_volumes`` says which of several are meant.
 
     Args:
         key: ``"image"``: a colour or palette picture becomes grey (ITU-R 601 luma), transparency is dropped.
@@ -185,8 +185,8 @@ class _VolumeReader(NibabelReader):
             return type(image)(np.asanyarray(image.dataobj).reshape(*shape[:2], -1), image.affine, image.header)
         if not self.first_volume:
             raise _UnusableVolume(
-                f"{name}: holds {shape[3]} volumes (shape {shape}), expected one: save it as a file of its own, or set "
-                "the reader's first_volume=True to take the first"
+                f"{name}: holds {shape[3]} volumes (shape {shape}), expected one: save the one that is meant as "
+                "a file of its own"
             )
         return image.slicer[..., 0]
 
@@ -227,6 +227,7 @@ def _load(picture: Image.Image) -> Image.Image:
         if pages > 1:
             raise ValueError(f"it holds {pages} pages where one is expected")
         picture.load()
+        ImageOps.exif_transpose(picture, in_place=True)  # a camera or scanner may say which side is up
     return picture
 
 

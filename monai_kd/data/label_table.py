@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import logging
 from collections import defaultdict
@@ -11,6 +10,7 @@ from typing import NamedTuple
 
 from monai.config import PathLike
 
+from monai_kd.data.csv_file import read_csv
 from monai_kd.data.image_file import image_stem
 
 __all__ = ["NO_FINDING", "ImageLabel", "match_finding", "read_label_table", "split_names"]
@@ -60,22 +60,25 @@ def read_label_table(
 
     Returns:
         By the image's name without suffix: the wanted findings that it shows, in the order of ``findings``, whether it
-        is abnormal, and the patient where a column names one.
+        is abnormal, and the patient where a column names one. A table without rows gives nothing, and a warning.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it lacks rows or a column, when a finding's name is unknown, when a value is not 0 or 1, or
-            when an image stands in several rows of a table of columns without readers.
+        ValueError: when it is not UTF-8 or lacks a column, when a finding's name is unknown, when a value is not 0 or
+            1, or when an image stands in several rows of a table of columns without readers.
     """
-    rows = _rows(file)
-    columns = {_normal(column): column for column in rows[0] if column}
+    header, rows = read_csv(file)
+    columns = {_normal(column): column for column in header if column}
     id_column = _first(columns, _IDS)
     if id_column is None:
-        raise ValueError(f"{file}: no column names the image ({', '.join(_IDS)}), found: {', '.join(rows[0])}")
+        raise ValueError(f"{file}: no column names the image ({', '.join(_IDS)}), found: {', '.join(header) or 'none'}")
+    if not rows:
+        logger.warning("%s: the table has no rows", file)
+        return {}
     names_column, reader_column, patient_column = (_first(columns, names) for names in (_NAMES, _READERS, _PATIENTS))
     wanted = {_normal(name): name for name in findings}
     if names_column is None:
-        _check_known(findings, rows[0], file)
+        _check_known(findings, header, file)
         asked = {*wanted, _normal(NO_FINDING), _ABNORMAL}
         marked = {name: column for name, column in columns.items() if name in asked}
     else:
@@ -111,13 +114,13 @@ def read_label_table(
     return labels
 
 
-def split_names(text: str | None) -> list[str]:
+def split_names(text: str) -> list[str]:
     """The names in a text in which ``|`` stands between them.
 
     >>> split_names("Mass| Pleural effusion")
     ['Mass', 'Pleural effusion']
     """
-    return [name.strip() for name in (text or "").split("|") if name.strip()]
+    return [name.strip() for name in text.split("|") if name.strip()]
 
 
 def match_finding(name: str, findings: Iterable[str], where: PathLike) -> str:
@@ -149,17 +152,6 @@ def _warn_of_names(wanted: Mapping[str, str], seen: Mapping[str, str], file: Pat
         logger.warning("%s: no image has %s", file, ", ".join(without))
 
 
-def _rows(file: PathLike) -> list[dict[str, str]]:
-    try:
-        with open(file, newline="", encoding="utf-8-sig") as opened:
-            rows = list(csv.DictReader(opened))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{file}: there is no such table of labels: check the path") from error
-    if not rows:
-        raise ValueError(f"{file}: the table has no rows")
-    return rows
-
-
 def _first(columns: Mapping[str, str], names: Sequence[str]) -> str | None:
     found: Iterator[str] = (columns[_normal(name)] for name in names if _normal(name) in columns)
     return next(found, None)
@@ -169,9 +161,9 @@ def _normal(name: str) -> str:
     return " ".join(name.lower().replace("_", " ").split())
 
 
-def _is_one(value: str | None, image: str, file: PathLike) -> bool:
+def _is_one(value: str, image: str, file: PathLike) -> bool:
     try:
-        number = float(value or "")
+        number = float(value)
     except ValueError:
         number = -1
     if number not in (0, 1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import os
@@ -16,6 +15,7 @@ import numpy as np
 from monai.config import PathLike
 from monai.utils import CommonKeys, ensure_tuple
 
+from monai_kd.data.csv_file import read_csv
 from monai_kd.data.image_file import image_stem
 
 __all__ = [
@@ -141,16 +141,14 @@ def read_index(file: PathLike, columns: Sequence[str] = ("id",)) -> dict[str, di
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it has no rows, lacks a column, or holds an ``id`` twice.
+        ValueError: when it is not UTF-8, has no rows, lacks a column, or holds an ``id`` twice.
     """
-    try:
-        with open(file, newline="", encoding="utf-8-sig") as opened:
-            rows = list(csv.DictReader(opened))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{file}: there is no such CSV index: check the path") from error
-    if not rows or not set(columns) <= rows[0].keys():
-        needed, found = " and ".join(f"`{column}`" for column in columns), ", ".join(rows[0]) if rows else "none"
-        raise ValueError(f"{file}: the columns {needed} are needed, and rows, found the columns: {found}")
+    header, rows = read_csv(file)
+    if not rows or not set(columns) <= set(header):
+        needed, found = " and ".join(f"`{column}`" for column in columns), ", ".join(header) or "none"
+        raise ValueError(
+            f"{file}: the columns {needed} are needed, and rows, found the columns: {found}, and {len(rows)} rows"
+        )
     by_id = {image_stem(row["id"]): row for row in rows}
     if len(by_id) < len(rows):
         raise ValueError(f"{file}: the same `id` stands in several rows: leave one of them")

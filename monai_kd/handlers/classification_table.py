@@ -46,10 +46,11 @@ class ClassificationTable(CaseTable):
         class_names: names of the classes, in the order of the logits.
         scores: from probabilities (N, C), labels (N,), or (N, C) with ``multi_label``, and class names to the scores by
             name, as `monai_kd.metrics.classification_scores` and ``multi_task_scores`` do it. A name that ends in
-            ``_skipped`` is a count.
+            ``_skipped`` is a count, one in ``_macro`` a mean over classes.
         multi_label: the classes do not exclude each other.
         interval: from row numbers (N,), their groups and a statistic of row numbers to the statistic's lower and upper
             limit, as `monai_kd.metrics.bootstrap_interval` does it. The groups are patients where the data list names
+            them. A draw that lacks the score of a class has no mean over classes, which would be one over fewer of
             them. By default no limits are given.
         image_key: key of the image whose metadata names the input file.
     """
@@ -145,11 +146,14 @@ class ClassificationTable(CaseTable):
 
             def statistic(rows: np.ndarray) -> list[float]:
                 drawn = self.scores(probabilities[rows], labels[rows], self.class_names)
+                if drawn.keys() != scores.keys():
+                    drawn = {name: value for name, value in drawn.items() if not name.endswith("_macro")}
                 return [drawn.get(name, np.nan) for name in names]
 
             limits = zip(*self.interval(np.arange(len(labels)), groups, statistic))
             for name, (low, high) in zip(names, limits):
-                entries[name] |= {"low": float(low), "high": float(high)}
+                if not np.isnan(low):
+                    entries[name] |= {"low": float(low), "high": float(high)}
         return {f"{prefix}{name}": entry for name, entry in entries.items()}
 
     def _columns(self, labels: Iterable[int], probabilities: np.ndarray) -> dict[str, Any]:

@@ -41,6 +41,9 @@ class AttentionRollout:
 
         Returns:
             (1, 1 or 2, X / patch size, Y / patch size): the network's map, then the teacher's. Each sums to 1 at most.
+
+        Raises:
+            ValueError: when a block of a transformer has not one attention, as those with parallel ones.
         """
         pairs: list[tuple[nn.Module, Tensor]] = [(network, image)]
         if self.teacher is not None:
@@ -51,6 +54,9 @@ class AttentionRollout:
     @torch.no_grad()
     def _rollout(self, network: nn.Module, image: Tensor) -> Tensor:
         transformer: Any = network.get_submodule(self.backbone)
+        if not all(hasattr(block, "attn") for block in transformer.blocks):
+            kind = type(transformer.blocks[0]).__name__
+            raise ValueError(f"roll-out is of blocks with one attention each, not of {kind}: do without the overlay")
         for block in transformer.blocks:
             block.attn.fused_attn = False  # the fused kernel keeps its weights to itself
         layers = [f"{self.backbone}.blocks.{index}.attn.attn_drop" for index in range(len(transformer.blocks))]

@@ -13,6 +13,7 @@ from .torchvision_operators import import_timm
 
 __all__ = ["MultiTaskViT"]
 
+_VARIANTS = {size: f"vit_{size}_patch16_224" for size in ("tiny", "small", "base")}
 _PLAIN_TRANSFORMERS = {f"timm.models.{name}" for name in ("deit", "vision_transformer", "vision_transformer_hybrid")}
 
 
@@ -33,7 +34,7 @@ class MultiTaskViT(nn.Module):
     names of the encoder blocks, ``backbone.blocks.0`` and so on, whose outputs are (B, tokens, width).
 
     Args:
-        variant: name of a plain vision transformer of timm.
+        variant: name of a plain vision transformer of timm, or ``"tiny"``, ``"small"`` or ``"base"`` for one of these.
         num_findings: number of findings F, >= 1.
         in_channels: channels of the image; pretrained networks expect 3, a grey image is repeated.
         image_size: pixels along a side.
@@ -57,6 +58,7 @@ class MultiTaskViT(nn.Module):
         super().__init__()
         if num_findings < 1:
             raise ValueError(f"num_findings must be 1 or more, got {num_findings}")
+        variant = _VARIANTS.get(variant, variant)
         # Asked before it is built, because most other networks do not know `img_size`.
         models = import_timm().models
         if models.is_model(variant) and models.model_entrypoint(variant).__module__ not in _PLAIN_TRANSFORMERS:

@@ -243,6 +243,7 @@ def test_a_teacher_of_another_split_teaches_no_student(data, run, tmp_path, caps
     "words, message",
     [
         (["--stages", "distill"], "there is no teacher at .*teacher.pt: train one by --stages teacher,distill"),
+        (["teacher_checkpoint=null"], "no teacher can be trained: leave it out by --stages distill"),
         (["max_epochs=0"], "max_epochs must be a whole number from 1, got 0"),
         (["teacher_epochs=-1"], "teacher: max_epochs must be a whole number from 1, got -1"),
         (["batch_size=0"], "batch_size should be a positive integer"),
@@ -263,7 +264,7 @@ def test_a_training_that_cannot_be_meant_writes_nothing(words, message, data, tm
 
 def test_weights_of_another_network_are_refused_in_one_line(run, data, tmp_path, capfd):
     for words in (
-        ["evaluate", NAME, "--run", str(run), "--checkpoint", str(run / "teacher.pt"), "network_def#out_channels=2"],
+        ["evaluate", NAME, "--run", str(run), "--checkpoint", str(run / "model.pt"), "network_def#out_channels=2"],
         ["infer", NAME, str(data / "1.mat"), str(tmp_path / "out"), "--checkpoint", str(run / "model.pt")],
     ):
         assert main(words) == 2

@@ -3,6 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from monai_kd.comparison.cases import Cases
+from monai_kd.comparison.results import _intervals
 from monai_kd.comparison.wording import p_text
 from monai_kd.metrics import bootstrap_interval
 
@@ -49,6 +51,17 @@ def test_intervals_draw_patients(comparison, tmp_path):
     patients, values = zip(*((row.split(",")[1], float(row.split(",")[2])) for row in rows))
     low, high = bootstrap_interval(values, patients, np.mean)
     assert found["low"] == pytest.approx(low) and found["high"] == pytest.approx(high) and found["std"] is None
+
+
+def test_a_draw_that_lacks_a_finding_has_no_mean_over_findings():
+    def scores(probabilities, labels, names):
+        there = [index for index in range(len(names)) if labels[:, index].any()]
+        return {**{names[index]: 1.0 * index for index in there}, "auroc_macro": float(np.mean(there))}
+
+    truth = np.array([[1, 0], [1, 0], [1, 1], [1, 0]])  # one patient has the second finding
+    own = Cases(list("abcd"), list("abcd"), {}, np.full((1, 4, 2), 0.7), truth, ("common", "rare"))
+    limits, _ = _intervals({"teacher": own}, {"auroc_macro": True, "common": True}, scores)
+    assert limits == {("teacher", "auroc_macro"): (0.5, 0.5), ("teacher", "common"): (0.0, 0.0)}
 
 
 def test_a_teacher_of_another_task_keeps_nothing_and_a_sentence_says_so(comparison):

@@ -198,7 +198,7 @@ def test_a_datalist_wins(tmp_path):
     splits = brain_extraction_datalist(tmp_path / "nowhere", datalist=tmp_path / "d.json")
     assert splits["training"] == [
         {"image": f"{tmp_path}/T1/anna.nii", "label": f"{tmp_path}/m/anna.nii", "patient": "anna", "modality": "T1"},
-        {"image": f"{tmp_path}/ben.nii", "label": f"{tmp_path}/b.nii", "patient": 7, "modality": ""},
+        {"image": f"{tmp_path}/ben.nii", "label": f"{tmp_path}/b.nii", "patient": "7", "modality": ""},
     ]
     for side, reason in (("validation", "no items on the side `validation`"), ("test", r"test\[0\], .*cleo.nii: add")):
         assert isinstance(splits[side], UnavailableData)

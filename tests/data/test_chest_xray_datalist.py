@@ -61,9 +61,22 @@ def test_rows_without_an_image_and_images_without_a_row_are_left_out_and_logged(
 
 
 def test_a_table_of_other_images_is_refused(tmp_path):
-    folder = folder_of(tmp_path, lines=["id,Cardiomegaly", "x,1"])
-    with pytest.raises(ValueError, match=r"index.csv: none of its images \(x, ...\) is among the 10 files"):
-        chest_xray_datalist(folder, ["Cardiomegaly"])
+    for row in (["x,1"], []):
+        folder = folder_of(tmp_path / str(len(row)), lines=["id,Cardiomegaly", *row])
+        with pytest.raises(ValueError, match=r"index.csv: no row names one of the 10 images below .*, as .*0.png$"):
+            chest_xray_datalist(folder, ["Cardiomegaly"])
+
+
+@pytest.mark.parametrize("split", ["seeded", "official"])
+def test_patients_of_the_index_are_whole_in_a_drawn_split_by_another_table(tmp_path, split):
+    lines = ["id,Cardiomegaly", *(f"{number},{number % 2}" for number in range(10))]
+    folder = folder_of(tmp_path, "labels_train.csv", lines=lines)
+    (folder / "index.csv").write_text(
+        "id,patient\n" + "".join(f"{number}.png,p{number // 2}\n" for number in range(10))
+    )
+    splits = chest_xray_datalist(folder, ["Cardiomegaly"], split, label_table=folder / "labels_train.csv")
+    patients = [{item["patient"] for item in items} for items in splits.values()]
+    assert set.union(*patients) == {"p0", "p1", "p2", "p3", "p4"} and sum(map(len, patients)) == 5
 
 
 def vindr(root: Path) -> Path:
@@ -84,6 +97,29 @@ def test_the_official_split_keeps_the_test_side_and_draws_the_others(tmp_path):
     assert len(label) == 23
     everything = chest_xray_datalist(tmp_path, fractions=(1, 0, 0))["training"]
     assert names(everything) == set("0123456789")
+
+
+def test_a_part_of_the_data_set_is_enough(tmp_path, caplog):
+    folder = vindr(tmp_path)
+    for number in (8, 9):
+        (folder / "images" / f"{number}.png").unlink()
+    assert sum(map(len, chest_xray_datalist(folder).values())) == 8
+    assert "annotations_test.csv: 2 rows have no image and are skipped" in caplog.text
+    splits = chest_xray_datalist(folder, split="official")
+    assert splits["training"] and splits["validation"]
+    with pytest.raises(ValueError, match="no items on the side `test` of the split"):
+        require(splits["test"])
+
+
+def test_the_original_table_of_chestxray14_is_found(tmp_path):
+    rows = [f"{number}.png,Cardiomegaly|Pleural effusion,{number // 2}," for number in range(10)]
+    folder = folder_of(tmp_path, "Data_Entry_2017.csv", lines=["Image Index,Finding Labels,Patient ID,", *rows])
+    assert sum(map(len, chest_xray_datalist(folder, FINDINGS).values())) == 10
+
+
+def test_the_official_split_draws_something(tmp_path):
+    with pytest.raises(ValueError, match="draws training and validation, their fractions cannot be 0"):
+        chest_xray_datalist(vindr(tmp_path), split="official", fractions=(0, 0, 1))
 
 
 def test_the_official_split_needs_both_tables(tmp_path):
@@ -112,9 +148,11 @@ def test_two_images_of_one_name_are_refused(tmp_path):
 def test_unknown_findings_name_the_closest(tmp_path):
     with pytest.raises(ValueError, match="unknown finding 'Cardiomegali'; did you mean 'Cardiomegaly'"):
         chest_xray_datalist(folder_of(tmp_path), ["Cardiomegali"])
-    for findings in (["Mass", "mass"], []):
+    for findings in (["Mass", "mass"], [], ["Mass", "Abnormal"]):
         with pytest.raises(ValueError, match="findings must be names that differ, and one at least"):
             chest_xray_datalist(tmp_path, findings)
+    with pytest.raises(ValueError, match=r'findings must be a list of names, such as \["ILD"\]'):
+        chest_xray_datalist(tmp_path, "ILD")
 
 
 def test_an_empty_folder_is_unavailable_until_it_is_needed(tmp_path):
@@ -128,12 +166,21 @@ def test_a_list_of_ones_own(tmp_path):
     folder = folder_of(tmp_path)
     labels = ["cardiomegaly|Pleural effusion", ["Pleural effusion"], "No finding", [0, 0, 1]]
     items = [{"image": f"images/{n}.png", "label": label} for n, label in enumerate(labels)]
+    items[0]["patient"], items[1]["patient"] = 7, None
     file = folder / "list.json"
     file.write_text(json.dumps({"training": items, "validation": [], "test": ["images/9.png"]}))
     splits = chest_xray_datalist("unused", FINDINGS, datalist=file)
     assert [item["label"].tolist() for item in splits["training"]] == [[1, 1, 1], [0, 1, 1], [0, 0, 0], [0, 0, 1]]
     assert isinstance(splits["test"], UnavailableData)
-    for wrong, match in (("Pleural effusio", "did you mean 'Pleural effusion'"), ([1, 0], "or 3 numbers, 0 or 1")):
+    assert [item["patient"] for item in splits["training"]] == [
+        "7",
+        *(item["image"] for item in splits["training"][1:]),
+    ]
+    for wrong, match in (
+        ("Pleural effusio", "did you mean 'Pleural effusion'"),
+        ([1, 0], "or 3 numbers, 0 or 1"),
+        ({"Pleural effusion": 0}, "or 3 numbers, 0 or 1"),
+    ):
         file.write_text(json.dumps({"training": [{**items[0], "label": wrong}]}))
         with pytest.raises(ValueError, match=r"list.json: training\[0\]: .*" + match):
             chest_xray_datalist("unused", FINDINGS, datalist=file)

@@ -141,6 +141,12 @@ def test_empty_list_of_a_datalist_is_named(tmp_path):
         require(splits["training"], splits["validation"])
 
 
+def test_patients_of_a_datalist_are_text_or_not_there(tmp_path):
+    items = [{"image": "1.png", "patient": 7}, {"image": "2.png", "patient": None}, "3.png"]
+    splits = load_datalist(write_json(tmp_path, {"training": items}))
+    assert [item.get("patient", "nobody") for item in splits["training"]] == ["7", "nobody", "nobody"]
+
+
 def test_datalist_with_a_leak_is_refused(tmp_path):
     items = {"training": [{"image": "1.png", "patient": "a"}], "test": [{"image": "2.png", "patient": "a"}]}
     with pytest.raises(ValueError, match="patient a is in training and test"):
@@ -245,7 +251,7 @@ def test_split_by_an_index_file(slices, tmp_path, caplog):
     [
         ("id,split\n98,train\n99,test\n", "none of its 2 rows names one of the 12 images"),
         ("name,split\n1,train\n", "columns `id` and `split` are needed, and rows, found the columns: name, split"),
-        ("id,split\n", "found the columns: none"),
+        ("id,split\n", "are needed, and rows, found the columns: id, split, and 0 rows"),
         ("id,split\n1,training\n", "`split` must be one of train, val, test, got training"),
         ("id,split\n1,train\n1.mat,test\n", "the same `id` stands in several rows"),
         ("id,split\n6,train\n8,test\n", "patient MR4 is in training and test"),
@@ -365,6 +371,14 @@ def test_find_images_in_natural_order(tmp_path):
     assert find_images(f"{tmp_path}/*.[pJ]*") == expected[1:3]
     assert find_images(f"{tmp_path}/**/*.nii.gz") == expected[3:]
     assert find_images(tmp_path / "10.png") == [str(tmp_path / "10.png")]
+
+
+def test_find_images_knows_dicom_without_its_suffix(tmp_path):
+    for name in ("1.2.840.7", "scan", ".hidden", "DICOMDIR"):
+        (tmp_path / name).write_bytes(bytes(128) + b"DICM")
+    (tmp_path / "notes").write_bytes(bytes(132))
+    assert find_images(tmp_path) == [str(tmp_path / "1.2.840.7"), str(tmp_path / "scan")]
+    assert find_images(tmp_path / "scan") == [str(tmp_path / "scan")]
 
 
 def test_find_images_takes_a_name_literally_when_it_exists(tmp_path):

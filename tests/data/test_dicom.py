@@ -13,6 +13,7 @@ from pydicom.uid import (
     UID,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
+    JPEGExtended12Bit,
     JPEGLosslessSV1,
     RLELossless,
 )
@@ -78,6 +79,19 @@ def test_the_first_window_and_the_slope_are_applied(tmp_path):
     np.testing.assert_allclose(turned, 65535 - expected, rtol=1e-6, atol=0.01)
 
 
+def test_a_window_without_a_function_or_without_a_width(tmp_path):
+    window = {"WindowCenter": 20000, "WindowWidth": 10000}
+    expected = read(write(tmp_path / "a.dcm", **window))
+    np.testing.assert_array_equal(read(write(tmp_path / "a.dcm", VOILUTFunction="", **window)), expected)
+    with pytest.raises(ValueError, match="a.dcm: .*Window Width must be greater.*: correct the window in its header"):
+        read(write(tmp_path / "a.dcm", **{**window, "WindowWidth": 0}))
+
+
+def test_an_empty_position_is_none(tmp_path):
+    path = write(tmp_path / "a.dcm", ImagePositionPatient=None, ImageOrientationPatient=None)
+    np.testing.assert_array_equal(read(path), PIXELS.T)
+
+
 def test_a_look_up_table_is_applied(tmp_path):
     table = Dataset()
     table.LUTDescriptor, table.LUTData = [4, 0, 16], np.array([10, 20, 40, 80], "<u2").tobytes()
@@ -103,6 +117,23 @@ def test_a_compression_that_cannot_be_decoded_names_the_package(tmp_path, monkey
         read(write(tmp_path / "a.dcm", syntax=MPEG2MPML))
 
 
+def test_a_decoder_that_fails_names_those_that_may_not(tmp_path, monkeypatch):
+    missing = ["gdcm - requires gdcm>=3.0.10"]
+    fake = type("Decoder", (), {"is_available": True, "missing_dependencies": missing})
+    monkeypatch.setattr("pydicom.pixels.get_decoder", lambda syntax: fake)
+
+    def fail(dicom):
+        raise RuntimeError("Unable to decode:\n  pillow: not 12 bits")
+
+    monkeypatch.setattr("pydicom.pixels.pixel_array", fail)
+    path = write(tmp_path / "a.dcm", syntax=JPEGExtended12Bit)
+    match = (
+        r"a.dcm: compressed as JPEG Extended.*fails on it \(Unable to decode: pillow: not 12 bits\): install gdcm>=3.0"
+    )
+    with pytest.raises(ValueError, match=match):
+        read(path)
+
+
 def test_what_is_not_one_grey_picture(tmp_path):
     with pytest.raises(ValueError, match="a.dcm: holds 3 frames, expected one"):
         read(write(tmp_path / "a.dcm", np.zeros((3, 4, 5), np.uint16)))
@@ -111,6 +142,10 @@ def test_what_is_not_one_grey_picture(tmp_path):
     with pytest.raises(ValueError, match=r"a.dcm: holds colours \(PALETTE COLOR\), expected grey"):
         read(write(tmp_path / "a.dcm", np.zeros((4, 5), np.uint8), kind="PALETTE COLOR"))
     dicom = dcmread(write(tmp_path / "a.dcm"))
+    del dicom.PhotometricInterpretation
+    dicom.save_as(tmp_path / "a.dcm")
+    with pytest.raises(ValueError, match="a.dcm: its header lacks PhotometricInterpretation: add MONOCHROME1 or"):
+        read(tmp_path / "a.dcm")
     del dicom.PixelData
     dicom.save_as(tmp_path / "a.dcm")
     with pytest.raises(ValueError, match="a.dcm: holds no picture, it is a DX object"):

@@ -211,7 +211,7 @@ def test_the_slices_of_a_series_are_one_item_beside_other_images(tmp_path, write
     slices = image_items(f"{tmp_path}/anna/T1/*", series=True)  # one by one
     assert len(slices) == 6 and all(item["files"] == [item["image"]] for item in slices)
     assert image_items(tmp_path / "ben" / "IM0", series=True)[0]["image"] == str(tmp_path / "ben" / "IM0")
-    assert len(image_items(tmp_path)) == 3  # without `series` files with a suffix alone
+    assert len(image_items(tmp_path)) == 10  # without `series` each slice is an image
     assert not caplog.records
     assert "and zip files of DICOM slices" in image_items(tmp_path / "texts.zip", series=True).reason
 

@@ -2,7 +2,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from monai.transforms import LoadImage, LoadImaged
-from PIL import Image
+from PIL import ExifTags, Image
 
 from monai_kd.data import ImageFileReader
 
@@ -93,6 +93,16 @@ def test_files_of_one_format_are_channels(tmp_path):
         load([tmp_path / "1.png", tmp_path / "1.nii"])
 
 
+def test_a_photograph_is_turned_upright(tmp_path):
+    pixels = np.zeros((24, 40), np.uint8)
+    pixels[:8, :8] = 200  # upper left
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # the first row is the right side
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
+    image = read(tmp_path / "a.jpg")
+    assert image.shape == (24, 40) and image[18:, :6].min() > 150 and image[:12].max() < 50
+
+
 def test_several_pages_are_refused(tmp_path):
     Image.fromarray(GREY).save(tmp_path / "stack.tif", save_all=True, append_images=[Image.fromarray(GREY)])
     with pytest.raises(ValueError, match="stack.tif: .*holds 2 pages"):
@@ -103,7 +113,7 @@ def test_several_volumes_are_refused_unless_the_first_is_asked_for(tmp_path):
     path = tmp_path / "series.nii.gz"
     series = np.random.default_rng(0).integers(0, 99, (6, 5, 4, 3), dtype=np.int16)
     nib.save(nib.Nifti1Image(series, np.diag([1.0, 2, 3, 1])), path)
-    with pytest.raises(ValueError, match=r"series.nii.gz: holds 3 volumes \(shape .*first_volume=True to take"):
+    with pytest.raises(ValueError, match=r"series.nii.gz: holds 3 volumes \(shape .*save the one that is meant"):
         read(path)
     load = LoadImage(ImageFileReader(first_volume=True), ensure_channel_first=True, image_only=True)
     image = load(path)

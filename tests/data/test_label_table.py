@@ -95,11 +95,20 @@ def test_match_finding_does_not_care_about_case_and_underscores():
         match_finding("zzz", FINDINGS, "here")
 
 
+def test_a_table_of_a_header_alone_says_nothing(tmp_path, caplog):
+    assert read(table(tmp_path, "image_id,rad_id,class_name")) == {}
+    assert "table.csv: the table has no rows" in caplog.text
+    with pytest.raises(ValueError, match="no column names the image .*found: none"):
+        read(table(tmp_path, ""))
+
+
+def test_cells_beyond_the_columns_are_dropped(tmp_path):
+    assert read(table(tmp_path, "id,Cardiomegaly,", "1.png,1,,"), ["Cardiomegaly"]) == {"1": (("Cardiomegaly",), True)}
+
+
 def test_tables_that_are_wrong(tmp_path):
-    with pytest.raises(FileNotFoundError, match="none.csv: there is no such table"):
+    with pytest.raises(FileNotFoundError, match="none.csv: there is no such CSV file"):
         read(tmp_path / "none.csv")
-    with pytest.raises(ValueError, match="table.csv: the table has no rows"):
-        read(table(tmp_path, "id,Cardiomegaly"))
     with pytest.raises(ValueError, match="no column names the image .*found: name, Cardiomegaly"):
         read(table(tmp_path, "name,Cardiomegaly", "a,1"))
     for value in ("-1", "", "yes"):

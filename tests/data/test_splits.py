@@ -122,7 +122,7 @@ def test_wrong_index(tmp_path, content, message):
     (tmp_path / "i.csv").write_text(content)
     with pytest.raises(ValueError, match=f"i.csv: {message}"):
         read_index(tmp_path / "i.csv", ("id", "age"))
-    with pytest.raises(FileNotFoundError, match="gone.csv: there is no such CSV index"):
+    with pytest.raises(FileNotFoundError, match="gone.csv: there is no such CSV file"):
         read_index(tmp_path / "gone.csv")
 
 

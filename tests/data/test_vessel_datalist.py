@@ -136,7 +136,7 @@ def test_a_datalist_wins(tmp_path):
     splits = vessel_datalist(tmp_path / "nowhere", datalist=tmp_path / "d.json")
     assert splits["training"] == [
         {"image": f"{tmp_path}/a.mha", "label": f"{tmp_path}/b.mha", "patient": "a"},
-        {"image": f"{tmp_path}/c.nii", "label": f"{tmp_path}/d.nii", "patient": 7},
+        {"image": f"{tmp_path}/c.nii", "label": f"{tmp_path}/d.nii", "patient": "7"},
     ]
     for side, reason in (("validation", "no list `validation`"), ("test", r"test\[0\], .*e.nii: add")):
         assert isinstance(splits[side], UnavailableData)

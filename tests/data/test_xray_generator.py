@@ -119,6 +119,11 @@ def test_a_generated_folder_is_replaced_and_says_what_it_is(tmp_path):
     assert (settings["cases"], settings["seed"], settings["difficulty"]) == (2, 3, "hard")
 
 
+def test_few_cases_are_a_data_set_without_test_images(tmp_path):
+    splits = chest_xray_datalist(XrayGenerator(32)(tmp_path, cases=4), SEVEN)
+    assert sum(map(len, splits.values())) == 4 and all(splits.values())
+
+
 def test_arguments_out_of_range():
     with pytest.raises(ValueError, match="easy, hard, got 'medium'"):
         XrayGenerator(difficulty="medium")

@@ -201,3 +201,11 @@ def test_limits_of_the_scores_come_from_whole_patients(tmp_path):
         assert (entry["low"], entry["high"]) == pytest.approx((entry["value"] - 0.1, entry["value"] + 0.1))
     assert set(summary["auroc_skipped"]) == {"value", "cases"}
     assert np.isnan(of_two[names.index("auroc_Edema")])  # neither of the two cases has it
+    assert np.isnan(of_two[names.index("auroc_macro")]) and not np.isnan(of_two[names.index("auroc_Mass")])
+
+
+def test_a_score_that_no_draw_has_gets_no_limits(tmp_path):
+    def interval(rows, groups, statistic):
+        return np.full(4, np.nan), np.full(4, np.nan)
+
+    assert set(_evaluate_findings(tmp_path, interval)["auroc_macro"]) == {"value", "cases"}

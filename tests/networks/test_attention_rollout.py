@@ -59,6 +59,13 @@ def test_without_a_class_token_the_mean_row_is_taken():
     assert rollout.shape == (1, 1, 4, 4) and rollout.sum().item() == pytest.approx(1)
 
 
+def test_blocks_of_parallel_attentions_are_refused():
+    with torch.device("meta"):
+        network = MultiTaskViT("vit_small_patch16_18x2_224", 2, vit_kwargs={"depth": 2})
+    with pytest.raises(ValueError, match="blocks with one attention each, not of ParallelThingsBlock: do without"):
+        AttentionRollout()(_image(), network)
+
+
 def test_the_teachers_map_comes_beside_and_from_its_own_image():
     student, teacher = _network(0), _network(1)
     both = AttentionRollout(teacher.train())(_image(0), student, _image(1))

@@ -26,7 +26,8 @@ def test_findings_come_first_and_abnormal_last_in_one_tensor(number):
 @pytest.mark.parametrize("variant, parameters", [("tiny", 5_528_855), ("small", 21_674_519), ("base", 85_816_343)])
 def test_the_papers_variants(variant, parameters):
     with torch.device("meta"):
-        network = MultiTaskViT(f"vit_{variant}_patch16_224")
+        network, by_size = MultiTaskViT(f"vit_{variant}_patch16_224"), MultiTaskViT(variant)
+    assert [p.shape for p in by_size.parameters()] == [p.shape for p in network.parameters()]
     assert sum(p.numel() for p in network.parameters()) == parameters
     assert len(network.block_layers) == 12
 
