@@ -110,7 +110,7 @@ class ArrayReader(DeferredReader):
         if chosen is None:
             raise UnusableArray(
                 f"{where}: no data set {' or '.join(wanted)} in it, found: {', '.join(keys) or 'none'}; give the name "
-                "of the image's to the reader, as `dataset`"
+                "of the image's, as hdf5_dataset=NAME to a bundle, or `dataset` to the reader"
             )
         return chosen
 

@@ -69,7 +69,7 @@ def mri_datalist(
         pattern: of the paths below ``dataset_dir``, as of a shell (``*`` for any text), such as ``"T1/*"`` or
             ``"*/T1.nii"``; small and capital letters are the same.
         datalist: a Decathlon datalist (:func:`~monai_kd.data.load_datalist`) that is used instead. A list of pictures
-            is the frames of one volume.
+            is the frames of one volume. Labels and whatever else it says are left aside: an image is its own truth.
         bundle: name of the bundle that asks, for the hint how to generate a data set.
 
     Raises:
@@ -78,7 +78,10 @@ def mri_datalist(
             sides.
     """
     if datalist is not None:
-        return load_datalist(datalist)
+        splits = load_datalist(datalist)
+        for items in splits.values():
+            items[:] = [{key: item[key] for key in (CommonKeys.IMAGE, "patient") if key in item} for item in items]
+        return splits
 
     folder = Path(dataset_dir)
     paths = [path for path in images_under(folder, (*_PICTURES, *_VOLUMES)) if _is_wanted(path, folder, pattern)]

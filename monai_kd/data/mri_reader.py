@@ -25,7 +25,7 @@ class MRIReader(DeferredReader):
     several pictures of one size       (x, y, frames), in the order that they are given
     NIfTI volume, array of slices      (x, y, slices)
     NIfTI series (4D)                  (x, y, slices * frames), all slices of a frame one behind the other
-    complex array, measured k-space    (2, x, y[, slices]), real and imaginary part
+    complex image, measured k-space    (2, x, y[, slices]), real and imaginary part
     =================================  ===============================================================================
 
     The formats are those of :class:`~monai_kd.data.ImageFileReader`. All of them have the metadata by which
@@ -88,4 +88,7 @@ class MRIReader(DeferredReader):
             order = [axis for axis in range(3) if axis != last] + [last]
             image = image.transpose(order)
             meta[MetaKeys.AFFINE] = meta[MetaKeys.AFFINE][:, [*order, 3]]
+        if np.iscomplexobj(image):  # a NIfTI file's; an array's parts are channels already
+            image = np.stack([image.real, image.imag])
+            meta[MetaKeys.ORIGINAL_CHANNEL_DIM] = 0
         return image, meta

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -102,7 +103,7 @@ class ReconstructionWriter:
 
         Returns:
             A row for a table: ``output`` (Path of the prediction) and for each measure ``<name>`` of the prediction and
-            ``<name>_zerofilled``; empty where the truth is not known.
+            ``<name>_zerofilled``; empty where the truth is not known, or where the measure has no value (NaN).
 
         Raises:
             ValueError: when the images are not on the input file's grid.
@@ -135,8 +136,9 @@ class ReconstructionWriter:
         if "truth" in arrays:
             tensors = {name: torch.from_numpy(array)[None, None] for name, array in arrays.items()}
             for name, measure in self.measures.items():
-                row[name] = round(measure(tensors["pred"], tensors["truth"]).item(), 6)
-                row[f"{name}_zerofilled"] = round(measure(tensors["zerofilled"], tensors["truth"]).item(), 6)
+                for of, image in (("", "pred"), ("_zerofilled", "zerofilled")):
+                    value = measure(tensors[image], tensors["truth"]).item()
+                    row[f"{name}{of}"] = "" if math.isnan(value) else round(value, 6)
         return row
 
 

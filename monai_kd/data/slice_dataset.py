@@ -20,7 +20,7 @@ class SliceDataset(Dataset):
 
     When the data set is made, every volume goes through ``transform``, which may do what needs the whole of it,
     such as scaling its grey values by their maximum. Then each slice is an item of its own, kept in memory: images
-    (C, X, Y) without metadata, and ``slice``, its number, beside whatever else the volume's item holds.
+    (C, X, Y) without metadata, and ``slice``, its number.
 
     A slice without signal, such as one beyond the body, is left out: one whose mean magnitude is less than
     ``min_signal`` times that of the volume, or a black one.
@@ -66,7 +66,7 @@ def _slices(volume: Mapping[Any, Any], keys: Sequence[Any], min_signal: float) -
             planes = {
                 key: image[..., number].clone(memory_format=torch.contiguous_format) for key, image in images.items()
             }
-            yield {**volume, **planes, "slice": number}
+            yield {**planes, "slice": number}
 
 
 def _with_slices(image: Tensor) -> Tensor:

@@ -23,10 +23,15 @@ class PlanarInferer(Inferer):
         slices_per_batch: how many slices of a volume go through the network at once, >= 1. It bounds the memory.
         logits: whether the network gives logits of binary classes. Of a network that gives images, such as
             reconstructions, slices of one value are what it makes of them.
+
+    Raises:
+        ValueError: when ``slices_per_batch`` is below 1.
     """
 
     def __init__(self, slices_per_batch: int = 4, logits: bool = True) -> None:
         super().__init__()
+        if slices_per_batch < 1:
+            raise ValueError(f"slices_per_batch (a bundle's batch_size) must be 1 or more, got {slices_per_batch!r}")
         self.slices_per_batch = slices_per_batch
         self.logits = logits
         self._picture = SimpleInferer()

@@ -2,7 +2,7 @@
 
 from .case_table import CaseTable
 from .classification_table import ClassificationTable
-from .distillation import DistillationHandler, LiveTeacher
+from .distillation import DistillationHandler, LiveTeacher, check_layers
 from .epoch_averages import EpochAverages
 from .imitation_first import ImitationFirst
 
@@ -13,4 +13,5 @@ __all__ = [
     "EpochAverages",
     "ImitationFirst",
     "LiveTeacher",
+    "check_layers",
 ]

@@ -20,7 +20,7 @@ from monai_kd.networks.feature_tap import FeatureTap
 if TYPE_CHECKING:
     from monai.engines import SupervisedTrainer
 
-__all__ = ["DistillationHandler", "LiveTeacher"]
+__all__ = ["DistillationHandler", "LiveTeacher", "check_layers"]
 
 
 class LiveTeacher:
@@ -167,6 +167,23 @@ class DistillationHandler:
             self._student.remove()
             self._student = None
         self.teacher.close()
+
+
+def check_layers(student: nn.Module, teacher: nn.Module, loss: DistillationLoss) -> None:
+    """Refuse a layer that a network does not have, before any training has begun.
+
+    Args:
+        student: network of the student.
+        teacher: network of the teacher, or another of the same definition: to make that one this early could give it
+            other random weights.
+        loss: whose active terms name layers of both.
+
+    Raises:
+        ValueError: naming the layer, and those that come closest to it.
+    """
+    for network, layers in ((student, loss.student_layers()), (teacher, loss.teacher_layers())):
+        if layers:  # a network without tapped layers need have none
+            FeatureTap(network, layers).remove()
 
 
 def _synchronised(loss: DistillationLoss) -> nn.Module:

@@ -18,15 +18,20 @@ class ImitationFirst:
 
     Args:
         loss: the loss of the :class:`DistillationHandler` on the same trainer.
-        epochs: number of epochs on the terms alone, >= 0.
+        epochs: number of epochs on the terms alone, >= 0; 0 for one step, on their sum, in which this handler has
+            nothing to do.
+        max_epochs: number of epochs in all, if some have to remain for the task.
 
     Raises:
-        ValueError: when ``epochs`` is negative.
+        ValueError: when ``epochs`` is negative or leaves no epoch to the task, or when there is no term to begin with.
     """
 
-    def __init__(self, loss: DistillationLoss, epochs: int) -> None:
-        if epochs < 0:
-            raise ValueError(f"epochs must be 0 or more, got {epochs!r}")
+    def __init__(self, loss: DistillationLoss, epochs: int, max_epochs: int | None = None) -> None:
+        if epochs < 0 or (epochs and max_epochs is not None and epochs >= max_epochs):
+            most = "" if max_epochs is None else f", and less than max_epochs={max_epochs}"
+            raise ValueError(f"the epochs of imitation must be 0 or more{most}, got {epochs!r}")
+        if epochs and not loss.active_terms():
+            raise ValueError(f"{epochs} epochs of imitation need a distillation term, but the weight of every one is 0")
         self.loss = loss
         self.epochs = epochs
         self._task_weight = loss.task_weight
@@ -37,7 +42,8 @@ class ImitationFirst:
         Args:
             engine: the trainer.
         """
-        engine.add_event_handler(Events.EPOCH_STARTED, self)
+        if self.epochs:
+            engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
         """Set the weights of the epoch that begins; it alone decides, so that an interrupted training can go on."""

@@ -20,6 +20,7 @@ __all__ = [
 
 _WINDOW = 7
 _SCALES = 4
+_SMALLEST = 41  # leaves one window of the coarsest scale
 _EPSILON = 1e-10  # below every variance that counts, of grey values up to 255
 _GREY_LEVELS = 255  # of the images that the variance of the visual noise, 2, was chosen for
 
@@ -78,7 +79,7 @@ def structural_similarity(y_pred: Tensor, y: Tensor) -> Tensor:
     Structural Similarity", IEEE Transactions on Image Processing, 2004, in the convention of fastMRI, which is
     scikit-image's default: uniform windows of 7 x 7 pixels that lie in the image, sample variances, K1 = 0.01,
     K2 = 0.03. The data range is the maximum of the true volume. MONAI's ``SSIMMetric`` has one data range for all
-    cases. NaN without any signal.
+    cases. NaN without any signal, and for slices smaller than 7 x 7.
 
     Args:
         y_pred: (B, C, X, Y[, Z]), slices along Z. Several channels are those of a complex image, as for
@@ -89,9 +90,11 @@ def structural_similarity(y_pred: Tensor, y: Tensor) -> Tensor:
         (B, 1), float64.
 
     Raises:
-        ValueError: when the shapes do not agree, slices are smaller than 7 x 7, or there are more than three channels.
+        ValueError: when the shapes do not agree, or there are more than three channels.
     """
-    y_pred, y = _comparable(y_pred, y, smallest=_WINDOW)
+    y_pred, y = _comparable(y_pred, y)
+    if min(y.shape[2:]) < _WINDOW:
+        return _no_value(y)
     peak = _peak(y)
     # MONAI divides variances by n where sample variances have n - 1. A smaller constant makes up for that.
     n = _WINDOW**2
@@ -142,11 +145,11 @@ def visual_information_fidelity(y_pred: Tensor, y: Tensor, noise_variance: float
 
     Windows are Gaussian, of 17, 9, 5 and 3 pixels. Grey values are scaled so that the true volume's maximum is 255,
     and the sums go over all slices of a volume. More contrast than the true image has can give more than 1. NaN when
-    the true volume is constant.
+    the true volume is constant, and for slices smaller than 41 x 41.
 
     Args:
-        y_pred: (B, C, X, Y[, Z]), slices along Z of at least 41 x 41 pixels. Several channels are those of a complex
-            image, as for :func:`peak_signal_to_noise_ratio`.
+        y_pred: (B, C, X, Y[, Z]), slices along Z. Several channels are those of a complex image, as for
+            :func:`peak_signal_to_noise_ratio`.
         y: true images, in the same unit.
         noise_variance: of the visual noise, in squared grey levels; 2 as the authors have it.
 
@@ -154,10 +157,11 @@ def visual_information_fidelity(y_pred: Tensor, y: Tensor, noise_variance: float
         (B, 1), float64.
 
     Raises:
-        ValueError: when the shapes do not agree, slices are smaller than 41 x 41, or there are more than three
-            channels.
+        ValueError: when the shapes do not agree, or there are more than three channels.
     """
-    y_pred, y = _comparable(y_pred, y, smallest=41)
+    y_pred, y = _comparable(y_pred, y)
+    if min(y.shape[2:]) < _SMALLEST:
+        return _no_value(y)
     scale = _GREY_LEVELS / _peak(y)
     images = torch.stack([y, y_pred]) * scale  # (2, B, slices, X, Y)
     seen = found = torch.zeros(len(y), dtype=y.dtype, device=y.device)
@@ -177,16 +181,18 @@ def visual_information_fidelity(y_pred: Tensor, y: Tensor, noise_variance: float
     return (found / seen)[:, None]
 
 
-def _comparable(y_pred: Tensor, y: Tensor, smallest: int = 1) -> tuple[Tensor, Tensor]:
-    """Both as slices, of one shape and at least ``smallest`` pixels wide and high."""
+def _no_value(y: Tensor) -> Tensor:
+    return y.new_full((len(y), 1), torch.nan)
+
+
+def _comparable(y_pred: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as slices, of one shape."""
     y_pred, y = _as_slices(y_pred), _as_slices(y)
     if y_pred.shape != y.shape:
         raise ValueError(
             "images and true images must have one shape, "
             f"got (B, slices, X, Y) {tuple(y_pred.shape)} and {tuple(y.shape)}"
         )
-    if min(y.shape[2:]) < smallest:
-        raise ValueError(f"slices must have at least {smallest} x {smallest} pixels, got {tuple(y.shape[2:])}")
     return y_pred, y
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from monai.networks.blocks.fft_utils_t import fftn_centered_t, ifftn_centered_t
 from torch import Tensor, nn
 
-__all__ = ["DataFidelity", "data_fidelity"]
+__all__ = ["DataFidelity", "data_fidelity", "measured_lines"]
 
 
 class DataFidelity(nn.Module):
@@ -54,5 +54,15 @@ def data_fidelity(image: Tensor, zero_filled: Tensor, mask: Tensor, share: float
     ``share = lambda / (1 + lambda)`` is the measurement's, 0 to 1.
     """
     difference = (zero_filled - image).movedim(1, -1).contiguous()
-    kspace = share * mask.unsqueeze(-1) * fftn_centered_t(difference, 2)
+    kspace = share * mask.to(image).unsqueeze(-1) * fftn_centered_t(difference, 2)
     return image + ifftn_centered_t(kspace, 2).movedim(-1, 1)
+
+
+def measured_lines(zero_filled: Tensor, threshold: float = 1e-5) -> Tensor:
+    """Find the lines of k-space (B, 1, W) that zero-filled images (B, 2, H, W) were made of, true where measured.
+
+    A line along H counts as measured when its root mean square is more than ``threshold`` times that of the strongest
+    one. The default is far above what rounding leaves of an empty line in float32.
+    """
+    energy = fftn_centered_t(zero_filled.movedim(1, -1).contiguous(), 2).square().sum(dim=(1, 3))
+    return (energy > threshold**2 * energy.amax(dim=1, keepdim=True)).unsqueeze(1)

@@ -9,7 +9,7 @@ from monai.networks.blocks import Convolution
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
-from .data_fidelity import DataFidelity
+from .data_fidelity import DataFidelity, measured_lines
 
 __all__ = ["DCCNN", "DCUNet"]
 
@@ -41,14 +41,16 @@ class _Cascade(nn.Module):
         Args:
             x: zero-filled images (B, 2, H, W), real and imaginary part. A third channel is taken as ``mask``, so that
                 measurements with masks of their own go through any inferer.
-            mask: what was measured of k-space, zeros and ones, (W,), (H, W) or (B, H, W), its centre in the middle. By
-                default the network's own for W lines.
+            mask: what was measured of k-space, zeros and ones, (W,), (H, W) or (B, H, W), its centre in the middle; a
+                channel axis, (B, 1, H, W), is dropped. By default the network's own for W lines, or, of a network
+                without one, the lines that ``x`` itself shows: those along H with more than 1e-5 of the strongest
+                one's root mean square.
 
         Returns:
             Reconstructed images (B, in_channels, H, W).
 
         Raises:
-            ValueError: when ``x`` has another number of channels, or when there is no mask.
+            ValueError: when ``x`` has another number of channels, or when ``mask`` does not fit it.
         """
         image, zero_filled, mask = self.prepare(x, mask)
         for stage in self.stages:
@@ -66,12 +68,18 @@ class _Cascade(nn.Module):
             mask = x[:, 2]
         elif x.shape[1] != 2:
             raise ValueError(f"expected real and imaginary part as channels, (B, 2, H, W), got {x.shape}")
-        elif mask is None:
-            if self.mask is None:
-                raise ValueError("expected a mask: give one with the images, or give the network a CartesianMask")
+        elif mask is not None:
+            if mask.ndim == 4 and mask.shape[1] == 1:
+                mask = mask[:, 0]
+            whole = [x.shape[0], x.shape[2], x.shape[3]][-mask.ndim :]
+            if mask.ndim > 3 or not all([size in (1, wanted) for size, wanted in zip(mask.shape, whole)]):
+                raise ValueError(
+                    f"expected a mask (W,), (H, W) or (B, H, W) of what was measured of {x.shape}, got {mask.shape}"
+                )
+        elif self.mask is None:
+            mask = measured_lines(x)
+        else:
             mask = self.mask(int(x.shape[3]))
-        if mask.ndim > 3:
-            raise ValueError(f"expected a mask (W,), (H, W) or (B, H, W) of what was measured, got {mask.shape}")
         return x[:, : self.in_channels], x[:, :2], mask.to(x)
 
 

@@ -46,6 +46,7 @@ class OnnxNetwork(nn.Module):
         inputs = [node.name for node in self.session.get_inputs()]
         if len(inputs) != 1:
             raise ValueError(f"{file}: expected a network with one input, got {', '.join(inputs) or 'none'}")
+        self.file = file
         self.input = inputs[0]
 
     @property
@@ -60,7 +61,18 @@ class OnnxNetwork(nn.Module):
 
         Returns:
             What the network gives, float32, on the device of ``x``.
+
+        Raises:
+            ValueError: when it cannot be applied to images of that shape.
         """
         images = x.detach().float().cpu().numpy()
-        prediction = self.session.run(None, {self.input: images})[0]
+        try:
+            prediction = self.session.run(None, {self.input: images})[0]
+        except Exception as error:  # from inside the network, of any class
+            shape = self.session.get_inputs()[0].shape
+            sizes = [str(size) if isinstance(size, int) else "*" for size in shape]
+            raise ValueError(
+                f"{self.file}: expected images ({', '.join(sizes)}), perhaps only of the size it was exported for, "
+                f"got {tuple(x.shape)}; export the network for that size, or use the checkpoint that it was made of"
+            ) from error
         return torch.from_numpy(prediction).to(x.device)

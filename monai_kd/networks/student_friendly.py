@@ -26,8 +26,8 @@ class StudentFriendlyTeacher(nn.Module):
 
     Args:
         teacher: a network with ``stages`` and ``prepare``, such as :class:`.DCCNN`, :class:`.DCUNet` or
-            :class:`.VDSR`. Its ``prepare(*inputs)`` gives what the first stage is called with; the first of it is
-            replaced from stage to stage, the rest goes to all stages.
+            :class:`.VDSR`. Its ``prepare`` is called with the inputs and gives what the first stage is called with; the
+            first of it is replaced from stage to stage, the rest goes to all stages.
         student: such a network with as many stages, of any architecture whose stages can follow the teacher's.
 
     Raises:
@@ -49,17 +49,18 @@ class StudentFriendlyTeacher(nn.Module):
         self.teacher: Any = teacher
         self.branches: nn.ModuleList = stages[1][1:]
 
-    def forward(self, *inputs: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor | list[Tensor]:
         """
         Args:
             inputs: what the teacher takes: images (B, C, H, W), perhaps with a mask.
+            named: the same by name.
 
         Returns:
             The teacher's prediction; in training mode a list of it and those of branches 1 ... N - 1, all of one shape.
         """
         if not self.training:
-            return self.teacher(*inputs)
-        state, *context = self.teacher.prepare(*inputs)
+            return self.teacher(*inputs, **named)
+        state, *context = self.teacher.prepare(*inputs, **named)
         states = []
         for stage in self.teacher.stages:
             state = stage(state, *context)

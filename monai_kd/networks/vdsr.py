@@ -26,29 +26,28 @@ class VDSR(nn.Module):
         n_convs: number of convolutions, >= 2.
         channels: channels between them.
         in_channels: channels of the image.
-        n_stages: number of stages, a divisor of ``n_convs``. The default gives the paper's student one convolution a
-            stage, and its teacher three.
+        n_stages: number of stages, of as equally many convolutions as can be, >= 1; ``n_convs`` at most. The default
+            gives the paper's student one convolution a stage, and its teacher three.
 
     Raises:
-        ValueError: when ``n_convs`` is less than 2 or no multiple of ``n_stages``.
+        ValueError: when ``n_convs`` is less than 2 or ``n_stages`` less than 1.
     """
 
     def __init__(self, n_convs: int = 12, channels: int = 64, in_channels: int = 1, n_stages: int = 4) -> None:
         super().__init__()
-        if n_convs < 2 or n_stages < 1 or n_convs % n_stages:
+        if n_convs < 2 or n_stages < 1:
             raise ValueError(
-                f"n_convs must be 2 or more and a multiple of n_stages, got {n_convs!r} convolutions in {n_stages!r} "
-                "stages"
+                f"n_convs must be 2 or more and n_stages 1 or more, got {n_convs!r} convolutions in {n_stages!r} stages"
             )
         widths = [in_channels, *[channels] * (n_convs - 1), in_channels]
         convs = [
             Convolution(2, first, second, act="RELU", norm=None, conv_only=i == n_convs - 1)
             for i, (first, second) in enumerate(zip(widths, widths[1:]))
         ]
-        length = n_convs // n_stages
+        number = min(n_stages, n_convs)
+        ends = [n_convs * i // number for i in range(number + 1)]
         self.stages = nn.ModuleList(
-            _Stage(nn.Sequential(*convs[first : first + length]), is_last=first + length == n_convs)
-            for first in range(0, n_convs, length)
+            _Stage(nn.Sequential(*convs[first:end]), is_last=end == n_convs) for first, end in zip(ends, ends[1:])
         )
 
     def forward(self, x: Tensor) -> Tensor:

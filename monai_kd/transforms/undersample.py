@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -13,12 +14,17 @@ from monai.transforms import Transform
 from monai.utils import convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 from torch import Tensor
 
+from .check_image import image_name
 from .dictionary import EachImaged
 
 __all__ = ["MASK_KEY", "LowerResolution", "LowerResolutiond", "Magnitude", "Magnituded", "Undersample", "Undersampled"]
 
 MASK_KEY = "mask"
 """Where the metadata of an image that was measured in part have the mask (x, y) of its k-space: 1 where acquired."""
+
+_IMAGINARY = 0.1  # share of the energy; without phase, an asymmetric mask alone leaves a few percent
+
+logger = logging.getLogger(__name__)
 
 
 class Undersample(Transform):
@@ -37,22 +43,28 @@ class Undersample(Transform):
         noise_std: standard deviation of the Gaussian noise n, in the real and the imaginary part each, as a fraction of
             the image's largest magnitude, >= 0. F keeps it, so it is also that of a fully sampled image.
         seed: of the noise, >= 0. Equal images get equal noise, whatever the order in which they come.
+        magnitude: take the magnitude of a fully sampled complex image first, for a network that sees the real part
+            alone. The phase of one that was measured in part cannot be taken away; if a marked share of it is
+            imaginary, a warning says so.
 
     Raises:
         ValueError: when ``noise_std`` is negative.
     """
 
-    def __init__(self, mask: Callable[[int], Tensor], noise_std: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self, mask: Callable[[int], Tensor], noise_std: float = 0.0, seed: int = 0, magnitude: bool = False
+    ) -> None:
         if not noise_std >= 0:
             raise ValueError(f"noise_std must be 0 (no noise) or more, got {noise_std!r}")
         self.mask = mask
         self.noise_std = noise_std
         self.seed = seed
+        self.magnitude = Magnitude() if magnitude else None
 
     def __call__(self, image: Tensor) -> Tensor:
         """
         Args:
-            image: magnitude (1, X, Y[, Z]), or real and imaginary part (2, X, Y[, Z]).
+            image: magnitude or complex image (1, X, Y[, Z]), or real and imaginary part (2, X, Y[, Z]).
 
         Returns:
             Real and imaginary part (2, X, Y[, Z]); where the image has a mask of its own (3, X, Y[, Z]), the last being
@@ -61,8 +73,18 @@ class Undersample(Transform):
         Raises:
             ValueError: when the shape is none of these.
         """
+        if self.magnitude is not None and not _is_measured(image):
+            image = self.magnitude(image)
         slices = _to_slices(image)
         if _is_measured(image):
+            imaginary = float(slices[..., 1].norm() / slices.norm()) ** 2
+            if self.magnitude is not None and imaginary > _IMAGINARY:
+                logger.warning(
+                    "%s: %.0f %% of its energy is imaginary, which a network of the real part does not see: use one of "
+                    "in_channels=2",
+                    image_name(image),
+                    100 * imaginary,
+                )
             mask = torch.as_tensor(image.meta[MASK_KEY]).ne(0).to(slices)[..., None]  # type: ignore[attr-defined]
             return _to_image(torch.cat((slices, mask.expand_as(slices[..., :1])), dim=-1), image)
         kspace = fftn_centered_t(slices, 2)
@@ -85,6 +107,7 @@ class Undersampled(EachImaged):
         mask: see :class:`Undersample`.
         noise_std: see :class:`Undersample`.
         seed: see :class:`Undersample`.
+        magnitude: see :class:`Undersample`.
         allow_missing_keys: do not fail where a key is missing.
     """
 
@@ -94,10 +117,11 @@ class Undersampled(EachImaged):
         mask: Callable[[int], Tensor],
         noise_std: float = 0.0,
         seed: int = 0,
+        magnitude: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.transform = Undersample(mask, noise_std, seed)
+        self.transform = Undersample(mask, noise_std, seed, magnitude)
 
 
 class LowerResolution(Transform):
@@ -123,7 +147,7 @@ class LowerResolution(Transform):
     def __call__(self, image: Tensor) -> Tensor:
         """
         Args:
-            image: magnitude (1, X, Y[, Z]), or real and imaginary part (2, X, Y[, Z]).
+            image: magnitude or complex image (1, X, Y[, Z]), or real and imaginary part (2, X, Y[, Z]).
 
         Returns:
             Magnitude (1, X, Y[, Z]). Floating types and metadata are kept, integers become float32.
@@ -170,12 +194,14 @@ class Magnitude(Transform):
     def __call__(self, image: Tensor) -> Tensor:
         """
         Args:
-            image: (1, *spatial), or real and imaginary part (2, *spatial). A third channel, the mask that
-                :class:`Undersample` may add, is dropped.
+            image: (1, *spatial), real or complex, or real and imaginary part (2, *spatial). A third channel, the mask
+                that :class:`Undersample` may add, is dropped.
 
         Returns:
             (1, *spatial) with the same metadata.
         """
+        if image.is_complex():
+            return image.abs()
         return image if len(image) == 1 else image[:2].norm(dim=0, keepdim=True)
 
 
@@ -195,10 +221,13 @@ class Magnituded(EachImaged):
 def _to_slices(image: Tensor) -> Tensor:
     """Slices (Z, X, Y, 2) of a real or complex image (1 or 2, X, Y[, Z]), as MONAI's Fourier transforms want them."""
     values = convert_to_tensor(image, track_meta=False)
-    if values.ndim not in (3, 4) or len(values) not in (1, 2) or values.is_complex():
+    if values.is_complex():
+        values = torch.cat((values.real, values.imag))
+    if values.ndim not in (3, 4) or len(values) not in (1, 2):
         raise ValueError(
-            "expected a magnitude image (1, X, Y[, Z]), or real and imaginary part as two channels (2, X, Y[, Z]), "
-            f"got {tuple(values.shape)} of {values.dtype}; pick one coil and one frame"
+            "expected a magnitude or complex image (1, X, Y[, Z]), or real and imaginary part as two channels "
+            f"(2, X, Y[, Z]), got {tuple(image.shape)} of {image.dtype}; pick one coil and one frame, and give it a "
+            "first axis of channels"
         )
     values = values if values.is_floating_point() else values.float()
     values = torch.cat((values, torch.zeros_like(values))) if len(values) == 1 else values

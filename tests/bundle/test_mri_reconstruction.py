@@ -176,11 +176,31 @@ def test_the_acceleration_is_that_of_the_mask(workflow, data):
         assert mask is parser.get_parsed_content("teacher").mask and mask(SIZE).sum() == lines
 
 
-def test_a_teacher_of_another_acceleration_is_refused(run, data, capsys):
-    arguments = ["--dataset_dir", str(data), "--run", str(run), "acceleration=5", "--overwrite", *as_words(**TINY)]
+def test_a_teacher_of_other_images_or_physics_is_refused(run, data, capsys):
+    others = {"image_size": 40, "slices": 1, "acceleration": 5, "noise_std": 0.1, "fidelity_weight": 3}
+    arguments = ["--dataset_dir", str(data), "--run", str(run), "--overwrite", *as_words(**{**TINY, **others})]
     assert main(["train", NAME, *arguments]) == 2
     error = capsys.readouterr().err
-    assert "teacher.pt was trained with other settings (acceleration)" in error and error.count("\n") == 1
+    assert f"teacher.pt was trained with other settings ({', '.join(others)})" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"n_blocks": 2}, "no layer 'stages.2.cnn.1'"),
+        ({"method": "fitnets", "hint_teacher_layer": "stages.3"}, "no layer 'stages.3'"),
+        ({"teacher_kind": "standard", "initialise": "branches"}, "unknown initialise 'branches'; there are: random"),
+        ({"imitation_epochs": -1}, "0 or more, and less than max_epochs=2, got -1"),
+        ({"imitation_epochs": 2}, "0 or more, and less than max_epochs=2, got 2"),
+        ({"imitation_epochs": 1, "attention_transfer_weight": 0}, "1 epochs of imitation need a distillation term"),
+    ],
+)
+def test_what_cannot_be_distilled_is_refused_before_the_teacher_trains(settings, message, data, tmp_path, capsys):
+    arguments = ["--dataset_dir", str(data), "--run", str(tmp_path / "run"), *as_words(**{**TINY, **settings})]
+    assert main(["train", NAME, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_teacher_of_another_architecture(data, tmp_path):
@@ -217,6 +237,21 @@ def test_complex_images_train_a_network_of_two_channels(volume, tmp_path):
     assert pred.shape == (SIZE, SIZE, 3) and pred.min() >= 0
     assert main(["evaluate", NAME, "--run", str(tmp_path / "run"), "--output", str(tmp_path / "scores")]) == 0
     assert all(np.isfinite(float(row["psnr"])) for row in read_rows(tmp_path / "scores" / "cases.csv"))
+
+
+def test_a_network_of_the_real_part_gets_the_magnitude_of_complex_images(run, volume, tmp_path):
+    phase = np.exp(3j * np.linspace(-1, 1, SIZE))[: len(volume), None, None]
+    pred = []
+    for name, array in (("magnitude", volume), ("complex", (volume * phase).astype(np.complex64))):
+        np.save(tmp_path / f"{name}.npy", array)
+        assert main(["infer", NAME, str(tmp_path / f"{name}.npy"), str(tmp_path / "out"), "--run", str(run)]) == 0
+        pred.append(nib.load(tmp_path / "out" / f"{name}_pred.nii.gz").get_fdata())
+    np.testing.assert_allclose(*pred, atol=0.01)
+    (tmp_path / "d.json").write_text(json.dumps({"test": ["magnitude.npy", "complex.npy"]}))
+    arguments = ["--datalist", str(tmp_path / "d.json"), "--output", str(tmp_path / "scores")]
+    assert main(["evaluate", NAME, "--run", str(run), *arguments]) == 0
+    first, second = (float(row["psnr"]) for row in read_rows(tmp_path / "scores" / "cases.csv"))
+    assert first == pytest.approx(second, rel=1e-4)
 
 
 def test_patients_may_have_one_flat_image(data, tmp_path):
@@ -287,7 +322,9 @@ def test_evaluation_has_a_row_per_case_that_inference_confirms(run, volume, tmp_
     volumes = {"a": np.pad(volume, ((0, 0), (2, 2), (0, 0))), "b": np.pad(volume, ((0, 0), (2, 2), (0, 0)))[::-1]}
     for patient, array in volumes.items():
         nib.save(nib.Nifti1Image(array, np.diag([1.5, 1.5, 8, 1])), cases / f"{patient}.nii.gz")
-    listed = {"test": [{"image": f"{patient}.nii.gz", "patient": patient} for patient in volumes]}
+    # A label is what other bundles need, and left aside here.
+    names = {patient: f"{patient}.nii.gz" for patient in volumes}
+    listed = {"test": [{"image": name, "label": name, "patient": patient} for patient, name in names.items()]}
     (cases / "list.json").write_text(json.dumps(listed))
     arguments = ["--run", str(run), "--datalist", str(cases / "list.json"), "--output", str(tmp_path / "scores")]
     assert main(["evaluate", NAME, *arguments]) == 0

@@ -134,11 +134,20 @@ def test_imitation_may_come_first_and_the_task_alone_after_it(distillation):
     assert rates == pytest.approx([1e-3, 1e-4, 1e-3, 1e-4])
 
 
-def test_a_teacher_of_another_acceleration_is_refused(run, data, capsys):
-    arguments = ["--dataset_dir", str(data), "--run", str(run), "acceleration=2", "--overwrite", *as_words(**TINY)]
+def test_a_teacher_of_other_images_is_refused(run, data, capsys):
+    others = {"image_size": 40, "slices": 1, "acceleration": 2}
+    arguments = ["--dataset_dir", str(data), "--run", str(run), "--overwrite", *as_words(**{**TINY, **others})]
     assert main(["train", NAME, *arguments]) == 2
     error = capsys.readouterr().err
-    assert "teacher.pt was trained with other settings (acceleration)" in error and error.count("\n") == 1
+    assert f"teacher.pt was trained with other settings ({', '.join(others)})" in error and error.count("\n") == 1
+
+
+def test_what_cannot_be_distilled_is_refused_before_the_teacher_trains(data, tmp_path, capsys):
+    arguments = ["--dataset_dir", str(data), "--run", str(tmp_path / "run"), *as_words(**TINY), "method=ft"]
+    assert main(["train", NAME, *arguments, "n_stages=2"]) == 2
+    assert "no layer 'stages.2'" in capsys.readouterr().err and not any(tmp_path.iterdir())
+    layers = ["factor_student_layer=stages.0", "factor_teacher_layer=stages.0"]
+    assert main(["train", NAME, *arguments, "n_stages=2", "max_epochs=1", "student_convs=5", *layers]) == 0
 
 
 def test_the_central_slices_are_trained_on(workflow, volume, tmp_path):
@@ -185,7 +194,9 @@ def test_evaluation_has_a_row_per_case_that_inference_confirms(run, volume, tmp_
     volumes = {"a": whole, "b": whole[::-1]}
     for patient, array in volumes.items():
         nib.save(nib.Nifti1Image(array.astype(np.float32), np.diag([1.5, 1.5, 8, 1])), cases / f"{patient}.nii.gz")
-    listed = {"test": [{"image": f"{patient}.nii.gz", "patient": patient} for patient in volumes]}
+    # A label is what other bundles need, and left aside here.
+    names = {patient: f"{patient}.nii.gz" for patient in volumes}
+    listed = {"test": [{"image": name, "label": name, "patient": patient} for patient, name in names.items()]}
     (cases / "list.json").write_text(json.dumps(listed))
     arguments = ["--run", str(run), "--datalist", str(cases / "list.json"), "--output", str(tmp_path / "scores")]
     assert main(["evaluate", NAME, *arguments]) == 0

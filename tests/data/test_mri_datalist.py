@@ -143,6 +143,15 @@ def test_decathlon_datalist(tmp_path):
     assert splits["test"] == [{"image": str(tmp_path / "t.h5")}]
 
 
+def test_labels_and_notes_of_a_datalist_are_left_aside(tmp_path):
+    items = [{"image": "a.h5", "label": "a.png", "fold": 1}, {"image": "b.h5", "note": None}]
+    (tmp_path / "d.json").write_text(json.dumps({"training": items, "test": [{**items[0], "image": "c.h5"}]}))
+    splits = mri_datalist("nowhere", datalist=tmp_path / "d.json")
+    assert all(item.keys() == {"image"} for side in ("training", "test") for item in splits[side])
+    with pytest.raises(FileNotFoundError, match="no list `validation`"):
+        require(splits["validation"])
+
+
 @pytest.mark.real_data
 def test_real_frames(real_data):
     splits = mri_datalist(real_data / "cardiac_cine", split="index")

@@ -93,6 +93,18 @@ def test_by_default_slices_lie_along_the_third_axis_of_the_file(tmp_path):
     np.testing.assert_array_equal(load(tmp_path / "a.nii")[0].numpy(), array)
 
 
+@pytest.mark.parametrize("shape", [(4, 3), (4, 3, 5), (4, 3, 2, 2)], ids=str)
+def test_complex_volumes_have_two_channels(tmp_path, shape):
+    rng = np.random.default_rng(0)
+    array = (rng.random(shape) + 1j * rng.random(shape)).astype(np.complex64)
+    nib.save(nib.Nifti1Image(array, np.diag([2.0, 3, 4, 1])), tmp_path / "a.nii")
+    slices = array.reshape(4, 3, -1) if len(shape) > 2 else array
+    np.testing.assert_array_equal(load(tmp_path / "a.nii").numpy(), [slices.real, slices.imag])
+    if len(shape) == 3:
+        turned = load(tmp_path / "a.nii", slice_axis="coronal")
+        np.testing.assert_array_equal(turned.numpy(), np.stack([array.real, array.imag]).swapaxes(2, 3))
+
+
 def test_results_for_pictures_and_arrays_can_be_brought_back(frames, tmp_path):
     paths, array = frames
     np.save(tmp_path / "a.npy", array * 1j)

@@ -91,6 +91,12 @@ def test_without_the_truth_there_is_no_error(frame, tmp_path):
         np.testing.assert_allclose(written(tmp_path / name / "a_zerofilled.nii.gz")[..., 0], frame[1] / 2, rtol=1e-5)
 
 
+def test_a_measure_without_a_value_is_an_empty_cell(frame, tmp_path):
+    measures = {**MEASURES, "none": lambda y_pred, y: torch.full((1, 1), torch.nan)}
+    row = ReconstructionWriter(measures)(sample_of(frame[0]), tmp_path / "a")
+    assert (row["mae"], row["none"], row["none_zerofilled"]) == (3.0, "", "")
+
+
 def test_overlay_shows_all_side_by_side_in_one_window(frame, tmp_path):
     path, array = frame
     ReconstructionWriter(overlay=True)(sample_of(path), tmp_path / "a")

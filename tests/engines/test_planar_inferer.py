@@ -21,6 +21,11 @@ def _random(*shape) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
+def test_no_slices_at_once_are_refused():
+    with pytest.raises(ValueError, match=r"slices_per_batch \(a bundle's batch_size\) must be 1 or more, got 0"):
+        PlanarInferer(slices_per_batch=0)
+
+
 @torch.no_grad()
 def test_pictures_are_given_as_they_are():
     network, pictures = Recorder(), _random(5, 2, 4, 6)

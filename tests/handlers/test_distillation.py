@@ -13,7 +13,7 @@ from monai.utils import set_determinism
 from torch import nn
 
 from monai_kd.engines import parameters, plain_batch
-from monai_kd.handlers import DistillationHandler
+from monai_kd.handlers import DistillationHandler, check_layers
 from monai_kd.losses import DistillationLoss, DistillationTerm
 
 
@@ -194,6 +194,16 @@ def test_the_teacher_is_in_no_state():
     loss = _loss()
     DistillationHandler(_network(4, 1), loss)
     assert set(loss.state_dict()) == {"terms.hint.teacher_projector.weight", "terms.hint.teacher_projector.bias"}
+
+
+def test_layers_can_be_checked_before_anything_runs():
+    student, teacher = _network(2, 0), _network(4, 1)
+    check_layers(student, teacher, _loss())
+    check_layers(student, torch.jit.script(teacher), DistillationLoss({"soft": DistillationTerm(nn.MSELoss())}))
+    assert not any(module._forward_hooks for module in (*student.modules(), *teacher.modules()))
+    for layers in (("9", "0"), ("0", "9")):
+        with pytest.raises(ValueError, match="no layer '9'"):
+            check_layers(student, teacher, DistillationLoss({"hint": DistillationTerm(nn.MSELoss(), *layers)}))
 
 
 def test_wrong_use_is_named():

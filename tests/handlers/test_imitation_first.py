@@ -72,9 +72,12 @@ def test_projectors_rest_with_their_terms():
     assert again.terms["near"].student_projector.weight.item() == trained != 1
 
 
-def test_no_epoch_of_imitation_is_the_task_alone():
+def test_no_epoch_of_imitation_is_one_step():
     outputs, _, asked = _train(_loss(near=0.5), imitation=0, epochs=2)
-    assert all(output.keys() == {"loss", "task"} for output in outputs) and not asked
+    assert [output["loss"] for output in outputs] == pytest.approx(
+        [0.25 * output["task"] + 0.5 * output["near"] for output in outputs]
+    )
+    assert asked == 2
 
 
 def test_the_epoch_alone_decides_so_that_a_training_can_go_on():
@@ -89,6 +92,12 @@ def test_the_epoch_alone_decides_so_that_a_training_can_go_on():
     assert seen == [(0.25, 0, 0), (0, 0.5, 0), (0, 0.5, 0), (0.25, 0, 0)]
 
 
-def test_a_negative_number_of_epochs_is_refused():
-    with pytest.raises(ValueError, match="epochs must be 0 or more, got -1"):
+def test_settings_that_make_no_two_steps_are_refused():
+    with pytest.raises(ValueError, match="epochs of imitation must be 0 or more, got -1"):
         ImitationFirst(_loss(near=0.5), epochs=-1)
+    with pytest.raises(ValueError, match="must be 0 or more, and less than max_epochs=2, got 2"):
+        ImitationFirst(_loss(near=0.5), epochs=2, max_epochs=2)
+    with pytest.raises(ValueError, match="3 epochs of imitation need a distillation term"):
+        ImitationFirst(_loss(near=0.0), epochs=3)
+    for epochs, max_epochs in ((0, 1), (1, 2), (9, None)):
+        ImitationFirst(_loss(near=0.5), epochs, max_epochs)

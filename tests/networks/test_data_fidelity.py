@@ -32,6 +32,12 @@ MASKS = {
 every_mask = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 
 
+def test_a_mask_of_truth_values_keeps_the_precision() -> None:
+    image, zero_filled = _random(2, 2, *SIZE), _random(2, 2, *SIZE, seed=1)
+    expected = data_fidelity(image, zero_filled, LINES.double(), share=10 / 11)
+    torch.testing.assert_close(data_fidelity(image, zero_filled, LINES, share=10 / 11), expected, atol=1e-15, rtol=0)
+
+
 @every_mask
 def test_measured_positions_agree_and_the_others_stay(mask: torch.Tensor) -> None:
     image, zero_filled = _random(2, 2, *SIZE), _random(2, 2, *SIZE, seed=1)

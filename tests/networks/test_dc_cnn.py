@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from monai.networks.utils import copy_model_state
@@ -135,17 +137,32 @@ def test_masks_of_listed_sizes_are_exported() -> None:
 
 
 @either_network
-def test_without_any_mask_it_says_so(make) -> None:
-    with pytest.raises(ValueError, match="expected a mask: give one with the images, or give the network a Cart"):
-        make(mask=None)(_zero_filled())
+@pytest.mark.parametrize("acceleration", [1, 2, 4])
+def test_without_any_mask_the_images_say_what_was_measured(make, acceleration: int) -> None:
+    rule, with_mask, without = CartesianMask(acceleration, centre_lines=2), make(), make(mask=None)
+    images = torch.rand(2, 1, 18, 16, generator=torch.Generator().manual_seed(1))
+    x = torch.stack([1000 * Undersample(rule)(image) for image in images])
+    assert torch.equal(without(x), with_mask(x, rule(16)))
+
+
+def test_a_network_without_a_mask_can_be_scripted() -> None:
+    network, x = _dc_cnn(mask=None), _zero_filled()
+    assert torch.equal(torch.jit.script(network)(x), network(x))
 
 
 @either_network
 def test_wrong_shapes_are_refused(make) -> None:
     with pytest.raises(ValueError, match=r"expected real and imaginary part as channels, .*got .*\[1, 1, 16, 16\]"):
         make()(torch.rand(1, 1, 16, 16))
-    with pytest.raises(ValueError, match=r"expected a mask \(W,\), .*got .*\[2, 1, 16, 16\]"):
-        make()(_zero_filled(), torch.ones(2, 1, 16, 16))
+    for wrong in ((2, SIZE), (3, 16, SIZE), (2, 2, 16, SIZE)):
+        with pytest.raises(ValueError, match=rf"expected a mask \(W,\), .*got .*{re.escape(str(list(wrong)))}"):
+            make()(_zero_filled(), torch.ones(wrong))
+
+
+def test_a_mask_may_have_an_axis_of_channels() -> None:
+    network, x, mask = _dc_cnn(), _zero_filled(), (torch.rand(2, 16, SIZE) > 0.5).float()
+    assert torch.equal(network(x, mask[:, None]), network(x, mask))
+    assert torch.equal(network(x, mask[0, 0].reshape(1, 1, 1, SIZE)), network(x, mask[0, 0]))
 
 
 def test_settings_out_of_range_are_refused() -> None:

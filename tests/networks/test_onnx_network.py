@@ -67,6 +67,14 @@ def test_a_device_that_onnxruntime_does_not_have_is_the_cpu(tmp_path):
     assert network.session.get_providers()[-1] == "CPUExecutionProvider"
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 3, 4), (1, 1, 3)])
+def test_images_that_it_cannot_take_are_refused_in_one_line(tmp_path, shape):
+    network = OnnxNetwork(double(tmp_path / "network.onnx"))
+    with pytest.raises(ValueError, match=r"network.onnx: expected images \(\*, 1, \*, \*\).*got") as error:
+        network(image(*shape))
+    assert str(shape) in str(error.value) and "\n" not in str(error.value)
+
+
 def test_metadata(tmp_path):
     assert OnnxNetwork(double(tmp_path / "network.onnx")).metadata == {"bundle": "doubles"}
 

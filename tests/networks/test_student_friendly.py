@@ -68,7 +68,9 @@ def test_a_mask_that_comes_with_the_images_reaches_every_block() -> None:
     teacher, student = _pair(PAIRS["DC-CNN"])
     x, everything = _input(teacher), torch.ones(16)
     joint = StudentFriendlyTeacher(teacher, student)
-    for prediction in [*joint(x, everything), joint.eval()(x, everything)]:
+    predictions = [*joint(x, everything), *joint(x, mask=everything)]
+    joint.eval()
+    for prediction in [*predictions, joint(x, everything), joint(x, mask=everything)]:
         torch.testing.assert_close(prediction, x[:, :1])
 
 

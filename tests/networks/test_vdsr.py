@@ -57,7 +57,17 @@ def test_scripted_and_traced_networks_agree() -> None:
         torch.testing.assert_close(torch.jit.trace(network, x)(x), network(x))
 
 
-@pytest.mark.parametrize("n_convs, n_stages", [(1, 1), (6, 4), (6, 0)])
-def test_groups_of_unequal_length_are_refused(n_convs: int, n_stages: int) -> None:
-    with pytest.raises(ValueError, match=f"multiple of n_stages, got {n_convs} convolutions in {n_stages} stages"):
+@pytest.mark.parametrize("n_convs, lengths", [(8, [2, 2, 2, 2]), (10, [2, 3, 2, 3]), (5, [1, 1, 1, 2]), (2, [1, 1])])
+def test_stages_are_as_equal_as_can_be(n_convs: int, lengths: list[int]) -> None:
+    network, x = VDSR(n_convs, channels=3), _image(1, 1, 5, 6)
+    assert [len(stage.convs) for stage in network.stages] == lengths
+    inner = x
+    for conv in [conv for stage in network.stages for conv in stage.convs]:
+        inner = conv(inner)
+    torch.testing.assert_close(network(x), x + inner)
+
+
+@pytest.mark.parametrize("n_convs, n_stages", [(1, 1), (6, 0)])
+def test_too_few_convolutions_or_stages_are_refused(n_convs: int, n_stages: int) -> None:
+    with pytest.raises(ValueError, match=f"2 or more and .* 1 or more, got {n_convs} convolutions in {n_stages} s"):
         VDSR(n_convs, n_stages=n_stages)

@@ -111,6 +111,38 @@ def test_negative_noise_is_refused() -> None:
         Undersample(RULE, noise_std=-1)
 
 
+@every_shape
+def test_complex_types_are_taken(shape: tuple[int, ...]) -> None:
+    parts = _image(2, *shape[1:])
+    image = torch.complex(*parts.as_tensor().split(1))
+    for transform in (Undersample(RULE), Undersample(RULE, noise_std=0.1), LowerResolution(2), Magnitude()):
+        torch.testing.assert_close(transform(image), transform(parts.as_tensor()), atol=1e-15, rtol=0)
+
+
+@every_shape
+def test_the_phase_can_be_left_out(shape: tuple[int, ...]) -> None:
+    image = _image(*shape) - 0.5
+    of_magnitude = Undersample(RULE)(Magnitude()(image))
+    assert torch.equal(Undersample(RULE, magnitude=True)(image), of_magnitude)
+    assert torch.equal(Undersampled("a", RULE, magnitude=True)({"a": image})["a"], of_magnitude)
+    assert of_magnitude.meta["filename_or_obj"] == "a.nii"
+    if len(image) == 1:  # a real image stays as it is, signs included
+        assert torch.equal(of_magnitude, Undersample(RULE)(image))
+
+
+@pytest.mark.parametrize("angle, warnings", [(0.2, 0), (1.5, 1)])
+def test_a_phase_that_was_measured_stays_and_is_warned_of(angle: float, warnings: int, caplog) -> None:
+    values = _image(1, 6, 8)
+    image = torch.cat((values * np.cos(angle), values * np.sin(angle)))
+    image.meta["mask"] = np.ones((6, 8), np.float32)
+    filled = Undersample(RULE, magnitude=True)(image)
+    torch.testing.assert_close(filled[:2].as_tensor(), image.as_tensor())
+    assert len(caplog.records) == warnings
+    assert all("a.nii: 99 % of its energy is imaginary" in text and "in_channels=2" in text for text in caplog.messages)
+    Undersample(RULE)(image)  # for a network of both parts
+    assert len(caplog.records) == warnings
+
+
 @pytest.mark.parametrize("shape", [(2, 6, 8), (2, 6, 8, 3)], ids=str)
 def test_what_was_measured_in_part_gets_its_own_mask_as_a_channel(shape: tuple[int, ...]) -> None:
     image, mask = _image(*shape), np.zeros((6, 8), np.float32)
@@ -124,11 +156,11 @@ def test_what_was_measured_in_part_gets_its_own_mask_as_a_channel(shape: tuple[i
 
 
 @pytest.mark.parametrize(
-    "image", [torch.rand(3, 6, 8), torch.rand(6, 8), torch.rand(1, 6, 8, 2, 2), torch.rand(1, 6, 8) + 1j]
+    "image", [torch.rand(3, 6, 8), torch.rand(6, 8), torch.rand(1, 6, 8, 2, 2), torch.rand(2, 6, 8) + 1j]
 )
 @pytest.mark.parametrize("transform", [Undersample(RULE), LowerResolution()])
 def test_other_shapes_are_refused(transform: Undersample | LowerResolution, image: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match=r"expected a magnitude image \(1, X, Y.*pick one coil and one frame"):
+    with pytest.raises(ValueError, match=r"expected a magnitude or complex image \(1, X, Y.*pick one coil and one"):
         transform(image)
 
 
