@@ -159,6 +159,13 @@ class Bundle:
             files += [overlay.name] if overlay.is_file() else []
         return files, settings
 
+    def check_student(self, weights: Path) -> None:
+        """Refuse a teacher's weights where a student is needed: they may fit its network, and not its images."""
+        if self._is_teacher(weights):
+            raise ValueError(
+                f"{weights} is a teacher, and a student is needed here: name its checkpoint, or `evaluate` the teacher"
+            )
+
     def _is_teacher(self, weights: Path) -> bool:
         own = weights.with_suffix(".json")
         kept = read_json(own).get("teacher_checkpoint") if own.is_file() else None

@@ -166,7 +166,9 @@ def infer(
     if run is not None:
         settings.update(bundle.model_of(run))
     if checkpoint is not None:
-        settings.update(bundle.settings_in(Path(plain_path(checkpoint)), wanted))
+        weights = Path(plain_path(checkpoint))
+        bundle.check_student(weights)
+        settings.update(bundle.settings_in(weights, wanted))
     if part is not None:
         settings["batch_inference#part"] = part
     switches = {"resume": resume, "probabilities": probabilities, "overlay": overlay}
@@ -248,8 +250,7 @@ def export(
     """
     bundle = Bundle(name)
     files, settings = bundle.evaluation_of(run, checkpoint)
-    if "evaluated_network" in settings:
-        raise ValueError(f"{settings['checkpoint']} is a teacher, and a student is exported: name its --checkpoint")
+    bundle.check_student(Path(settings["checkpoint"]))
     needs_data = format == "int8" or dataset_dir is not None or datalist is not None
     settings.update(_paths(dataset_dir=dataset_dir, datalist_file=datalist))
     settings.update({"device": "cpu", **_parse(overrides, options)})

@@ -177,13 +177,19 @@ def test_the_table_of_the_demo_has_the_teacher_on_its_own_resolution(run):
     assert f"{rows['teacher']['auroc_macro']} ({rows['teacher']['auroc_macro_low']} to" in table
 
 
-def test_the_teacher_is_evaluated_on_its_own_images_and_not_exported(run, tmp_path, capsys):
+def test_the_teacher_is_evaluated_on_its_own_images_and_not_taken_for_a_student(run, data, tmp_path, capsys):
     teacher, alone = ["--run", str(run), "--checkpoint", str(run / "teacher.pt")], tmp_path / "scores"
     assert main(["evaluate", NAME, *teacher, "--output", str(alone), "bootstrap_repeats=2"]) == 0
     monai_kd.engines.tabulate_run(run, monai_kd.bundle_root(NAME), keep=True)
     assert read_rows(alone / "cases.csv") == read_rows(run / "evaluation" / "teacher" / "cases.csv")
-    assert main(["export", NAME, str(tmp_path / "teacher.ts"), "--format", "torchscript", *teacher]) == 2
-    assert "teacher.pt is a teacher, and a student is exported" in capsys.readouterr().err
+    exported, inferred = tmp_path / "teacher.ts", tmp_path / "out"
+    for words in (
+        ["export", NAME, str(exported), "--format", "torchscript"],
+        ["infer", NAME, str(data), str(inferred)],
+    ):
+        assert main([*words, *teacher]) == 2
+        assert "teacher.pt is a teacher, and a student is needed here" in capsys.readouterr().err
+    assert not exported.exists() and not inferred.exists()
 
 
 def test_inference_goes_on_past_what_cannot_be_read_and_shows_where_it_looked(run, data, tmp_path):
