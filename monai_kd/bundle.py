@@ -147,6 +147,9 @@ class Bundle:
         folder = self.root / "models" if run is None else self.existing_run(run)
         weights = folder / "model.pt" if checkpoint is None else Path(plain_path(checkpoint))
         settings = {"checkpoint": str(weights)}
+        if weights.stem != "model":  # what is known of the run's student stays
+            scores = Path(monai_kd.run_dir(self.root, "default")) if run is None else folder
+            settings["output_dir"] = str(scores / f"evaluation_{weights.stem}")
         files: list[str | Path] = ["train.json", "evaluate.json"]
         if run is not None:
             settings["ckpt_dir"] = str(folder)
@@ -167,8 +170,7 @@ class Bundle:
             )
 
     def _is_teacher(self, weights: Path) -> bool:
-        own = weights.with_suffix(".json")
-        kept = read_json(own).get("teacher_checkpoint") if own.is_file() else None
+        kept = monai_kd.engines.read_run_config(weights).get("teacher_checkpoint")
         return weights.name == "teacher.pt" or kept == str(weights)
 
     def settings_in(self, checkpoint: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -240,7 +242,9 @@ def _check_ids(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
             elif isinstance(node, Mapping) and part in node:
                 node = node[part]
             elif depth == len(parts) - 1 and _is_component(node) and not _close(part, node):
-                _check_argument(part, node["_target_"])
+                component = "#".join(parts[:-1])
+                if not {component, f"{component}#_target_"} & overrides.keys():  # or it will be another one
+                    _check_argument(part, node["_target_"])
                 node = None
             else:
                 choices = [str(choice) for choice in node] if isinstance(node, Mapping) else []
@@ -253,9 +257,11 @@ def _check_ids(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
 
 def _check_argument(name: str, target: str) -> None:
     """Refuse a further argument that a component does not take, as far as its name and signature say so."""
+    if "." not in target:  # one of MONAI's short names
+        return
     try:
         parameters = inspect.signature(pydoc.locate(target)).parameters  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # one of MONAI's short names, or code without a signature
+    except (TypeError, ValueError):  # nothing of that name, or code without a signature
         return
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     if not takes_any and not name.startswith("_"):  # MONAI's own, such as _disabled_

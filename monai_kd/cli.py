@@ -111,6 +111,8 @@ def train(
             check_known(stage, _STAGES, "stage")
         settings["run"] = ["$monai_kd.data.require(@train#dataset#data)"]
         settings["run"] += [f"$@{section}#stage.run()" for stage, section in _STAGES.items() if stage in chosen]
+        if "distill" not in chosen and "distillation_checks" in bundle.config("train.json"):
+            settings["distillation_checks"] = []
     demo, cross_validation, overwrite = (_value(switch) for switch in (demo, cross_validation, overwrite))
     overlays = [file for file, wanted in (("demo.json", demo), ("cross_validate.json", cross_validation)) if wanted]
     for file in overlays:
@@ -198,7 +200,7 @@ def evaluate(
         datalist: a Decathlon-style JSON list instead of the data set's own layout.
         run: name or path of a run, whose student, networks and split are used.
         checkpoint: other weights than models/model.pt or the run's; with teacher.pt, the teacher's network and images.
-        output: the folder of the two files.
+        output: the folder of the two files; by default the run's `evaluation`, or `evaluation_<name>` of other weights.
         options: the same as key=value, as --key value.
     """
     bundle = Bundle(name)
@@ -588,6 +590,7 @@ def _add_to_app(bundle: Bundle, target: Path, run: str | None) -> None:
         train = {**trained, **{key: train[key] for key in _OF_THE_CALL}}
         if teacher is None:
             train["teacher_checkpoint"] = None
+            train["run"].remove(f"$@{_STAGES['teacher']}#stage.run()")
         elif Path(teacher).is_file():
             # Without its configuration, which would be compared with that of the new data.
             (target / "runs" / "default").mkdir(parents=True)
@@ -643,27 +646,31 @@ def _input_shape(metadata: Mapping[str, Any]) -> list[int]:
 
 
 def _check_stages(parser: Any, may_overwrite: bool) -> None:
-    """Refuse to train over what a run has completed, and to distil without a teacher, or with one of other data."""
+    """Refuse to train over what a run has completed, and to distil without a completed teacher of the same data."""
     steps = json.dumps(parser["run"]).replace("::", "#")
     trained = {stage for stage, section in _STAGES.items() if f"@{section}#stage.run()" in steps}
     if not (may_overwrite or parser.get_parsed_content("resume")):
         for stage in sorted(trained - {"teacher"}):  # a completed teacher is used again
             checkpoint = Path(parser.get_parsed_content(f"{_STAGES[stage]}#stage#checkpoint"))
-            name = parser.get_parsed_content(f"{_STAGES[stage]}#stage#name")
-            if checkpoint.is_file() and not checkpoint.with_name(f"{name}_resume.pt").is_file():
+            if checkpoint.is_file() and not _resume_file(parser, stage, checkpoint).is_file():
                 raise FileExistsError(
                     f"{checkpoint} is completed: keep it by --resume, train another --run, or replace it by --overwrite"
                 )
     teacher = parser.get_parsed_content("teacher_checkpoint")
-    if "teacher" in trained and teacher is None:
-        raise ValueError("without a teacher_checkpoint no teacher can be trained: leave it out by --stages distill")
     if "distill" in trained and "teacher" not in trained and teacher is not None:
         if not Path(teacher).is_file():
             raise FileNotFoundError(
                 f"there is no teacher at {teacher}: train one by --stages teacher,distill, or name another one as "
                 "teacher_checkpoint=FILE"
             )
+        if _resume_file(parser, "teacher", Path(teacher)).is_file():
+            raise ValueError(f"{teacher} is not completed: go on with --stages teacher,distill --resume")
         monai_kd.engines.check_data(Path(teacher), parser.get(), parser[f"{_STAGES['teacher']}#stage#data_ids"])
+
+
+def _resume_file(parser: Any, stage: str, checkpoint: Path) -> Path:
+    """What lies beside a checkpoint until its stage is completed."""
+    return checkpoint.with_name(f"{parser.get_parsed_content(f'{_STAGES[stage]}#stage#name')}_resume.pt")
 
 
 def _parse(overrides: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:

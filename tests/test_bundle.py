@@ -48,14 +48,17 @@ def test_an_evaluation_takes_the_configuration_of_its_weights(bundle, tmp_path):
     assert bundle.evaluation_of("r", None) == (
         [run / "model.json", "evaluate.json"],
         {"ckpt_dir": str(run), "checkpoint": str(run / "model.pt")},
-    )
+    )  # and so its scores go where the configuration says
     (run / "student_alone.json").write_text(config)
     files, settings = bundle.evaluation_of("r", str(run / "student_alone.pt"))
     assert files[0] == run / "student_alone.json" and settings["checkpoint"] == str(run / "student_alone.pt")
+    assert settings["output_dir"] == str(run / "evaluation_student_alone")
     (tmp_path / "shared.json").write_text(config)
     for teacher in (run / "teacher.pt", tmp_path / "shared.pt"):
         files, settings = bundle.evaluation_of("r", str(teacher))
         assert files[1:] == ["evaluate.json"] and settings["evaluated_network"] == "@teacher"
+    (tmp_path / "shared.json").write_text("[]")  # somebody else's
+    assert "evaluated_network" not in bundle.evaluation_of(None, str(tmp_path / "shared.pt"))[1]
     (tmp_path / "configs" / "evaluate_teacher.json").touch()
     assert bundle.evaluation_of(None, str(run / "teacher.pt"))[0][1:] == ["evaluate.json", "evaluate_teacher.json"]
 
@@ -65,6 +68,9 @@ def test_an_argument_that_a_component_does_not_take():
     _check_ids(config, {"generator#image_size": 64, "generator#_disabled_": True, "net#depth": 3})
     with pytest.raises(ValueError, match="unknown argument of monai_kd.data.XrayGenerator 'image_siz'; did you mean"):
         _check_ids(config, {"generator#image_siz": 64})
+    # Another component may take it, and a name without a module is one of MONAI's, never a file of the user's.
+    _check_ids(config, {"generator#_target_": "torch.optim.SGD", "generator#momentum": 0.9})
+    _check_ids({**config, "net": {"_target_": "conftest"}}, {"net#depth": 3})
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from monai.utils import ensure_tuple
 
 import monai_kd
 from monai_kd.engines import MODELS, STAGES, describe_data, generated_by, plain_settings, write_json
-from monai_kd.metrics import bootstrap_interval
+from monai_kd.metrics import bootstrap_interval, of_same_classes
 
 from .cases import CORRECT, TRUE_PROBABILITY, Cases, read_cases
 from .effort import measure
@@ -35,7 +35,7 @@ _MOST_GROUPS = 8  # of the cases, that are shown one by one
 _REPEATS = 1000  # of the bootstrap
 
 _Place = tuple[str, str]  # model, metric
-_Limits = tuple[float, float]
+_Limits = tuple[float, float] | tuple[None, None]  # none where too few draws have the metric
 
 
 @dataclass(frozen=True)
@@ -195,9 +195,8 @@ def _intervals(
         found = dict(zip(means, _means(drawn[:, :-1])))
         for model in whole:
             of_all = cases[model].scores(scores, drawn[:, -1].astype(int))  # type: ignore[arg-type]
-            if of_all.keys() != whole[model].keys():  # a class is not in the draw: a mean would be one over fewer
-                of_all = {metric: value for metric, value in of_all.items() if not metric.endswith("_macro")}
-            found |= {(model, metric): of_all[metric] for metric in directions if metric in of_all}
+            comparable = of_same_classes(of_all, whole[model])
+            found |= {(model, metric): comparable[metric] for metric in directions if metric in comparable}
         return found
 
     places = list(values(table))
@@ -212,7 +211,7 @@ def _intervals(
 
     repeats = _REPEATS if scores is None else _REPEATS // 2  # scores of all cases take their time
     low, high = bootstrap_interval(table, first.groups, statistic, level=1 - LEVEL, repeats=repeats)
-    limits = zip(low.tolist(), high.tolist())
+    limits = ((None, None) if np.isnan(lower) else (float(lower), float(upper)) for lower, upper in zip(low, high))
     found = list(zip([*places, *gained], limits))
     return dict(found[: len(places)]), dict(found[len(places) :])
 

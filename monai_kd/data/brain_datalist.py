@@ -21,6 +21,7 @@ from monai_kd.data.datalist import (
 )
 from monai_kd.data.image_file import VOLUME_SUFFIXES, image_stem
 from monai_kd.data.splits import (
+    INDEX,
     SIDES,
     check_no_patient_leaks,
     find_index,
@@ -88,10 +89,9 @@ def brain_extraction_datalist(
         raise ValueError(f"repeat counts from 1, got {repeat}")
     wanted = None if modalities is None else {_modality(name) for name in ensure_tuple(modalities)}
     if datalist is not None:
-        splits = load_datalist(datalist, label_required=True)
-        for side, items in splits.items():
-            items[:] = _of_modalities([{**_describe(item), **item} for item in items], wanted, datalist)
-        check_no_patient_leaks(splits)
+        splits = load_datalist(datalist, label_required=True, complete=lambda item, _: {**_describe(item), **item})
+        for items in splits.values():
+            items[:] = _of_modalities(items, wanted, datalist)
         return explain_empty_sides(splits, datalist)
 
     folder = Path(dataset_dir)
@@ -108,8 +108,9 @@ def brain_extraction_datalist(
 
     drawn_by: dict[str, int | list[int]] = {"seeded": seed, "rsv": [seed, repeat]}
     index = find_index(folder, split, list(drawn_by))
+    items = name_patients(items, folder / INDEX, _ids)
     if split in drawn_by:
-        splits = split_by_patient(name_patients(items, index, _ids), fractions, drawn_by[split])
+        splits = split_by_patient(items, fractions, drawn_by[split])
     else:
         splits = split_by_index(items, index, _ids)
     check_no_patient_leaks(splits)

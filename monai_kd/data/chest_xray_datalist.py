@@ -129,8 +129,8 @@ def chest_xray_datalist(
     labels = {file: read_label_table(file, names, VINDR_FINDINGS) for file in tables}
     items = {file: _with_images(table, images, names, file) for file, table in labels.items()}
     index = find_index(folder, split, ("seeded", "official"))
-    if split in ("seeded", "official") and index not in tables:  # a table has said already who the patients are
-        items = {file: name_patients(of_table, index, _ids) for file, of_table in items.items()}
+    if folder / INDEX not in tables:  # a table has said already who the patients are
+        items = {file: name_patients(of_table, folder / INDEX, _ids) for file, of_table in items.items()}
     listed = [item for of_table in items.values() for item in of_table]
     if not listed:
         shown = ", ".join(map(str, tables))
@@ -215,7 +215,11 @@ def _label(value: Any, findings: Sequence[str], where: str) -> np.ndarray:
         known = [match_finding(entry, [*findings, NO_FINDING], where) for entry in entries]
         named = [name for name in known if name != NO_FINDING]
         return _vector(named, bool(named), findings)
-    if not isinstance(entries, list) or len(entries) != len(findings) + 1 or not set(entries) <= {0, 1}:
+    if (
+        not isinstance(entries, list)
+        or len(entries) != len(findings) + 1
+        or not all(entry in (0, 1) for entry in entries)
+    ):
         raise ValueError(
             f"{where}: expected names of findings, or {len(findings) + 1} numbers, 0 or 1, for {', '.join(findings)} "
             f"and abnormal, got {value!r}"

@@ -25,15 +25,18 @@ def read_csv(file: PathLike) -> tuple[list[str], list[dict[str, str]]]:
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when its text is not UTF-8.
+        ValueError: when its text is not UTF-8, or no table.
     """
     try:
-        text = Path(file).read_text(encoding="utf-8-sig")
+        text = Path(file).read_text(encoding="utf-8-sig").lstrip("\n")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{file}: there is no such CSV file: check the path") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: expected a CSV file in UTF-8, got another coding ({error}): save it anew") from error
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
     reader = csv.DictReader(io.StringIO(text), restval="", delimiter=delimiter)
-    columns = list(reader.fieldnames or ())
-    return columns, [{column: row[column] for column in columns} for row in reader]
+    try:
+        columns = list(reader.fieldnames or ())
+        return columns, [{column: row[column] for column in columns} for row in reader]
+    except csv.Error as error:
+        raise ValueError(f"{file}: not a CSV file: {error}; is a quotation mark left open?") from error

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,15 +99,19 @@ def explain_empty_sides(splits: Datalist, source: PathLike) -> Datalist:
 
 
 def load_datalist(
-    file: PathLike, base_dir: PathLike | None = None, label_is_path: bool = True, label_required: bool = False
+    file: PathLike,
+    base_dir: PathLike | None = None,
+    label_is_path: bool = True,
+    label_required: bool = False,
+    complete: Callable[[Item, str], Item] | None = None,
 ) -> Datalist:
     """Read a datalist in the form of the Medical Segmentation Decathlon.
 
     ``{"training": [{"image": ..., "label": ..., "patient": ...}, ...], "validation": [...], "test": [...]}``. A label
     is a path, a list of paths, a class number or a list of numbers; ``label`` and ``patient`` are optional, and any
-    other key is kept as it is; a patient comes as text. A bare path stands for ``{"image": path}``. A list that the
-    file lacks, or that is empty, comes as :class:`UnavailableData`: a run that needs it refuses, an evaluation can do
-    with ``test`` alone.
+    other key is kept as it is; a patient comes as text, and where only some items have one, each of the others is its
+    own. A bare path stands for ``{"image": path}``. A list that the file lacks, or that is empty, comes as
+    :class:`UnavailableData`: a run that needs it refuses, an evaluation can do with ``test`` alone.
 
     Args:
         file: the JSON file.
@@ -115,6 +119,7 @@ def load_datalist(
         label_is_path: whether a label that is text is a path. Otherwise it is the name of a class and left as it is.
         label_required: whether an image without label is an error. It is in ``training`` and ``validation`` at once;
             a ``test`` list often has no labels, and is then unavailable to runs that need them.
+        complete: adds to an item what else is known of it, also given the words that say where it stands.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -142,7 +147,14 @@ def load_datalist(
                 f"{path}: `{side}` must be a list of items, got {json.dumps(entries)[:60]}: remove it or list the items"
             )
         keys = (CommonKeys.IMAGE, CommonKeys.LABEL) if label_is_path else (CommonKeys.IMAGE,)
-        splits[side] = [_resolve(entry, base, keys, f"{path}: {side}[{i}]") for i, entry in enumerate(entries)]
+        places = [f"{path}: {side}[{i}]" for i in range(len(entries))]
+        splits[side] = [_resolve(entry, base, keys, place) for entry, place in zip(entries, places)]
+        if complete is not None:
+            splits[side] = [complete(item, place) for item, place in zip(splits[side], places)]
+    listed = [item for items in splits.values() for item in items]
+    if any("patient" in item for item in listed):  # a batch takes no mixture of items with and without
+        for item in listed:
+            item.setdefault("patient", str(item[CommonKeys.IMAGE]))
     check_no_patient_leaks(splits)
     return explain_empty_sides(_with_labels(splits, path) if label_required else splits, path)
 
@@ -174,7 +186,7 @@ def _resolve(entry: Any, base: Path, keys: Sequence[str], where: str) -> Item:
         return os.path.normpath(base / value) if isinstance(value, str) else value
 
     item = {**item, **{key: join(item[key]) for key in keys if key in item}}
-    patient = item.pop("patient", None)  # as text, or not at all: a batch takes no mixture of types
+    patient = item.pop("patient", None)  # as text: a batch takes no mixture of types
     return item if patient is None else {**item, "patient": str(patient)}
 
 
@@ -225,14 +237,8 @@ def figshare_datalist(
     if target not in ("mask", "class"):
         raise ValueError(f'target must be "mask" or "class", got {target!r}')
     if datalist is not None:
-        splits = load_datalist(datalist, label_is_path=target == "mask")
-        for side, items in splits.items():
-            items[:] = [
-                _complete(item) if target == "mask" else _classified(item, f"{datalist}: {side}[{i}]")
-                for i, item in enumerate(items)
-            ]
-        check_no_patient_leaks(splits)
-        return _with_labels(splits, datalist)
+        complete = _complete if target == "mask" else _classified
+        return load_datalist(datalist, label_is_path=target == "mask", label_required=True, complete=complete)
 
     files = sorted(images_under(Path(dataset_dir), (".mat",)), key=lambda path: (natural_order(path.stem), str(path)))
     if not files:
@@ -265,7 +271,7 @@ def _figshare_item(path: PathLike, patient_is_pid: bool = False) -> Item:
     return {CommonKeys.IMAGE: str(path), CommonKeys.LABEL: str(path), "class": label, "patient": patient}
 
 
-def _complete(item: Item) -> Item:
+def _complete(item: Item, where: str) -> Item:
     """A user's item with what its .mat file says, where the item itself does not say it."""
     if isinstance(item.get(CommonKeys.LABEL), int):
         item = {"class": item[CommonKeys.LABEL], **item}

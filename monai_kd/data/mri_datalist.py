@@ -17,6 +17,7 @@ from monai_kd.data.array_file import ARRAY_SUFFIXES
 from monai_kd.data.datalist import UnavailableData, explain_empty_sides, images_under, load_datalist, natural_order
 from monai_kd.data.image_file import IMAGE_SUFFIXES, VOLUME_SUFFIXES, image_stem
 from monai_kd.data.splits import (
+    INDEX,
     SIDES,
     check_no_patient_leaks,
     find_index,
@@ -93,9 +94,8 @@ def mri_datalist(
         )
         return {side: UnavailableData(reason) for side in SIDES}
     index = find_index(folder, split)
-    items = _with_patients(_without_series_of_frames(paths), folder)
+    items = name_patients(_with_patients(_without_series_of_frames(paths), folder), folder / INDEX, _ids)
     if split == "seeded":
-        items = name_patients(items, index, _ids)
         _check_whose_frames(items, folder)
         splits = split_by_patient(items, fractions, seed)
     else:

@@ -21,6 +21,7 @@ from monai_kd.data.datalist import (
 )
 from monai_kd.data.image_file import VOLUME_SUFFIXES, image_stem
 from monai_kd.data.splits import (
+    INDEX,
     SIDES,
     check_no_patient_leaks,
     find_index,
@@ -77,11 +78,7 @@ def vessel_datalist(
             have one name, or a patient would be on two sides.
     """
     if datalist is not None:
-        splits = load_datalist(datalist, label_required=True)
-        for items in splits.values():
-            items[:] = [{"patient": _name(Path(ensure_tuple(item[CommonKeys.IMAGE])[0])), **item} for item in items]
-        check_no_patient_leaks(splits)
-        return explain_empty_sides(splits, datalist)
+        return load_datalist(datalist, label_required=True, complete=lambda item, _: {"patient": _ids(item)[0], **item})
 
     folder = Path(dataset_dir)
     paths = sorted(images_under(folder, VOLUME_SUFFIXES), key=lambda path: natural_order(str(path)))
@@ -94,8 +91,9 @@ def vessel_datalist(
         return {side: UnavailableData(reason) for side in SIDES}
     index = find_index(folder, split)
     items = _with_labels(images, [path for path in paths if _is_label(path, folder)], folder)
+    items = name_patients(items, folder / INDEX, _ids)
     if split == "seeded":
-        splits = split_by_patient(name_patients(items, index, _ids), fractions, seed)
+        splits = split_by_patient(items, fractions, seed)
     else:
         splits = split_by_index(items, index, _ids)
     check_no_patient_leaks(splits)
@@ -114,7 +112,7 @@ def _name(path: Path) -> str:
 
 
 def _ids(item: Item) -> tuple[str]:
-    return (item["patient"],)  # which is still the name
+    return (_name(Path(ensure_tuple(item[CommonKeys.IMAGE])[0])),)
 
 
 def _with_labels(images: Sequence[Path], labels: Sequence[Path], folder: Path) -> list[Item]:

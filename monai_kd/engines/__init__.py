@@ -10,7 +10,7 @@ from .nested_run import STAGES, keep_settings, train_run
 from .parameters import parameters
 from .planar_inferer import PlanarInferer
 from .processes import process_device, start_processes
-from .run_config import plain_settings, running_config, write_json, write_run_config
+from .run_config import plain_settings, read_run_config, running_config, write_json, write_run_config
 from .stage import Stage, check_data
 from .step_decay import StepDecay
 from .tables import markdown_table
@@ -44,6 +44,7 @@ __all__ = [
     "plain_settings",
     "process_device",
     "read_metadata",
+    "read_run_config",
     "read_weights",
     "replace_weights",
     "running_config",

@@ -11,7 +11,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-__all__ = ["plain_settings", "running_config", "write_json", "write_run_config"]
+__all__ = ["plain_settings", "read_run_config", "running_config", "write_json", "write_run_config"]
 
 
 def running_config() -> dict[str, Any] | None:
@@ -36,6 +36,13 @@ def running_config() -> dict[str, Any] | None:
 def write_run_config(checkpoint: Path, config: dict[str, Any]) -> Path:
     """Write the configuration that makes a checkpoint beside it, ``model.json`` for ``model.pt``; the file's path."""
     return write_json(checkpoint.with_suffix(".json"), config)
+
+
+def read_run_config(checkpoint: Path) -> dict[str, Any]:
+    """The configuration that is kept beside a checkpoint; empty where there is none, as with weights from elsewhere."""
+    kept = checkpoint.with_suffix(".json")
+    config = json.loads(kept.read_text()) if kept.is_file() else {}
+    return config if isinstance(config, dict) else {}
 
 
 def write_json(path: Path, content: Any) -> Path:

@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
-from .run_config import running_config, write_run_config
+from .run_config import read_run_config, running_config, write_run_config
 
 __all__ = ["Stage", "check_data"]
 
@@ -39,11 +39,11 @@ def check_data(checkpoint: Path, config: Mapping[str, Any], data_ids: Sequence[s
     Raises:
         ValueError: naming the ids that differ.
     """
-    kept = checkpoint.with_suffix(".json")
-    if not kept.is_file():
+    trained = read_run_config(checkpoint)
+    if not trained.keys() & set(data_ids):
         return
-    trained = json.loads(kept.read_text())
-    differing = [key for key in data_ids if trained.get(key) != config.get(key)]
+    own = json.loads(json.dumps(config, default=str))  # as it is kept: a tuple is a list there
+    differing = [key for key in data_ids if trained.get(key) != own.get(key)]
     if differing:
         raise ValueError(
             f"{checkpoint} was trained with other settings ({', '.join(differing)}); use the same ones, or train anew "
@@ -80,12 +80,13 @@ class Stage:
         state: further objects with a ``state_dict`` that training changes (a scheduler, the distillation loss with its
             projectors), by name. The network, the optimiser and the gradient scaler are known from the trainer.
         data_ids: ids of the configuration that decide what is learned from which data, such as those of the split. A
-            completed stage is used again only where they are what they were.
+            completed stage is used again, and an interrupted one goes on, only where they are what they were.
         weights: the modules that the checkpoint holds, by name, where that is not the network as ``model``: parts of
             it, such as a teacher and the student's blocks that were trained with it.
 
     Raises:
-        ValueError: when the trainer is to run for no epoch, or for something that is no number of epochs.
+        ValueError: when no checkpoint is named, or when the trainer is to run for no epoch, or for something that is no
+            number of epochs.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Stage:
         name: str,
         trainer: SupervisedTrainer,
         evaluator: Evaluator,
-        checkpoint: str | os.PathLike,
+        checkpoint: str | os.PathLike | None,
         seed: int = 0,
         resume: bool = False,
         skip_if_trained: bool = False,
@@ -101,6 +102,10 @@ class Stage:
         data_ids: Sequence[str] = (),
         weights: Mapping[str, nn.Module] | None = None,
     ) -> None:
+        if checkpoint is None:
+            raise ValueError(
+                f"{name}: no checkpoint is named, so it could not be kept; name one, or leave this stage out"
+            )
         epochs = trainer.state.max_epochs
         if not isinstance(epochs, int) or epochs < 1:
             raise ValueError(f"{name}: max_epochs must be a whole number from 1, got {epochs!r}")
@@ -169,6 +174,7 @@ class Stage:
     def _run(self) -> None:
         state = self.trainer.state
         if self.resume and self.resume_file.is_file():
+            self._check_data()
             self._load_progress()
             self.logger.info(f"{self.name}: going on after epoch {state.epoch} of {state.max_epochs}")
         if state.epoch < state.max_epochs:

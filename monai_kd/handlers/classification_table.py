@@ -28,7 +28,7 @@ class ClassificationTable(CaseTable):
                            ``predicted``, and the mean probabilities of its cases
     ``confusion.csv``      number of cases by true class (rows) and predicted class (columns)
     ``confusion.png``      the same as a picture
-    ``summary.json``       the scores, each ``{"value": score, "cases": number}``, with ``interval`` also ``low`` and
+    ``summary.json``       the scores, each ``{"value": score, "cases": number}``, with ``intervals`` also ``low`` and
                            ``high``, and the network's number of ``parameters``
     =====================  ===========================================================================================
 
@@ -45,12 +45,10 @@ class ClassificationTable(CaseTable):
         output_dir: folder of the files, made if need be.
         class_names: names of the classes, in the order of the logits.
         scores: from probabilities (N, C), labels (N,), or (N, C) with ``multi_label``, and class names to the scores by
-            name, as `monai_kd.metrics.classification_scores` and ``multi_task_scores`` do it. A name that ends in
-            ``_skipped`` is a count, one in ``_macro`` a mean over classes.
+            name, as `monai_kd.metrics.classification_scores` and ``multi_task_scores`` do it.
         multi_label: the classes do not exclude each other.
-        interval: from row numbers (N,), their groups and a statistic of row numbers to the statistic's lower and upper
-            limit, as `monai_kd.metrics.bootstrap_interval` does it. The groups are patients where the data list names
-            them. A draw that lacks the score of a class has no mean over classes, which would be one over fewer of
+        intervals: from a function of row numbers to scores by name, and the rows' groups, to the lower and upper limit
+            by name, as `monai_kd.metrics.score_intervals` does it. The groups are patients where the data list names
             them. By default no limits are given.
         image_key: key of the image whose metadata names the input file.
     """
@@ -61,14 +59,14 @@ class ClassificationTable(CaseTable):
         class_names: Sequence[str],
         scores: Callable[[np.ndarray, np.ndarray, Sequence[str]], Mapping[str, float]],
         multi_label: bool = False,
-        interval: Callable[..., tuple[np.ndarray, np.ndarray]] | None = None,
+        intervals: Callable[..., Mapping[str, tuple[float, float]]] | None = None,
         image_key: str = Keys.IMAGE,
     ) -> None:
         super().__init__(output_dir, image_key)
         self.class_names = list(class_names)
         self.scores = scores
         self.multi_label = multi_label
-        self.interval = interval
+        self.intervals = intervals
         self._labels: list[np.ndarray] = []
         self._probabilities: list[np.ndarray] = []
 
@@ -139,21 +137,14 @@ class ClassificationTable(CaseTable):
     def _scores(
         self, labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, prefix: str = ""
     ) -> dict[str, Any]:
-        scores = self.scores(probabilities, labels, self.class_names)
+        def scores_of(rows: np.ndarray | slice) -> Mapping[str, float]:
+            return self.scores(probabilities[rows], labels[rows], self.class_names)
+
+        scores = scores_of(slice(None))
         entries = {name: {"value": value, "cases": len(labels)} for name, value in scores.items()}
-        if self.interval is not None:
-            names = [name for name in scores if not name.endswith("_skipped")]
-
-            def statistic(rows: np.ndarray) -> list[float]:
-                drawn = self.scores(probabilities[rows], labels[rows], self.class_names)
-                if drawn.keys() != scores.keys():
-                    drawn = {name: value for name, value in drawn.items() if not name.endswith("_macro")}
-                return [drawn.get(name, np.nan) for name in names]
-
-            limits = zip(*self.interval(np.arange(len(labels)), groups, statistic))
-            for name, (low, high) in zip(names, limits):
-                if not np.isnan(low):
-                    entries[name] |= {"low": float(low), "high": float(high)}
+        limits = {} if self.intervals is None else self.intervals(scores_of, groups)
+        for name, (low, high) in limits.items():
+            entries[name] |= {"low": low, "high": high}
         return {f"{prefix}{name}": entry for name, entry in entries.items()}
 
     def _columns(self, labels: Iterable[int], probabilities: np.ndarray) -> dict[str, Any]:

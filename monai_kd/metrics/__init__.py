@@ -1,6 +1,6 @@
 """Metrics that MONAI, ignite and scikit-learn lack, and scikit-learn's in the form that MONAI's engines take."""
 
-from .bootstrap import bootstrap_interval
+from .bootstrap import bootstrap_interval, of_same_classes, score_intervals
 from .classification import classification_scores, expected_calibration_error
 from .classification_metric import ClassificationMetric
 from .image_quality import (
@@ -27,7 +27,9 @@ __all__ = [
     "expected_calibration_error",
     "high_frequency_error_norm",
     "multi_task_scores",
+    "of_same_classes",
     "peak_signal_to_noise_ratio",
+    "score_intervals",
     "structural_similarity",
     "visual_information_fidelity",
 ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["bootstrap_interval"]
+__all__ = ["bootstrap_interval", "of_same_classes", "score_intervals"]
+
+_FEWEST = 0.5  # share of the draws that have a statistic, below which they say little of its spread
 
 
 def bootstrap_interval(
@@ -38,7 +41,7 @@ def bootstrap_interval(
         seed: of the draws.
 
     Returns:
-        Lower and upper limit, in the shape that the statistic has. NaN where no draw has it.
+        Lower and upper limit, in the shape that the statistic has. NaN where less than half of the draws have it.
 
     Raises:
         ValueError: when there are no values, or not as many groups, or ``level`` or ``repeats`` is out of range.
@@ -59,6 +62,58 @@ def bootstrap_interval(
         statistic(values[np.concatenate([rows[group] for group in rng.integers(len(names), size=len(names))])])
         for _ in range(repeats)
     ]
+    found = np.asarray(draws, dtype=float)
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # that a number is NaN in every draw
-        low, high = np.nanquantile(np.asarray(draws, dtype=float), ((1 - level) / 2, (1 + level) / 2), axis=0)
+        limits = np.nanquantile(found, ((1 - level) / 2, (1 + level) / 2), axis=0)
+    low, high = np.where(np.isfinite(found).mean(axis=0) < _FEWEST, np.nan, limits)
     return low, high
+
+
+def score_intervals(
+    scores: Callable[[np.ndarray], Mapping[str, float]],
+    groups: ArrayLike,
+    level: float = 0.95,
+    repeats: int = 1000,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Compute the :func:`bootstrap_interval` of every score that one function gives.
+
+    Args:
+        scores: from row numbers (M,) to scores by name, as :func:`classification_scores` of those rows gives them. A
+            name that ends in ``_skipped`` is a count, and has no interval.
+        groups: (N,), the group of each row.
+        level: see :func:`bootstrap_interval`.
+        repeats: see :func:`bootstrap_interval`.
+        seed: see :func:`bootstrap_interval`.
+
+    Returns:
+        Lower and upper limit by name, for the scores that enough draws have; see :func:`of_same_classes`.
+    """
+    rows = np.arange(len(np.asarray(groups)))
+    whole = scores(rows)
+    names = [name for name in whole if not name.endswith("_skipped")]
+
+    def statistic(drawn: np.ndarray) -> list[float]:
+        found = of_same_classes(scores(drawn), whole)
+        return [found.get(name, np.nan) for name in names]
+
+    limits = zip(*bootstrap_interval(rows, groups, statistic, level, repeats, seed))
+    return {name: (float(low), float(high)) for name, (low, high) in zip(names, limits) if not np.isnan(low)}
+
+
+def of_same_classes(scores: Mapping[str, float], whole: Mapping[str, float]) -> Mapping[str, float]:
+    """The scores of a draw that are of the same classes as those of all cases.
+
+    A draw may lack a class. It has no score of that class then, and its means over classes, which are told by ``macro``
+    or ``balanced`` in their names, would be means over fewer of them.
+
+    >>> of_same_classes({"accuracy": 1.0, "balanced_accuracy": 1.0}, {"accuracy": 0.9, "auroc_b": 0.5})
+    {'accuracy': 1.0}
+
+    Args:
+        scores: those of the draw, by name.
+        whole: those of all cases.
+    """
+    if scores.keys() == whole.keys():
+        return scores
+    return {name: score for name, score in scores.items() if not re.search("macro|balanced", name)}

@@ -62,7 +62,8 @@ def measured_lines(zero_filled: Tensor, threshold: float = 1e-5) -> Tensor:
     """Find the lines of k-space (B, 1, W) that zero-filled images (B, 2, H, W) were made of, true where measured.
 
     A line along H counts as measured when its root mean square is more than ``threshold`` times that of the strongest
-    one. The default is far above what rounding leaves of an empty line in float32.
+    one. The default is far above what rounding leaves of an empty line in float32; images that were once rounded to
+    float16 show something in every line, so give those a mask.
     """
     energy = fftn_centered_t(zero_filled.movedim(1, -1).contiguous(), 2).square().sum(dim=(1, 3))
     return (energy > threshold**2 * energy.amax(dim=1, keepdim=True)).unsqueeze(1)

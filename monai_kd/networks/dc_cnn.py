@@ -72,7 +72,7 @@ class _Cascade(nn.Module):
             if mask.ndim == 4 and mask.shape[1] == 1:
                 mask = mask[:, 0]
             whole = [x.shape[0], x.shape[2], x.shape[3]][-mask.ndim :]
-            if mask.ndim > 3 or not all([size in (1, wanted) for size, wanted in zip(mask.shape, whole)]):
+            if mask.ndim not in (1, 2, 3) or not all([size in (1, wanted) for size, wanted in zip(mask.shape, whole)]):
                 raise ValueError(
                     f"expected a mask (W,), (H, W) or (B, H, W) of what was measured of {x.shape}, got {mask.shape}"
                 )

@@ -73,6 +73,7 @@ class OnnxNetwork(nn.Module):
             sizes = [str(size) if isinstance(size, int) else "*" for size in shape]
             raise ValueError(
                 f"{self.file}: expected images ({', '.join(sizes)}), perhaps only of the size it was exported for, "
-                f"got {tuple(x.shape)}; export the network for that size, or use the checkpoint that it was made of"
+                f"got {tuple(x.shape)}; export the network for that size, or use the checkpoint that it was made of "
+                f"({str(error).partition(chr(10))[0]})"
             ) from error
         return torch.from_numpy(prediction).to(x.device)

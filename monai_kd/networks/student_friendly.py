@@ -44,7 +44,7 @@ class StudentFriendlyTeacher(nn.Module):
         if len(stages[0]) != len(stages[1]) or len(stages[0]) < 2:
             raise ValueError(
                 f"expected teacher and student with equally many stages, at least two, got {len(stages[0])} and "
-                f"{len(stages[1])}; give both as many blocks"
+                f"{len(stages[1])}; give both as many (`n_blocks`, or `n_stages` of VDSR)"
             )
         self.teacher: Any = teacher
         self.branches: nn.ModuleList = stages[1][1:]

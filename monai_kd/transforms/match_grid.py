@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 from monai.data import MetaTensor
-from monai.data.utils import affine_to_spacing, to_affine_nd
+from monai.data.utils import to_affine_nd
 from monai.transforms import SpatialResample, Transform
 from monai.utils import convert_to_numpy
 from scipy.spatial.distance import cdist
@@ -21,8 +21,8 @@ __all__ = ["MatchGrid", "MatchGridd"]
 class MatchGrid(Transform):
     """Bring a label onto its image's grid by its nearest voxels, if both grids fill the same region of space.
 
-    They may differ in the order and direction of their axes, in voxel size, and in place by up to the diagonal of the
-    larger voxel: programs that resample disagree by about that. Anything else, such as a label whose affine was lost,
+    They may differ in the order and direction of their axes, in voxel size, and in place by up to the larger voxel in
+    each direction: programs that resample disagree by about that. Anything else, such as a label whose affine was lost,
     or one of a part of the image, would be put in the wrong place or take unlabelled voxels for background, so it is
     refused.
 
@@ -49,9 +49,9 @@ class MatchGrid(Transform):
         if label.shape[1:] == image.shape[1:] and np.allclose(theirs, wanted, atol=1e-3):
             return label
         corners = [_corners(label.shape[1:], theirs), _corners(image.shape[1:], wanted)]
-        tolerance = max(np.linalg.norm(affine_to_spacing(affine, rank)) for affine in (theirs, wanted))
-        distances = cdist(*corners)
-        if max(distances.min(axis=0).max(), distances.min(axis=1).max()) > tolerance:
+        voxel = np.maximum(*(np.abs(affine[:-1, :-1]).sum(axis=1) for affine in (theirs, wanted)))  # mm, its extent
+        distances = cdist(*(each / voxel for each in corners), metric="chebyshev")
+        if max(distances.min(axis=0).max(), distances.min(axis=1).max()) > 1:
             (label_low, label_high), (low, high) = [(c.min(0).round(1), c.max(0).round(1)) for c in corners]
             raise ValueError(
                 f"{image_name(label)}: the label ({tuple(label.shape[1:])} voxels, from {label_low.tolist()} to "

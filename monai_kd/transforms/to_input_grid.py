@@ -99,8 +99,8 @@ def _resample_axes(image: Tensor, index_map: np.ndarray, shape: list[int]) -> Te
         # Rounded, so that whole voxels are copied and not mixed with a trace of their neighbours.
         position = (index_map[axis, dim] * np.arange(size) + index_map[axis, -1]).round(5)
         inside = position.clip(0, image.shape[dim + 1] - 1)
-        overlaps = np.abs(position - inside) < (1 + abs(index_map[axis, dim])) / 2
-        distance = np.arange(image.shape[dim + 1])[:, None] - np.where(overlaps, inside, position)
+        overlaps = np.abs(position - inside) < (1 + abs(index_map[axis, dim])) / 2 - 1e-4  # by more than rounding
+        distance = np.arange(image.shape[dim + 1])[:, None] - np.where(overlaps, inside, np.inf)
         weight = torch.as_tensor((1 - np.abs(distance)).clip(min=0)).to(image)
         image = (image.movedim(dim + 1, -1) @ weight).movedim(-1, dim + 1)
     return image.contiguous()

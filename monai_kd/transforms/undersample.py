@@ -13,6 +13,7 @@ from monai.networks.blocks.fft_utils_t import fftn_centered_t, ifftn_centered_t
 from monai.transforms import Transform
 from monai.utils import convert_to_dst_type, convert_to_tensor, ensure_tuple_rep
 from torch import Tensor
+from torch.nn import functional as F
 
 from .check_image import image_name
 from .dictionary import EachImaged
@@ -59,7 +60,7 @@ class Undersample(Transform):
         self.mask = mask
         self.noise_std = noise_std
         self.seed = seed
-        self.magnitude = Magnitude() if magnitude else None
+        self.magnitude = magnitude
 
     def __call__(self, image: Tensor) -> Tensor:
         """
@@ -73,12 +74,9 @@ class Undersample(Transform):
         Raises:
             ValueError: when the shape is none of these.
         """
-        if self.magnitude is not None and not _is_measured(image):
-            image = self.magnitude(image)
         slices = _to_slices(image)
         if _is_measured(image):
-            imaginary = float(slices[..., 1].norm() / slices.norm()) ** 2
-            if self.magnitude is not None and imaginary > _IMAGINARY:
+            if self.magnitude and (imaginary := float(slices[..., 1].norm() / slices.norm()) ** 2) > _IMAGINARY:
                 logger.warning(
                     "%s: %.0f %% of its energy is imaginary, which a network of the real part does not see: use one of "
                     "in_channels=2",
@@ -87,6 +85,8 @@ class Undersample(Transform):
                 )
             mask = torch.as_tensor(image.meta[MASK_KEY]).ne(0).to(slices)[..., None]  # type: ignore[attr-defined]
             return _to_image(torch.cat((slices, mask.expand_as(slices[..., :1])), dim=-1), image)
+        if self.magnitude and (image.is_complex() or len(image) == 2):
+            slices = F.pad(slices.norm(dim=-1, keepdim=True), (0, 1))
         kspace = fftn_centered_t(slices, 2)
         if self.noise_std:
             kspace = kspace + self.noise_std * slices.norm(dim=-1).max() * self._noise(slices)

@@ -334,6 +334,17 @@ def test_a_last_batch_of_one_small_crop_is_left_out(data, tmp_path):
     assert "1 epochs of 1 iterations" in (folder / "distillation.log").read_text()
 
 
+def test_one_head_is_a_batch(data, tmp_path):
+    items = [{"image": str(path), "label": str(data / "mask" / path.name)} for path in sorted((data / "T1").iterdir())]
+    (tmp_path / "one.json").write_text(json.dumps({"training": items[:1], "validation": items[1:2]}))
+    words = ["--datalist", str(tmp_path / "one.json"), "--run", str(tmp_path / "run"), "--stages", "student_alone"]
+    assert (
+        main(["train", NAME, *words, *as_words(**{**TINY, "max_epochs": 1, "batch_size": 4, "crop_size": [64] * 3})])
+        == 0
+    )
+    assert "1 epochs of 1 iterations" in (tmp_path / "run" / "student_alone.log").read_text()
+
+
 @pytest.mark.parametrize("affine", [np.eye(4), None], ids=["lost affine", "a label map"])
 def test_masks_that_would_be_misread_are_refused(data, tmp_path, capsys, affine):
     folder = tmp_path / "set"

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -239,11 +240,22 @@ def test_a_teacher_of_another_split_teaches_no_student(data, run, tmp_path, caps
     assert not (tmp_path / "run").exists()
 
 
+def test_a_teacher_that_is_not_completed_teaches_no_student(data, run, tmp_path, capsys):
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("model*"))
+    (tmp_path / "run" / "teacher_resume.pt").touch()
+    words = ["--stages", "distill", "--dataset_dir", str(data), "--run", str(tmp_path / "run"), *as_words(**TINY)]
+    assert main(["train", NAME, *words]) == 2
+    assert "teacher.pt is not completed: go on with --stages teacher,distill --resume" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words, message",
     [
         (["--stages", "distill"], "there is no teacher at .*teacher.pt: train one by --stages teacher,distill"),
-        (["teacher_checkpoint=null"], "no teacher can be trained: leave it out by --stages distill"),
+        (
+            ["teacher_checkpoint=null"],
+            "teacher: no checkpoint is named, so it could not be kept; name one, or leave this stage",
+        ),
         (["max_epochs=0"], "max_epochs must be a whole number from 1, got 0"),
         (["teacher_epochs=-1"], "teacher: max_epochs must be a whole number from 1, got -1"),
         (["batch_size=0"], "batch_size should be a positive integer"),

@@ -14,6 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from scipy import ndimage
 
+from monai_kd.bundle import Bundle
 from monai_kd.cli import main
 from monai_kd.data import CineGenerator
 from monai_kd.engines import export_network, load_exported
@@ -201,6 +202,15 @@ def test_what_cannot_be_distilled_is_refused_before_the_teacher_trains(settings,
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stage", ["student_alone", "teacher"])
+def test_what_is_not_distilled_need_not_fit_the_distillation(stage, data, tmp_path):
+    settings = as_words(**{**TINY, "max_epochs": 1, "n_blocks": 2, "imitation_epochs": 5})
+    words = ["--dataset_dir", str(data), "--run", str(tmp_path / "run"), "--stages", stage]
+    assert main(["train", NAME, *words, *settings]) == 0
+    overlay = {"student_alone": "student_alone.json", "teacher": "train_teacher.json"}[stage]
+    assert Bundle(NAME).config("train.json", overlay)["distillation_checks"] == []
 
 
 def test_a_teacher_of_another_architecture(data, tmp_path):

@@ -79,6 +79,15 @@ def test_patients_of_the_index_are_whole_in_a_drawn_split_by_another_table(tmp_p
     assert set.union(*patients) == {"p0", "p1", "p2", "p3", "p4"} and sum(map(len, patients)) == 5
 
 
+def test_the_index_says_who_the_patients_are_where_another_file_splits(tmp_path):
+    folder = folder_of(tmp_path, "labels.csv", lines=["id,Cardiomegaly", *(f"{number},0" for number in range(10))])
+    (folder / "index.csv").write_text("id,patient\n0,anna\n1,anna\n")
+    mine = tmp_path / "mine.csv"
+    mine.write_text("id,split\n0,train\n1,test\n")
+    with pytest.raises(ValueError, match="patient anna is in training and test"):
+        chest_xray_datalist(folder, ["Cardiomegaly"], str(mine), label_table=folder / "labels.csv")
+
+
 def vindr(root: Path) -> Path:
     header = "image_id,rad_id,class_name,x_min,y_min,x_max,y_max"
     lines = [header, *(f"{n},R{r},Cardiomegaly,1,1,2,2" for n in range(8) for r in (1, 2, 3))]

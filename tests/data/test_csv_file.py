@@ -23,6 +23,14 @@ def test_a_row_may_have_more_or_fewer_cells_than_columns(tmp_path):
     assert read_csv(tmp_path / "t.csv") == ([], [])
 
 
+def test_what_is_no_table_is_named(tmp_path):
+    (tmp_path / "t.csv").write_text("\n\nid,name\n1,a\n")
+    assert read_csv(tmp_path / "t.csv") == (["id", "name"], [{"id": "1", "name": "a"}])
+    (tmp_path / "t.csv").write_text('id,name\n1,"' + "a" * 200_000)
+    with pytest.raises(ValueError, match="t.csv: not a CSV file: .*is a quotation mark left open"):
+        read_csv(tmp_path / "t.csv")
+
+
 @pytest.mark.parametrize("coding", ["latin-1", "utf-16"])
 def test_another_coding_is_named_with_its_cure(tmp_path, coding):
     (tmp_path / "t.csv").write_text("id,name\n1,Müller\n", encoding=coding)

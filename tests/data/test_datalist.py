@@ -94,15 +94,16 @@ def test_datalist_paths_and_labels(tmp_path):
     }
     splits = load_datalist(write_json(tmp_path, items))
     label = str(tmp_path.parent / "labels/1.nii.gz")
+    frames = [f"{tmp_path}/2_t1.png", f"{tmp_path}/2_t2.png"]
     assert splits == {
         "training": [{"image": f"{tmp_path}/images/1.nii.gz", "label": label, "patient": "a", "age": 50}],
         "validation": [
-            {"image": [f"{tmp_path}/2_t1.png", f"{tmp_path}/2_t2.png"], "label": [0, 1, 0]},
-            {"image": "/abs/3.png", "label": 2},
+            {"image": frames, "label": [0, 1, 0], "patient": str(frames)},
+            {"image": "/abs/3.png", "label": 2, "patient": "/abs/3.png"},
         ],
-        "test": [{"image": f"{tmp_path}/4.png"}],
+        "test": [{"image": f"{tmp_path}/4.png", "patient": f"{tmp_path}/4.png"}],
     }
-    assert load_datalist(tmp_path / "datalist.json", base_dir="/data")["test"] == [{"image": "/data/4.png"}]
+    assert load_datalist(tmp_path / "datalist.json", base_dir="/data")["test"][0]["image"] == "/data/4.png"
 
 
 def test_list_that_a_datalist_lacks_is_unavailable(tmp_path):
@@ -141,10 +142,13 @@ def test_empty_list_of_a_datalist_is_named(tmp_path):
         require(splits["training"], splits["validation"])
 
 
-def test_patients_of_a_datalist_are_text_or_not_there(tmp_path):
+def test_patients_of_a_datalist_are_text_and_who_is_not_named_is_one_of_his_own(tmp_path):
     items = [{"image": "1.png", "patient": 7}, {"image": "2.png", "patient": None}, "3.png"]
-    splits = load_datalist(write_json(tmp_path, {"training": items}))
-    assert [item.get("patient", "nobody") for item in splits["training"]] == ["7", "nobody", "nobody"]
+    splits = load_datalist(write_json(tmp_path, {"training": items, "test": ["4.png"]}))
+    patients = [item["patient"] for items in splits.values() for item in items]
+    assert patients == ["7", *(str(tmp_path / f"{number}.png") for number in (2, 3, 4))]
+    nobody = load_datalist(write_json(tmp_path, {"training": items[1:]}))["training"]
+    assert all("patient" not in item for item in nobody)
 
 
 def test_datalist_with_a_leak_is_refused(tmp_path):
@@ -325,9 +329,9 @@ def test_classes_of_a_datalist(slices, tmp_path):
     assert splits["training"] == [
         {"image": f"{slices}/part_1/1.mat", "label": 1, "patient": "1"},
         {"image": f"{slices}/part_0/2.mat", "label": 0, "patient": "zoe"},
-        {"image": f"{tmp_path}/x.png", "label": 2},
+        {"image": f"{tmp_path}/x.png", "label": 2, "patient": f"{tmp_path}/x.png"},
         {"image": f"{tmp_path}/y.jpg", "label": 2, "patient": "ben"},
-        {"image": f"{tmp_path}/z.jpg", "label": 1, "age": 50},
+        {"image": f"{tmp_path}/z.jpg", "label": 1, "age": 50, "patient": f"{tmp_path}/z.jpg"},
     ]
     with pytest.raises(ValueError, match="the first is test.0., .*bare.png: add the labels"):
         require(splits["test"])

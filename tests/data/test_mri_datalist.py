@@ -105,6 +105,14 @@ def test_arrays_and_hdf5(place):
     assert sorted(item["patient"] for item in mri_datalist(root, fractions=(0, 0, 1))["test"]) == ["a", "b", "c"]
 
 
+def test_the_index_says_who_the_patients_are_where_another_file_splits(place, tmp_path_factory):
+    root = place("images/a.png", "images/b.png", rows=["a,anna,train", "b,anna,train"])
+    mine = tmp_path_factory.mktemp("elsewhere") / "mine.csv"
+    mine.write_text("id,split\na,train\nb,test\n")
+    with pytest.raises(ValueError, match="patient anna is in training and test"):
+        mri_datalist(root, split=str(mine))
+
+
 def test_csv_file_elsewhere(place, tmp_path_factory):
     root = place("a.h5", "b.h5")
     index = tmp_path_factory.mktemp("elsewhere") / "mine.csv"
@@ -140,7 +148,7 @@ def test_decathlon_datalist(tmp_path):
     (tmp_path / "d.json").write_text(json.dumps(content))
     splits = mri_datalist("nowhere", datalist=tmp_path / "d.json")
     assert splits["training"][0] == {"image": [str(tmp_path / name) for name in ("f1.png", "f2.png")], "patient": "a"}
-    assert splits["test"] == [{"image": str(tmp_path / "t.h5")}]
+    assert splits["test"] == [{"image": str(tmp_path / "t.h5"), "patient": str(tmp_path / "t.h5")}]
 
 
 def test_labels_and_notes_of_a_datalist_are_left_aside(tmp_path):

@@ -121,6 +121,14 @@ def test_the_index_knows_better_who_the_patients_are(stacks):
         assert {item["patient"] for items in splits.values() for item in items} == {f"twice{i}" for i in range(5)}
 
 
+def test_the_index_says_who_the_patients_are_where_another_file_splits(stacks, tmp_path):
+    (stacks / "index.csv").write_text("id,patient\ns1,anna\ns2,anna\n")
+    mine = tmp_path / "mine.csv"
+    mine.write_text("id,split\ns1,train\ns2,test\n")
+    with pytest.raises(ValueError, match="patient anna is in training and test"):
+        vessel_datalist(stacks, split=str(mine))
+
+
 def test_a_patient_on_two_sides_is_refused(stacks):
     (stacks / "index.csv").write_text("id,patient,split\ns1,anna,train\ns2,anna,test\n")
     with pytest.raises(ValueError, match="patient anna is in training and test"):

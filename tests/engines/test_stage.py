@@ -344,6 +344,23 @@ def test_a_network_of_another_split_is_not_used_again(tmp_path):
     assert (tmp_path / "student.pt").stat().st_mtime_ns == before
 
 
+def test_an_interrupted_stage_does_not_go_on_with_another_split(tmp_path):
+    def run(split: object, stage: str) -> None:
+        settings = {"split": split, "folder": tmp_path, "stage": stage, "run": "$@stage.run()"}
+        ConfigParser(settings, globals={"make": _stage, "cut": _interrupt}).get_parsed_content("run")
+
+    ConfigParser(
+        {"split": [0.5, 0.5], "folder": tmp_path, "run": "$cut(make(@folder), event)"},
+        globals={"make": _stage, "cut": _interrupt, "event": Events.ITERATION_COMPLETED(once=ITERATIONS + 1)},
+    ).get_parsed_content("run")
+    going_on = "$make(@folder, resume=True, data_ids=['split'])"
+    with pytest.raises(RuntimeError) as error:
+        run([0.6, 0.4], going_on)
+    assert "student.pt was trained with other settings (split)" in str(error.value.__cause__)
+    run((0.5, 0.5), going_on)  # which is kept as a list
+    assert not (tmp_path / "student_resume.pt").exists()
+
+
 def test_weights_to_start_from_may_lie_where_the_best_ones_go(tmp_path):
     _stage(tmp_path, network=_one_weight(7.0)).run()
     network = _one_weight()

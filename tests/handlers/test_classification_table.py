@@ -141,11 +141,11 @@ FINDINGS = ["Mass", "Edema", "abnormal"]
 SHOWN = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 0, 1], [0, 0, 0]])
 
 
-def _evaluate_findings(folder: Path, interval=None) -> dict:
+def _evaluate_findings(folder: Path, intervals=None) -> dict:
     evaluator = _evaluator(folder, PATIENTS, LABELS)
     for sample, label in zip(evaluator.data_loader.dataset.data, SHOWN):
         sample["label"] = torch.tensor(label, dtype=torch.float32)
-    table = ClassificationTable(str(folder), FINDINGS, multi_task_scores, multi_label=True, interval=interval)
+    table = ClassificationTable(str(folder), FINDINGS, multi_task_scores, multi_label=True, intervals=intervals)
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=evaluator.data_loader,
@@ -187,25 +187,14 @@ def test_findings_have_a_confusion_of_their_own_each(tmp_path):
 def test_limits_of_the_scores_come_from_whole_patients(tmp_path):
     calls = []
 
-    def interval(rows, groups, statistic):
-        calls.append((rows.tolist(), groups.tolist(), statistic(rows[:2])))
-        value = np.array(statistic(rows))
-        return value - 0.1, value + 0.1
+    def intervals(scores, groups):
+        calls.append((groups.tolist(), scores(np.arange(2))))
+        return {name: (value - 0.1, value + 0.1) for name, value in scores(np.arange(5)).items() if "Mass" in name}
 
-    summary = _evaluate_findings(tmp_path, interval)
-    [(rows, groups, of_two)] = calls
-    assert rows == [0, 1, 2, 3, 4] and groups == PATIENTS
-    names = ["auroc_macro", "auroc_abnormal", "auroc_Mass", "auroc_Edema"]
-    for name in names:
-        entry = summary[name]
-        assert (entry["low"], entry["high"]) == pytest.approx((entry["value"] - 0.1, entry["value"] + 0.1))
-    assert set(summary["auroc_skipped"]) == {"value", "cases"}
-    assert np.isnan(of_two[names.index("auroc_Edema")])  # neither of the two cases has it
-    assert np.isnan(of_two[names.index("auroc_macro")]) and not np.isnan(of_two[names.index("auroc_Mass")])
-
-
-def test_a_score_that_no_draw_has_gets_no_limits(tmp_path):
-    def interval(rows, groups, statistic):
-        return np.full(4, np.nan), np.full(4, np.nan)
-
-    assert set(_evaluate_findings(tmp_path, interval)["auroc_macro"]) == {"value", "cases"}
+    summary = _evaluate_findings(tmp_path, intervals)
+    [(groups, of_two)] = calls
+    assert groups == PATIENTS
+    assert of_two == multi_task_scores(_sigmoids()[:2], SHOWN[:2], FINDINGS)
+    entry = summary["auroc_Mass"]
+    assert (entry["low"], entry["high"]) == pytest.approx((entry["value"] - 0.1, entry["value"] + 0.1))
+    assert set(summary["auroc_macro"]) == {"value", "cases"}

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from monai_kd.metrics import bootstrap_interval
+from monai_kd.metrics import (
+    bootstrap_interval,
+    classification_scores,
+    multi_task_scores,
+    of_same_classes,
+    score_intervals,
+)
 
 
 def test_single_values_have_scipys_interval():
@@ -41,6 +47,47 @@ def test_several_numbers_at_once_and_draws_that_have_none():
     low, high = bootstrap_interval([0.0, 1.0], [0, 1], statistic, level=0.9)
     np.testing.assert_array_equal(low, [0, np.nan, 0.5])
     np.testing.assert_array_equal(high, [1, np.nan, 0.5])
+
+
+def test_few_draws_that_have_a_statistic_give_no_interval():
+    # One of 20 groups is in a draw with a probability of 1 - (19 / 20)^20 = 0.64, and four are with about 0.16.
+    def of_one(drawn: np.ndarray) -> float:
+        return drawn.mean() if 0 in drawn else np.nan
+
+    def of_four(drawn: np.ndarray) -> float:
+        return drawn.mean() if {0, 1, 2, 3} <= set(drawn) else np.nan
+
+    low, high = bootstrap_interval(np.arange(20), range(20), lambda drawn: [of_one(drawn), of_four(drawn)])
+    assert low[0] < 9.5 < high[0]
+    assert np.isnan(low[1]) and np.isnan(high[1])
+
+
+def test_intervals_of_scores_by_name():
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1, 0, 1], 20)
+    probabilities = np.stack([labels + rng.normal(size=80), labels[::-1] + rng.normal(size=80)], axis=1)
+    truth, groups = np.stack([labels, labels[::-1]], axis=1), np.arange(80) // 2
+
+    def scores(rows: np.ndarray) -> dict[str, float]:
+        return multi_task_scores(probabilities[rows], truth[rows], ["Mass", "abnormal"])
+
+    found = score_intervals(scores, groups, level=0.9, repeats=50, seed=3)
+    assert found.keys() == {"auroc_macro", "auroc_Mass", "auroc_abnormal"}  # and no count
+    low, high = bootstrap_interval(np.arange(80), groups, lambda rows: scores(rows)["auroc_Mass"], 0.9, 50, 3)
+    assert found["auroc_Mass"] == found["auroc_macro"] == (low, high)
+
+
+def test_a_draw_without_a_class_has_no_mean_over_the_classes():
+    probabilities = np.array([[0.9, 0.1]] * 10)  # all are taken for the first class
+    labels = np.array([0] * 9 + [1])
+    whole, without = (classification_scores(probabilities[:n], labels[:n], ["a", "b"]) for n in (10, 9))
+    assert whole["balanced_accuracy"] == 0.5 and without["balanced_accuracy"] == 1
+    assert of_same_classes(without, whole).keys() == {"accuracy", "auroc_skipped", "expected_calibration_error"}
+    assert of_same_classes(whole, whole) == whole
+    found = score_intervals(
+        lambda rows: classification_scores(probabilities[rows], labels[rows], ["a", "b"]), range(10)
+    )
+    assert found["balanced_accuracy"] == (0.5, 0.5)  # of 65 % of the draws
 
 
 def test_the_seed_decides_and_a_higher_level_is_wider():

@@ -44,6 +44,20 @@ def test_a_label_of_half_the_resolution_is_enlarged(label):
     assert torch.equal(result.as_tensor(), expected.as_tensor())
 
 
+def test_thick_slices_do_not_excuse_a_shift_within_them(label):
+    thick, image = AFFINE @ np.diag([1, 1, 10, 1]), volume(np.zeros((8, 6, 4)), AFFINE @ np.diag([1, 1, 10, 1]))
+    for axis, distance in ((0, 0.6), (0, 4), (2, 8.1)):
+        moved = thick.copy()
+        moved[axis, 3] += distance
+        with pytest.raises(ValueError, match="does not lie where its image"):
+            MatchGrid()(volume(label[0].numpy(), moved), image)
+    moved = thick.copy()
+    moved[2, 3] += 8
+    assert torch.equal(
+        MatchGrid()(volume(label[0].numpy(), moved), image)[..., 1:].as_tensor(), label[..., :-1].as_tensor()
+    )
+
+
 def test_a_shift_by_a_voxel_follows_the_affines(label):
     moved = AFFINE.copy()
     moved[0, 3] += 0.5

@@ -68,6 +68,16 @@ def test_the_prediction_is_zero_outside_of_the_networks_grid():
     assert torch.equal(result.as_tensor(), expected)
 
 
+@pytest.mark.parametrize("spacing", [1.0, 0.7, 1.1])
+def test_a_voxel_that_only_touches_the_networks_grid_is_outside(spacing):
+    """Eight voxels of the file, of which the network's four of 1.5 times their size cover all but the outer two."""
+    file = np.diag([spacing, 1, 1, 1])
+    seen = file @ np.array([[1.5, 0, 0, 1.25], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    meta = {"original_affine": file, "spatial_shape": [8, 2, 2], "filename_or_obj": "a"}
+    result = ToInputGrid()(torch.ones(1, 4, 2, 2), MetaTensor(torch.ones(1, 4, 2, 2), torch.tensor(seen), meta))
+    assert result[0, :, 0, 0].tolist() == [0, 1, 1, 1, 1, 1, 1, 0]
+
+
 @pytest.mark.parametrize("oblique", [0.0, 0.01, 0.3])
 @pytest.mark.parametrize("spacing", [(1, 1, 5), (1.2, 0.9, 1.1), (6, 6, 6)], ids=str)
 def test_the_files_first_and_last_slices_are_covered(spacing, oblique):
