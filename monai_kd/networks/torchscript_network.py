@@ -51,6 +51,7 @@ class TorchScriptNetwork(nn.Module):
             raise ValueError(
                 f"{file}: not a TorchScript file; write one by torch.jit.save(torch.jit.script(network), file)"
             ) from error
+        self.file = os.fspath(file)
         self.output = output
         self.channel = channel
         self.spatial_size = None if spatial_size is None else tuple(spatial_size)
@@ -66,8 +67,18 @@ class TorchScriptNetwork(nn.Module):
 
         Raises:
             TypeError: when the wanted output is no tensor.
+            ValueError: when the network cannot be applied to such images, with what it says itself.
         """
-        y = self._wanted(self.network(x if self.spatial_size is None else _resize(x, self.spatial_size)))
+        images = x if self.spatial_size is None else _resize(x, self.spatial_size)
+        try:
+            answer = self.network(images)
+        except (RuntimeError, torch.jit.Error) as error:
+            trace = str(error).strip()
+            if "TorchScript" not in trace:
+                raise
+            cause = trace.rpartition("\n")[2].rpartition("Error: ")[2]  # the last line of a page
+            raise ValueError(f"{self.file}: cannot be applied to images {tuple(images.shape)}: {cause}") from error
+        y = self._wanted(answer)
         if self.channel is not None:
             y = y[:, [self.channel]]
         return y if self.spatial_size is None else _resize(y, x.shape[2:])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,27 @@ def test_files_that_are_missing_or_no_torchscript_are_refused(tmp_path):
     for name in ("weights.pt", "text.ts"):
         with pytest.raises(ValueError, match=f"{name}: not a TorchScript file; write one by torch.jit.save"):
             TorchScriptNetwork(tmp_path / name)
+
+
+class Particular(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != 8:
+            raise ValueError(f"there is no mask for {x.shape[-1]} lines")
+        return x + torch.ones(8, 8)
+
+
+@pytest.mark.parametrize(
+    "shape, cause",
+    [((1, 1, 8, 7), "there is no mask for 7 lines"), ((1, 1, 7, 8), "The size of tensor a (7) must match")],
+)
+def test_images_that_it_cannot_take_are_refused_in_one_line(tmp_path, shape, cause):
+    torch.jit.script(Particular()).save(tmp_path / "network.ts")
+    network = TorchScriptNetwork(tmp_path / "network.ts")
+    assert network(torch.ones(1, 1, 8, 8)).mean() == 2
+    message = f"network.ts: cannot be applied to images {tuple(shape)}: {cause}"
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        network(torch.ones(shape))
+    assert "\n" not in str(error.value)
 
 
 def test_an_output_that_is_no_tensor_is_refused(tmp_path):
