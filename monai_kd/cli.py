@@ -665,7 +665,8 @@ def _check_stages(parser: Any, may_overwrite: bool) -> None:
             )
         if _resume_file(parser, "teacher", Path(teacher)).is_file():
             raise ValueError(f"{teacher} is not completed: go on with --stages teacher,distill --resume")
-        monai_kd.engines.check_data(Path(teacher), parser.get(), parser[f"{_STAGES['teacher']}#stage#data_ids"])
+        ids, datalist = parser[f"{_STAGES['teacher']}#stage#data_ids"], parser.get_parsed_content("datalist")
+        monai_kd.engines.check_data(Path(teacher), parser.get(), ids, datalist)
 
 
 def _resume_file(parser: Any, stage: str, checkpoint: Path) -> Path:

@@ -116,11 +116,15 @@ class ArrayReader(DeferredReader):
 
 
 def _as_complex(array: Any, where: str, pairs: bool = True) -> np.ndarray:
-    """An array (x, y[, z]), complex if its type is, or if its last axis holds real and imaginary part as ``pairs``."""
+    """An array (x, y[, z]), complex if its type is, or if its last axis holds real and imaginary part.
+
+    Of three axes with two along the last one, ``pairs`` says whether these are the parts, or slices.
+    """
     array = np.asarray(array)
     if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
         raise UnusableArray(f"{where}: expected numbers, got {array.dtype}; save the image's grey values")
-    if pairs and np.issubdtype(array.dtype, np.floating) and array.ndim in (3, 4) and array.shape[-1] == 2:
+    may_be_pairs = array.ndim == 4 or (array.ndim == 3 and pairs)
+    if may_be_pairs and array.shape[-1] == 2 and np.issubdtype(array.dtype, np.floating):
         array = array[..., 0] + 1j * array[..., 1]
     if array.ndim not in (2, 3) or not array.size:
         raise UnusableArray(

@@ -35,7 +35,14 @@ class DicomReader(PydicomReader):
     bright, is turned over, so that bone is bright in every X-ray. Bits are left as they are: 16-bit values stay apart.
     The array is (x, y) and its metadata are those of MONAI's reader; a file that does not say where its image lies in
     the patient, as most X-rays, has the unit affine.
+
+    Args:
+        windowed: whether the window is applied; without it values are the device's.
     """
+
+    def __init__(self, windowed: bool = True) -> None:
+        super().__init__()
+        self.windowed = windowed
 
     def _get_array_data(self, img: Any, filename: PathLike) -> np.ndarray:
         # Here, because pydicom has had it since 3.0 only. MONAI's own applies slope and intercept alone.
@@ -47,7 +54,7 @@ class DicomReader(PydicomReader):
             img.pop("VOILUTFunction", None)
         values = apply_modality_lut(decode_picture(img, name), img)
         try:
-            values = apply_voi_lut(values, img).astype(np.float32)
+            values = (apply_voi_lut(values, img) if self.windowed else values).astype(np.float32)
         except ValueError as error:
             raise UnusableDicom(f"{name}: {error}: correct the window in its header, or remove it") from error
         return values.max() - values if img.PhotometricInterpretation == "MONOCHROME1" else values

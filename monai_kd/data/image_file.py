@@ -73,6 +73,7 @@ class ImageFileReader(DeferredReader):
         first_volume: take the first volume of a NIfTI file with several (4D: a series, echoes, directions).
         all_volumes: take all of them, the slices of one behind those of the other: (x, y, z * volumes).
         dataset: name of the image in an HDF5 file (.h5, .hdf5), as :class:`~monai_kd.data.ArrayReader` takes it.
+        windowed: whether a picture in DICOM is windowed, as :class:`~monai_kd.data.DicomReader` does it.
 
     Raises:
         ValueError: when ``key`` is neither.
@@ -84,12 +85,13 @@ class ImageFileReader(DeferredReader):
         first_volume: bool = False,
         all_volumes: bool = False,
         dataset: str | None = None,
+        windowed: bool = True,
     ) -> None:
         super().__init__()
         pictures = PILReader(converter=_load_grey if key == "image" else _load_labels)
         self._readers: dict[str, ImageReader] = {".mat": FigshareReader(key)}
         self._readers.update(dict.fromkeys(_PICTURES, pictures))
-        self._readers.update(dict.fromkeys(DICOM_SUFFIXES, DicomReader()))
+        self._readers.update(dict.fromkeys(DICOM_SUFFIXES, DicomReader(windowed)))
         self._readers.update(dict.fromkeys((*VOLUME_SUFFIXES, _SERIES), _VolumeReader(first_volume, all_volumes)))
         self._readers.update(dict.fromkeys(ARRAY_SUFFIXES, ArrayReader(dataset)))
 

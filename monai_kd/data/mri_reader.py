@@ -28,9 +28,9 @@ class MRIReader(DeferredReader):
     complex image, measured k-space    (2, x, y[, slices]), real and imaginary part
     =================================  ===============================================================================
 
-    The formats are those of :class:`~monai_kd.data.ImageFileReader`. All of them have the metadata by which
-    :class:`~monai_kd.transforms.ToInputGridd` brings a result back to the file's own axes; a picture's right is the
-    patient's left and its bottom the patient's back, as in a radiological one.
+    The formats are those of :class:`~monai_kd.data.ImageFileReader`; DICOM keeps the device's values, without a window.
+    All of them have the metadata by which :class:`~monai_kd.transforms.ToInputGridd` brings a result back to the file's
+    own axes; a picture's right is the patient's left and its bottom the patient's back, as in a radiological one.
 
     Args:
         slice_axis: "axial", "coronal" or "sagittal": the slices of a NIfTI volume are those that are closest to this
@@ -47,7 +47,7 @@ class MRIReader(DeferredReader):
             raise ValueError(f"slice_axis must be one of {', '.join(PLANES)}, or none, got {slice_axis!r}")
         self.slice_axis = slice_axis
         # A series has no axis but its third along which its frames could follow one another.
-        self._reader = ImageFileReader(all_volumes=slice_axis is None, dataset=dataset)
+        self._reader = ImageFileReader(all_volumes=slice_axis is None, dataset=dataset, windowed=False)
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return self._reader.verify_suffix(filename)

@@ -103,7 +103,8 @@ class ReconstructionWriter:
 
         Returns:
             A row for a table: ``output`` (Path of the prediction) and for each measure ``<name>`` of the prediction and
-            ``<name>_zerofilled``; empty where the truth is not known, or where the measure has no value (NaN).
+            ``<name>_zerofilled``; empty where the truth is not known, or is the input itself because nothing was left
+            out of k-space, or where the measure has no value (NaN).
 
         Raises:
             ValueError: when the images are not on the input file's grid.
@@ -118,7 +119,11 @@ class ReconstructionWriter:
         for array in arrays.values():
             _check_grid(array, zero_filled, grid, source)
         if "truth" in arrays:
-            arrays["error"] = np.abs(arrays["pred"] - arrays["truth"])
+            truth, tolerance = arrays["truth"], 1e-5 * arrays["truth"].max()
+            if np.allclose(truth, arrays["zerofilled"], rtol=0, atol=tolerance):
+                del arrays["truth"]  # nothing was left out of k-space: this is the input
+            else:
+                arrays["error"] = np.abs(arrays["pred"] - truth)
 
         files: dict[str, Image.Image | nib.Nifti1Image] = {}
         affine = np.asarray(zero_filled.affine, dtype=float)

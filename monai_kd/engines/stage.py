@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ignite.engine import Events
 from ignite.handlers import ProgressBar
 from monai.data.utils import set_rnd
 from monai.engines import Evaluator, SupervisedTrainer
-from monai.utils import is_scalar, set_determinism
+from monai.utils import CommonKeys, is_scalar, set_determinism
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
@@ -27,27 +27,40 @@ from .run_config import read_run_config, running_config, write_run_config
 
 __all__ = ["Stage", "check_data"]
 
+_Datalist = Mapping[str, Sequence[Mapping[str, Any]]]
 
-def check_data(checkpoint: Path, config: Mapping[str, Any], data_ids: Sequence[str]) -> None:
+_TRAINED_ON = "trained_on"  # what a run's configuration is given beside its own ids
+
+
+def check_data(
+    checkpoint: Path, config: Mapping[str, Any], data_ids: Sequence[str], datalist: _Datalist | None = None
+) -> None:
     """Refuse a network that was trained on other data: its training patients may be test patients here.
 
     Args:
         checkpoint: its weights. If no configuration is beside them, as with weights from elsewhere, nothing is known.
         config: the configuration that is to use them.
         data_ids: ids of what must be the same in both.
+        datalist: the items that are to be used, by side.
 
     Raises:
-        ValueError: naming the ids that differ.
+        ValueError: naming the ids that differ, or patients that it was trained on and who are not to train here.
     """
     trained = read_run_config(checkpoint)
-    if not trained.keys() & set(data_ids):
-        return
     own = json.loads(json.dumps(config, default=str))  # as it is kept: a tuple is a list there
     differing = [key for key in data_ids if trained.get(key) != own.get(key)]
-    if differing:
+    if differing and trained.keys() & set(data_ids):  # or the file beside it says nothing of a run
         raise ValueError(
             f"{checkpoint} was trained with other settings ({', '.join(differing)}); use the same ones, or train anew "
             "in another run"
+        )
+    others = _patients(item for side, items in (datalist or {}).items() if side != "training" for item in items)
+    seen = sorted(others & set(trained.get(_TRAINED_ON, {}).get("patients", ())))
+    if seen:
+        raise ValueError(
+            f"{checkpoint} was trained on {', '.join(seen[:3])}{' ...' if len(seen) > 3 else ''}, who validate or test "
+            "here: use the data set and the split that it was trained with, or train anew in another run (if these are "
+            f"other people by the same names, move {checkpoint.with_suffix('.json').name} away)"
         )
 
 
@@ -81,6 +94,8 @@ class Stage:
             projectors), by name. The network, the optimiser and the gradient scaler are known from the trainer.
         data_ids: ids of the configuration that decide what is learned from which data, such as those of the split. A
             completed stage is used again, and an interrupted one goes on, only where they are what they were.
+        datalist: the items by side, ``training`` and others, with ``patient`` or else ``image``. Who is trained on is
+            kept with the configuration, so that none of them validates or tests when the checkpoint is used again.
         weights: the modules that the checkpoint holds, by name, where that is not the network as ``model``: parts of
             it, such as a teacher and the student's blocks that were trained with it.
 
@@ -100,6 +115,7 @@ class Stage:
         skip_if_trained: bool = False,
         state: Mapping[str, Any] | None = None,
         data_ids: Sequence[str] = (),
+        datalist: _Datalist | None = None,
         weights: Mapping[str, nn.Module] | None = None,
     ) -> None:
         if checkpoint is None:
@@ -118,6 +134,7 @@ class Stage:
         self.skip_if_trained = skip_if_trained
         self.state = {"optimizer": trainer.optimizer, **(state or {})}
         self.data_ids = tuple(data_ids)
+        self.datalist = datalist
         self.weights = weights
         self.logger = logging.getLogger("monai_kd")
         self._board: SummaryWriter | None = None
@@ -169,7 +186,7 @@ class Stage:
     def _check_data(self) -> None:
         config = running_config()
         if config is not None:
-            check_data(self.checkpoint, config, self.data_ids)
+            check_data(self.checkpoint, config, self.data_ids, self.datalist)
 
     def _run(self) -> None:
         state = self.trainer.state
@@ -201,7 +218,8 @@ class Stage:
             self._load_weights(engine)
         config = running_config()
         if self._writes and config is not None:
-            write_run_config(self.checkpoint, config)
+            patients = sorted(_patients((self.datalist or {}).get("training", ())))
+            write_run_config(self.checkpoint, {**config, _TRAINED_ON: {"patients": patients}})
         if self._writes and engine.state.epoch == 0:
             # What an earlier run left must not be taken for this run's from now on.
             self.checkpoint.unlink(missing_ok=True)
@@ -292,3 +310,7 @@ class Stage:
     def _log(self, message: str) -> None:
         if self._writes:
             self.logger.info(f"{self.name}: {message}")
+
+
+def _patients(items: Iterable[Mapping[str, Any]]) -> set[str]:
+    return {str(item.get("patient", item.get(CommonKeys.IMAGE))) for item in items}

@@ -13,20 +13,25 @@ from torch import Tensor
 
 __all__ = ["CheckImage", "CheckImaged", "image_name"]
 
+_RINGING = 0.1
+
 
 class CheckImage(Transform):
     """Pass an image through unchanged, or say what is wrong with it.
 
     Args:
         spatial_dims: accepted numbers of spatial dimensions.
+        is_magnitude: an image of one channel is a magnitude, which is never negative. What interpolation leaves, a
+            tenth of the largest value, is let through.
 
     Raises:
-        ValueError: naming the file, when the image has another number of dimensions, holds NaN or infinite values, or
-            is of one constant grey value.
+        ValueError: naming the file, when the image has another number of dimensions, holds NaN or infinite values, is
+            of one constant grey value, or is a magnitude below 0.
     """
 
-    def __init__(self, spatial_dims: Sequence[int] = (2, 3)) -> None:
+    def __init__(self, spatial_dims: Sequence[int] = (2, 3), is_magnitude: bool = False) -> None:
         self.spatial_dims = tuple(spatial_dims)
+        self.is_magnitude = is_magnitude
 
     def __call__(self, image: Tensor) -> Tensor:
         """
@@ -45,6 +50,11 @@ class CheckImage(Transform):
             raise ValueError(
                 f"{image_name(image)}: has one constant grey value, so there is nothing to see; leave it out"
             )
+        if self.is_magnitude and len(values) == 1 and values.min() < -_RINGING * values.max():
+            raise ValueError(
+                f"{image_name(image)}: goes down to {float(values.min()):.4g}, but the magnitude of an MR image is "
+                "never negative; undo what was subtracted, or give the complex image"
+            )
         return image
 
 
@@ -54,7 +64,8 @@ class CheckImaged(MapTransform):
     Args:
         keys: keys of the images.
         label_keys: keys of labels that must have the spatial size of the first image.
-        spatial_dims: accepted numbers of spatial dimensions.
+        spatial_dims: see :class:`CheckImage`.
+        is_magnitude: see :class:`CheckImage`.
         allow_missing_keys: do not fail where a key is missing.
 
     Raises:
@@ -66,11 +77,12 @@ class CheckImaged(MapTransform):
         keys: KeysCollection,
         label_keys: KeysCollection = (),
         spatial_dims: Sequence[int] = (2, 3),
+        is_magnitude: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.label_keys = ensure_tuple(label_keys)
-        self.check = CheckImage(spatial_dims)
+        self.check = CheckImage(spatial_dims, is_magnitude)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """

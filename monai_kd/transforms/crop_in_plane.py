@@ -22,9 +22,14 @@ class CropInPlane(Transform):
     Args:
         size: pixels along both sides, >= 1.
         slices: how many central slices of a volume are kept, fewer where it has fewer; -1 for all.
+
+    Raises:
+        ValueError: when ``slices`` is another number below 1.
     """
 
     def __init__(self, size: int, slices: int = -1) -> None:
+        if slices != -1 and slices < 1:
+            raise ValueError(f"slices must be 1 or more, or -1 for all, got {slices!r}")
         self.picture = Compose([SpatialPad((size, size)), CenterSpatialCrop((size, size))])
         self.volume = Compose([SpatialPad((size, size, -1)), CenterSpatialCrop((size, size, slices))])
 

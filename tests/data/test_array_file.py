@@ -48,7 +48,8 @@ def test_complex_arrays_have_two_channels(tmp_path, shape):
     np.save(tmp_path / "pairs.npy", np.stack([array.real, array.imag], axis=-1))
     write_hdf5(tmp_path / "complex.h5", image=array)
     load = Compose([LoadImaged("image", reader=ImageFileReader), EnsureChannelFirstd("image")])
-    for name in ("complex.npy", "pairs.npy", "complex.h5"):
+    write_hdf5(tmp_path / "volfs.h5", volfs=array if array.ndim == 2 else np.stack([array.real, array.imag], axis=-1))
+    for name in ("complex.npy", "pairs.npy", "complex.h5", "volfs.h5"):
         image = load({"image": str(tmp_path / name)})["image"]
         torch.testing.assert_close(image.as_tensor(), torch.from_numpy(np.stack([array.real, array.imag])))
 

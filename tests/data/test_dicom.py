@@ -18,7 +18,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from monai_kd.data import ImageFileReader, find_images
+from monai_kd.data import ImageFileReader, MRIReader, find_images
 
 PIXELS = np.arange(20, dtype=np.uint16).reshape(4, 5) * 3000  # 4 rows, 5 columns, 16 bits
 
@@ -75,6 +75,8 @@ def test_the_first_window_and_the_slope_are_applied(tmp_path):
     window = {"WindowCenter": [20000.5, 1], "WindowWidth": [20001, 2]}
     expected = (np.clip(PIXELS.T, 10000, 30000) - 10000.0) / 20000 * 65535
     np.testing.assert_allclose(read(write(tmp_path / "b.dcm", **window)), expected, rtol=1e-6)
+    image, _ = MRIReader().get_data([str(tmp_path / "b.dcm")])  # which compares with slices of a series
+    np.testing.assert_array_equal(image, PIXELS.T)
     turned = read(write(tmp_path / "c.dcm", kind="MONOCHROME1", **window))
     np.testing.assert_allclose(turned, 65535 - expected, rtol=1e-6, atol=0.01)
 

@@ -142,6 +142,18 @@ def test_overlay_of_other_slices_has_square_pixels(tmp_path, axcodes):
         ReconstructionWriter(slice_axis="frontal")
 
 
+def test_the_input_itself_is_no_truth(frame, tmp_path):
+    sample = sample_of(frame[0])
+    sample["image"] = sample["label"] * (1 + 1e-6)  # nothing was left out, but for rounding
+    row = ReconstructionWriter(MEASURES, overlay=True)(sample, tmp_path / "frame")
+    assert [row[name] for name in row if name != "output"] == [""] * (len(row) - 1)
+    assert sorted(path.name for path in tmp_path.glob("frame_*")) == [
+        "frame_overlay.png",
+        "frame_pred.nii.gz",
+        "frame_zerofilled.nii.gz",
+    ]
+
+
 @pytest.mark.parametrize("key", ["image", "pred", "label"])
 def test_images_on_another_grid_are_refused(frame, tmp_path, key):
     sample = sample_of(frame[0])

@@ -1,5 +1,6 @@
 """With a real trainer and evaluator, a network of one weight and four samples."""
 
+import json
 import logging
 
 import numpy as np
@@ -322,7 +323,7 @@ def test_the_configuration_that_runs_a_stage_is_kept(tmp_path):
     parser["folder"] = tmp_path / "run"
     parser.get_parsed_content("run")
     kept = ConfigParser.load_config_file(tmp_path / "run" / "student.json")
-    assert kept == {**config, "folder": str(tmp_path / "run")}
+    assert kept == {**config, "folder": str(tmp_path / "run"), "trained_on": {"patients": []}}
 
 
 def test_a_network_of_another_split_is_not_used_again(tmp_path):
@@ -342,6 +343,21 @@ def test_a_network_of_another_split_is_not_used_again(tmp_path):
     assert isinstance(error.value.__cause__, ValueError)
     assert "student.pt was trained with other settings (split); use the same ones" in str(error.value.__cause__)
     assert (tmp_path / "student.pt").stat().st_mtime_ns == before
+
+
+def test_a_network_whose_patients_are_tested_here_is_not_used_again(tmp_path):
+    def run(training: list[str], test: list[str]) -> None:
+        datalist = {"training": [{"patient": name} for name in training], "test": [{"image": name} for name in test]}
+        settings = {"folder": tmp_path, "stage": "$make(@folder, skip_if_trained=True, datalist=datalist)"}
+        names = {"make": _stage, "datalist": datalist}
+        ConfigParser({**settings, "run": "$@stage.run()"}, globals=names).get_parsed_content("run")
+
+    run(["anna", "ben"], ["cleo"])
+    assert json.loads((tmp_path / "student.json").read_text())["trained_on"] == {"patients": ["anna", "ben"]}
+    run(["anna"], ["dora"])  # on less it would have been trained as well
+    with pytest.raises(RuntimeError) as error:
+        run(["anna"], ["ben", "dora"])
+    assert "student.pt was trained on ben, who validate or test here: use the data set" in str(error.value.__cause__)
 
 
 def test_an_interrupted_stage_does_not_go_on_with_another_split(tmp_path):

@@ -36,6 +36,17 @@ def test_images_that_no_network_can_make_sense_of_are_refused_by_name(image, rea
         CheckImaged(["other", "image"])({"other": _image(1, 2, 2, name="fine.nii"), "image": image})
 
 
+def test_a_magnitude_is_not_negative():
+    ringing = torch.tensor([[-0.9, 10.0]])
+    assert CheckImage([1], is_magnitude=True)(ringing) is ringing
+    parts = torch.tensor([[-5.0, 10.0], [1.0, -2.0]])  # the real and the imaginary one
+    assert CheckImage([1], is_magnitude=True)(parts) is parts
+    for values in (-parts[:1], parts[:1], torch.tensor([[-2.0, -1.0]])):
+        assert CheckImage([1])(values) is values
+        with pytest.raises(ValueError, match="image: goes down to -.*the magnitude of an MR image is never negative"):
+            CheckImaged("a", spatial_dims=[1], is_magnitude=True)({"a": values})
+
+
 def test_a_tensor_without_a_file_is_refused_all_the_same():
     with pytest.raises(ValueError, match="^image: has one constant grey value"):
         CheckImage()(torch.zeros(1, 2, 2))

@@ -37,6 +37,12 @@ def test_an_image_that_was_measured_in_part_is_refused():
         CropInPlane(4)(image)
 
 
+@pytest.mark.parametrize("slices", [0, -2])
+def test_numbers_of_slices_that_mean_nothing_are_refused(slices):
+    with pytest.raises(ValueError, match=f"slices must be 1 or more, or -1 for all, got {slices}"):
+        CropInPlane(8, slices)
+
+
 def test_dictionary_form():
     sample = {"image": _image(1, 8, 6, 5), "id": 7}
     cropped = CropInPlaned("image", 4, slices=2)(sample)
