@@ -67,14 +67,17 @@ def test_an_app_holds_a_copy_of_the_bundle_with_the_runs_networks(run, tmp_path,
     assert parser.get_parsed_content("train#stage#checkpoint") == str(copy / "runs" / "default" / "model.pt")
 
 
-def test_an_app_of_a_student_without_a_teacher_trains_none(run, tmp_path):
+def test_an_app_of_a_student_without_a_teacher_trains_none_and_names_no_patients(run, tmp_path):
     own = tmp_path / "run"
     shutil.copytree(run, own)
     config = json.loads((own / "model.json").read_text())
-    (own / "model.json").write_text(json.dumps({**config, "teacher_checkpoint": None}))
+    (own / "model.json").write_text(
+        json.dumps({**config, "teacher_checkpoint": None, "trained_on": {"patients": ["anna"]}})
+    )
     assert main(["label_app", str(tmp_path / "app"), "--bundles", FLAGSHIP, "--run", str(own)]) == 0
     train = ConfigParser.load_config_file(tmp_path / "app" / "model" / FLAGSHIP / "configs" / "train.json")
     assert train["teacher_checkpoint"] is None and not any("teacher_training" in step for step in train["run"])
+    assert "anna" not in json.dumps(train)
 
 
 def test_an_app_gets_further_bundles_but_none_twice(run, tmp_path, capsys):

@@ -11,7 +11,7 @@ from .parameters import parameters
 from .planar_inferer import PlanarInferer
 from .processes import process_device, start_processes
 from .run_config import plain_settings, read_run_config, running_config, write_json, write_run_config
-from .stage import Stage, check_data
+from .stage import TRAINED_ON, Stage, check_data
 from .step_decay import StepDecay
 from .tables import markdown_table
 from .weights import load_weights, read_weights, replace_weights
@@ -20,6 +20,7 @@ __all__ = [
     "EXPORTED",
     "MODELS",
     "STAGES",
+    "TRAINED_ON",
     "BatchInference",
     "BatchReport",
     "ExportReport",

@@ -25,11 +25,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from .run_config import read_run_config, running_config, write_run_config
 
-__all__ = ["Stage", "check_data"]
+__all__ = ["TRAINED_ON", "Stage", "check_data"]
 
 _Datalist = Mapping[str, Sequence[Mapping[str, Any]]]
 
-_TRAINED_ON = "trained_on"  # what a run's configuration is given beside its own ids
+TRAINED_ON = "trained_on"
+"""Id that a kept configuration is given beside its own: ``{"patients": [...]}``, who the network was trained on."""
 
 
 def check_data(
@@ -55,7 +56,7 @@ def check_data(
             "in another run"
         )
     others = _patients(item for side, items in (datalist or {}).items() if side != "training" for item in items)
-    seen = sorted(others & set(trained.get(_TRAINED_ON, {}).get("patients", ())))
+    seen = sorted(others & set(trained.get(TRAINED_ON, {}).get("patients", ())))
     if seen:
         raise ValueError(
             f"{checkpoint} was trained on {', '.join(seen[:3])}{' ...' if len(seen) > 3 else ''}, who validate or test "
@@ -219,7 +220,7 @@ class Stage:
         config = running_config()
         if self._writes and config is not None:
             patients = sorted(_patients((self.datalist or {}).get("training", ())))
-            write_run_config(self.checkpoint, {**config, _TRAINED_ON: {"patients": patients}})
+            write_run_config(self.checkpoint, {**config, TRAINED_ON: {"patients": patients}})
         if self._writes and engine.state.epoch == 0:
             # What an earlier run left must not be taken for this run's from now on.
             self.checkpoint.unlink(missing_ok=True)
