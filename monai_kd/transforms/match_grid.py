@@ -51,7 +51,7 @@ class MatchGrid(Transform):
         corners = [_corners(label.shape[1:], theirs), _corners(image.shape[1:], wanted)]
         voxel = np.maximum(*(np.abs(affine[:-1, :-1]).sum(axis=1) for affine in (theirs, wanted)))  # mm, its extent
         distances = cdist(*(each / voxel for each in corners), metric="chebyshev")
-        if max(distances.min(axis=0).max(), distances.min(axis=1).max()) > 1:
+        if max(distances.min(axis=0).max(), distances.min(axis=1).max()) > 1 + 1e-3:  # affines are float32
             (label_low, label_high), (low, high) = [(c.min(0).round(1), c.max(0).round(1)) for c in corners]
             raise ValueError(
                 f"{image_name(label)}: the label ({tuple(label.shape[1:])} voxels, from {label_low.tolist()} to "
