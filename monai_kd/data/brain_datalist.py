@@ -20,15 +20,7 @@ from monai_kd.data.datalist import (
     take_labelled,
 )
 from monai_kd.data.image_file import VOLUME_SUFFIXES, image_stem
-from monai_kd.data.splits import (
-    INDEX,
-    SIDES,
-    check_no_patient_leaks,
-    find_index,
-    name_patients,
-    split_by_index,
-    split_by_patient,
-)
+from monai_kd.data.splits import SIDES, split_items
 
 __all__ = ["brain_extraction_datalist"]
 
@@ -107,13 +99,7 @@ def brain_extraction_datalist(
     items = _of_modalities(_with_masks(images, [name for name in names if name.is_mask], folder), wanted, folder)
 
     drawn_by: dict[str, int | list[int]] = {"seeded": seed, "rsv": [seed, repeat]}
-    index = find_index(folder, split, list(drawn_by))
-    items = name_patients(items, folder / INDEX, _ids)
-    if split in drawn_by:
-        splits = split_by_patient(items, fractions, drawn_by[split])
-    else:
-        splits = split_by_index(items, index, _ids)
-    check_no_patient_leaks(splits)
+    splits = split_items(items, folder, split, drawn_by, fractions, _ids)
     return explain_empty_sides(splits, dataset_dir)
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "split_by_index",
     "split_by_patient",
     "split_by_side",
+    "split_items",
 ]
 
 SIDES = ("training", "validation", "test")
@@ -223,6 +224,38 @@ def split_by_index(
         ({**item, "patient": rows[name].get("patient") or item["patient"]} for item, name in chosen),
         (_SIDE_OF_INDEX[rows[name]["split"]] for _, name in chosen),
     )
+
+
+def split_items(
+    items: Sequence[dict[str, Any]],
+    folder: PathLike,
+    split: str,
+    drawn: Mapping[str, int | Sequence[int]],
+    fractions: Sequence[float],
+    ids_of: Callable[[dict[str, Any]], Sequence[str]],
+) -> dict[str, list[dict[str, Any]]]:
+    """Split the items of a folder as a bundle's settings say, by the patients that its ``index.csv`` names.
+
+    Args:
+        items: with the key ``patient``.
+        folder: the data set's.
+        split: one of ``drawn``, ``"index"``, or the path of a CSV file, as :func:`find_index` takes it.
+        drawn: seeds of the splits that are drawn, by name.
+        fractions: shares for training, validation and test in those, as :func:`split_by_patient` takes them.
+        ids_of: the names under which a CSV file may know an item.
+
+    Raises:
+        FileNotFoundError: when the CSV file is missing.
+        ValueError: when it or ``fractions`` are wrong, or a patient would be on two sides.
+    """
+    index = find_index(folder, split, list(drawn))
+    named = name_patients(items, Path(folder, INDEX), ids_of)
+    if split in drawn:
+        splits = split_by_patient(named, fractions, drawn[split])
+    else:
+        splits = split_by_index(named, index, ids_of)
+    check_no_patient_leaks(splits)
+    return splits
 
 
 def check_no_patient_leaks(splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

@@ -20,15 +20,7 @@ from monai_kd.data.datalist import (
     take_labelled,
 )
 from monai_kd.data.image_file import VOLUME_SUFFIXES, image_stem
-from monai_kd.data.splits import (
-    INDEX,
-    SIDES,
-    check_no_patient_leaks,
-    find_index,
-    name_patients,
-    split_by_index,
-    split_by_patient,
-)
+from monai_kd.data.splits import SIDES, split_items
 
 __all__ = ["vessel_datalist"]
 
@@ -89,14 +81,8 @@ def vessel_datalist(
             f"a data set by `python -m monai_kd generate {bundle} {dataset_dir}`"
         )
         return {side: UnavailableData(reason) for side in SIDES}
-    index = find_index(folder, split)
     items = _with_labels(images, [path for path in paths if _is_label(path, folder)], folder)
-    items = name_patients(items, folder / INDEX, _ids)
-    if split == "seeded":
-        splits = split_by_patient(items, fractions, seed)
-    else:
-        splits = split_by_index(items, index, _ids)
-    check_no_patient_leaks(splits)
+    splits = split_items(items, folder, split, {"seeded": seed}, fractions, _ids)
     return explain_empty_sides(splits, dataset_dir)
 
 
