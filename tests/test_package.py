@@ -85,7 +85,7 @@ def test_every_subpackage_is_installed():
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
     listed = set(setup["options"]["packages"].split())
-    there = {"monai_kd"} | {f"monai_kd.{path.parent.name}" for path in PACKAGE.glob("*/__init__.py")}
+    there = {".".join(path.parent.relative_to(PACKAGE.parent).parts) for path in PACKAGE.rglob("__init__.py")}
     assert listed == there | {"monai_kd.bundles"}
 
 

@@ -70,7 +70,7 @@ def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
 def find_cases(images: str, masks: str | None, trained: dict[str, Any]) -> list[tuple[str, str]]:
     """Paths of the images and their masks: never those of patients that the student was trained on."""
     from monai_kd.data import brain_extraction_datalist, find_images, require
-    from monai_kd.data.image_file import image_stem
+    from monai_kd.data.readers.image_file import image_stem
 
     if masks is None:
         split = {key: trained[key] for key in ("split", "repeat", "fractions", "modalities") if key in trained}

@@ -1,0 +1,1 @@
+"""Which files there are, whose they are, and on which side of the split they stand."""

@@ -1,0 +1,181 @@
+"""Data list of a brain extraction data set: head volumes and their brain masks, matched by name."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from monai.config import PathLike
+from monai.utils import CommonKeys, ensure_tuple
+
+from monai_kd.data.datalists.datalist import (
+    UnavailableData,
+    explain_empty_sides,
+    images_under,
+    load_datalist,
+    natural_order,
+    take_labelled,
+)
+from monai_kd.data.datalists.splits import SIDES, split_items
+from monai_kd.data.readers.image_file import VOLUME_SUFFIXES, image_stem
+
+__all__ = ["brain_extraction_datalist"]
+
+Item = dict[str, Any]
+
+_MASK_FOLDER = re.compile(r"(brain[-_]?)?(masks?|labels?)", re.IGNORECASE)
+_MASK_NAME = re.compile(r"(^|[-_.])((desc-)?brain[-_]?)?mask$", re.IGNORECASE)
+_MODALITY = re.compile(r"(^|[-_. ])(T1|T2|PD|PDT2|T2star|FLAIR|CT)w?$", re.IGNORECASE)
+
+
+def brain_extraction_datalist(
+    dataset_dir: PathLike,
+    split: str = "seeded",
+    repeat: int = 1,
+    seed: int = 0,
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    modalities: str | Sequence[str] | None = None,
+    datalist: PathLike | None = None,
+    bundle: str = "brain_extraction",
+) -> dict[str, list[Item]]:
+    """List head volumes with their brain masks, split by patient.
+
+    An item is ``{"image": file, "label": the mask's file, "patient": name, "modality": "T1"}``. Every NIfTI (.nii,
+    .nii.gz) and MetaImage (.mha, .mhd) file under ``dataset_dir`` is an image or a mask, told by its name:
+
+    - A mask lies in a folder ``mask`` (``masks``, ``labels``), or its name ends in ``_mask``, ``_brainmask`` or
+      ``_desc-brain_mask``; what comes before that is the image's name.
+    - The modality ends the name (``anna_T1``, ``sub-01_T1w``) or is the name of a folder (``T1``, ``IXI-T2``). A mask
+      that names a modality belongs to images of this modality, one that names none to all of the patient's.
+    - The patient is the name without modality and mask or, where nothing remains (``anna/T1.nii.gz``), the folder.
+    - In BIDS names the patient is ``sub-<label>``, a mask must have no entity (``ses-``, ``run-``, ``space-``) that its
+      image lacks, and of several such masks that with most of them is taken. Below ``derivatives`` lie masks only.
+
+    So all modalities and sessions of a patient are on one side of the split. Images without a mask are left out with a
+    warning. A column ``patient`` in the folder's ``index.csv`` says better who the patients are.
+
+    Args:
+        dataset_dir: the folder. When it does not exist or holds no image, all three lists are :class:`UnavailableData`.
+        split: ``"seeded"`` draws patients by ``seed`` and ``fractions``. ``"rsv"`` does so anew for each ``repeat``:
+            repeated random subsampling validation. ``"index"`` takes the split of the folder's ``index.csv``; anything
+            else is the path of such a CSV file, with the columns ``id`` (the image's name without suffix, or the
+            patient), ``split`` (train, val or test) and, if wanted, ``patient``.
+        repeat: number of the repetition, from 1, for ``"rsv"``.
+        seed: of the drawn splits.
+        fractions: shares of the images for training, validation and test in the drawn splits. (0.8, 0, 0.2) is usual
+            with ``"rsv"``, but leaves no patients to choose the best epoch by; the default takes them from the 80 %.
+        modalities: use images of these alone, such as "T1".
+        datalist: a Decathlon datalist (:func:`~monai_kd.data.load_datalist`) that is used instead. Patient and
+            modality come from the image's name unless the list gives them.
+        bundle: name of the bundle that asks, for the hint how to generate a data set.
+
+    Raises:
+        FileNotFoundError: when the CSV file or the datalist is missing.
+        ValueError: when an argument or a file is wrong, no image has a mask, several masks fit one image equally well,
+            or a patient would be on two sides.
+    """
+    if repeat < 1:
+        raise ValueError(f"repeat counts from 1, got {repeat}")
+    wanted = None if modalities is None else {_modality(name) for name in ensure_tuple(modalities)}
+    if datalist is not None:
+        splits = load_datalist(datalist, label_required=True, complete=lambda item, _: {**_describe(item), **item})
+        for items in splits.values():
+            items[:] = _of_modalities(items, wanted, datalist)
+        return explain_empty_sides(splits, datalist)
+
+    folder = Path(dataset_dir)
+    names = [_Name.of(path, folder) for path in images_under(folder, VOLUME_SUFFIXES)]
+    images = [name for name in names if name.is_image]
+    if not images:
+        reason = (
+            f"{dataset_dir}: no head volumes ({', '.join(VOLUME_SUFFIXES)}) there: give dataset_dir=FOLDER, or "
+            f"generate a data set by `python -m monai_kd generate {bundle} {dataset_dir}`"
+        )
+        return {side: UnavailableData(reason) for side in SIDES}
+    images.sort(key=lambda name: natural_order(str(name.path)))
+    items = _of_modalities(_with_masks(images, [name for name in names if name.is_mask], folder), wanted, folder)
+
+    drawn_by: dict[str, int | list[int]] = {"seeded": seed, "rsv": [seed, repeat]}
+    splits = split_items(items, folder, split, drawn_by, fractions, _ids)
+    return explain_empty_sides(splits, dataset_dir)
+
+
+class _Name(NamedTuple):
+    """What a file's name and folders say."""
+
+    path: Path
+    patient: str
+    modality: str
+    entities: frozenset[str]
+    is_image: bool
+    is_mask: bool
+
+    @classmethod
+    def of(cls, path: Path, root: Path) -> _Name:
+        folders = path.relative_to(root).parts[:-1]
+        stem = image_stem(path)
+        name = _MASK_NAME.sub("", stem)
+        is_mask = name != stem or any(_MASK_FOLDER.fullmatch(folder) for folder in folders)
+        found = _MODALITY.search(name)
+        name = name[: found.start()] if found else name
+        is_bids = name.startswith("sub-")
+        patient, *entities = name.split("_") if is_bids else [name]
+        if patient.lower() in ("", "image") and folders:
+            patient = folders[-1]
+        # A BIDS data set holds other scans as well, but an anatomical one always names its modality.
+        is_other = "derivatives" in folders or (is_bids and not found and bool(entities))
+        if not found:
+            found = next(filter(None, map(_MODALITY.search, reversed(folders))), None)
+        modality = _modality(found[2]) if found else ""
+        return cls(path, patient, modality, frozenset(entities), not (is_mask or is_other), is_mask)
+
+    def fits(self, image: _Name) -> bool:
+        """Whether this mask can be that image's."""
+        return self.entities <= image.entities and self.modality in ("", image.modality)
+
+    @property
+    def closeness(self) -> int:
+        """In how many ways this mask says which images it is for."""
+        return len(self.entities) + bool(self.modality)
+
+
+def _modality(name: str) -> str:
+    return name.upper().removesuffix("W")
+
+
+def _with_masks(images: Iterable[_Name], masks: Iterable[_Name], folder: Path) -> list[Item]:
+    masks_of: dict[str, list[_Name]] = defaultdict(list)
+    for mask in masks:
+        masks_of[mask.patient].append(mask)
+    found = []
+    for image in images:
+        fitting = [mask for mask in masks_of[image.patient] if mask.fits(image)]
+        most = max((mask.closeness for mask in fitting), default=0)
+        item = {CommonKeys.IMAGE: str(image.path), "patient": image.patient, "modality": image.modality}
+        found.append((item, [str(mask.path) for mask in fitting if mask.closeness == most]))
+    cure = "put the masks into a folder `mask` under the images' names, or name them <image>_mask.nii.gz"
+    return take_labelled(found, folder, "mask", cure)
+
+
+def _of_modalities(items: list[Item], wanted: Collection[str] | None, source: PathLike) -> list[Item]:
+    if wanted is None or not items:
+        return items
+    chosen = [item for item in items if _modality(item["modality"]) in wanted]
+    if not chosen:
+        found = sorted({item["modality"] or "unnamed" for item in items})
+        raise ValueError(f"{source}: no image of {', '.join(sorted(wanted))}, found the modalities {', '.join(found)}")
+    return chosen
+
+
+def _describe(item: Item) -> Item:
+    """Patient and modality of a user's item, by the name of its (first) image."""
+    path = Path(ensure_tuple(item[CommonKeys.IMAGE])[0])
+    name = _Name.of(path, path.parents[1] if len(path.parents) > 1 else path.parent)
+    return {"patient": name.patient, "modality": name.modality}
+
+
+def _ids(item: Item) -> tuple[str, str]:
+    return image_stem(item[CommonKeys.IMAGE]), item["patient"]

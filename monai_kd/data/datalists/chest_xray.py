@@ -1,0 +1,239 @@
+"""Data list of a chest X-ray data set: images in a folder, findings in a table."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import PathLike
+from monai.utils import CommonKeys, ensure_tuple
+
+from monai_kd.data.datalists.datalist import (
+    UnavailableData,
+    explain_empty_sides,
+    images_under,
+    load_datalist,
+    natural_order,
+)
+from monai_kd.data.datalists.label_table import NO_FINDING, ImageLabel, match_finding, read_label_table, split_names
+from monai_kd.data.datalists.splits import (
+    INDEX,
+    SIDES,
+    check_no_patient_leaks,
+    find_index,
+    name_patients,
+    split_by_index,
+    split_by_patient,
+)
+from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, image_stem
+
+__all__ = ["VINDR_FINDINGS", "chest_xray_datalist"]
+
+VINDR_FINDINGS = (
+    "Aortic enlargement",
+    "Atelectasis",
+    "Calcification",
+    "Cardiomegaly",
+    "Clavicle fracture",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Enlarged PA",
+    "ILD",
+    "Infiltration",
+    "Lung cavity",
+    "Lung cyst",
+    "Lung Opacity",
+    "Mediastinal shift",
+    "Nodule/Mass",
+    "Other lesion",
+    "Pleural effusion",
+    "Pleural thickening",
+    "Pneumothorax",
+    "Pulmonary fibrosis",
+    "Rib fracture",
+)
+"""The 22 local labels of VinDr-CXR."""
+
+_TRAIN_AND_TEST = [(f"{kind}_train.csv", f"{kind}_test.csv") for kind in ("annotations", "image_labels")]
+_SINGLE = ("train.csv", "labels.csv", "Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv", INDEX)
+_TABLES = (*_TRAIN_AND_TEST, *((name,) for name in _SINGLE))
+
+Item = dict[str, Any]
+
+logger = logging.getLogger(__name__)
+
+
+def chest_xray_datalist(
+    dataset_dir: PathLike,
+    findings: Sequence[str] = VINDR_FINDINGS,
+    split: str = "seeded",
+    seed: int = 0,
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    label_table: PathLike | Sequence[PathLike] | None = None,
+    datalist: PathLike | None = None,
+    bundle: str = "chest_xray_classification",
+) -> dict[str, list[Item]]:
+    """List chest X-rays with their findings, split by patient.
+
+    An item is ``{"image": file, "label": float32 (F + 1,), "patient": name}``; the label holds 0 and 1 for the F
+    findings, then for abnormal. Rows of the table without an image, and images without a row, are left out with a
+    warning. The patient is the one that the folder's ``index.csv`` names, else the table; an image of nobody counts as
+    a patient.
+
+    Nguyen, Lam, Le et al., "VinDr-CXR: An open dataset of chest X-rays with radiologist's annotations", Scientific
+    Data, 2022.
+
+    Args:
+        dataset_dir: folder of the images (DICOM or pictures), which may lie in sub-folders. When it does not exist or
+            holds none, all three lists are :class:`UnavailableData`.
+        findings: names of the findings, in the order of the networks' outputs.
+        split: ``"seeded"`` draws patients by ``seed`` and ``fractions``. ``"official"`` takes the images of
+            ``..._test.csv`` for the test, as VinDr-CXR means it, and draws training and validation, in the ratio of
+            their ``fractions``, from those of ``..._train.csv``. ``"index"`` takes the split of the folder's
+            ``index.csv``; anything else is the path of such a CSV file, with the columns ``id``, ``split`` (train, val
+            or test) and, if wanted, ``patient``.
+        seed: of the drawn splits.
+        fractions: shares of the images for training, validation and test in the drawn splits.
+        label_table: the table, or several, in a form of
+            :func:`~monai_kd.data.datalists.label_table.read_label_table`. By default
+            those that the folder or its sub-folder ``annotations`` holds: ``annotations_train.csv`` and
+            ``annotations_test.csv``, else ``image_labels_train.csv`` and ``image_labels_test.csv``, else ``train.csv``,
+            ``labels.csv``, ``Data_Entry_2017_v2020.csv``, ``Data_Entry_2017.csv`` or ``index.csv``.
+        datalist: a Decathlon datalist (:func:`~monai_kd.data.load_datalist`) that is used instead. A label there is a
+            list of findings, or their names joined by ``|``, ``"No finding"`` for none; or a list of F + 1 numbers.
+        bundle: name of the bundle that asks, for the hint how to generate a data set.
+
+    Raises:
+        FileNotFoundError: when a table, the CSV file or the datalist is missing.
+        ValueError: when an argument or a file is wrong, a finding is unknown, no row of any table names an image, two
+            images have one name, or a patient would be on two sides.
+    """
+    if isinstance(findings, str):
+        raise ValueError(f'findings must be a list of names, such as ["{findings}"], got {findings!r}')
+    names = [match_finding(name, findings, "findings") for name in findings]
+    if len(set(names)) < len(findings) or not findings or "abnormal" in map(str.lower, findings):
+        raise ValueError(
+            'findings must be names that differ, and one at least, without "abnormal", which comes after them anyway, '
+            f"got {list(findings)}"
+        )
+    if datalist is not None:
+        return _of_datalist(datalist, names)
+    folder = Path(dataset_dir)
+    images = sorted(map(str, images_under(folder, IMAGE_SUFFIXES)), key=natural_order)
+    if not images:
+        reason = (
+            f"{dataset_dir}: no X-rays there: give dataset_dir=FOLDER, or generate a data set by "
+            f"`python -m monai_kd generate {bundle} {dataset_dir}`"
+        )
+        return {side: UnavailableData(reason) for side in SIDES}
+
+    tables = [Path(file) for file in ensure_tuple(label_table)] if label_table else _find_tables(folder)
+    labels = {file: read_label_table(file, names, VINDR_FINDINGS) for file in tables}
+    items = {file: _with_images(table, images, names, file) for file, table in labels.items()}
+    index = find_index(folder, split, ("seeded", "official"))
+    if folder / INDEX not in tables:  # a table has said already who the patients are
+        items = {file: name_patients(of_table, folder / INDEX, _ids) for file, of_table in items.items()}
+    listed = [item for of_table in items.values() for item in of_table]
+    if not listed:
+        shown = ", ".join(map(str, tables))
+        raise ValueError(f"{shown}: no row names one of the {len(images)} images below {folder}, as {images[0]}")
+    if len(listed) < len(images):
+        logger.warning("%s: %d images have no row and are left out", folder, len(images) - len(listed))
+
+    if split == "seeded":
+        splits = split_by_patient(listed, fractions, seed)
+    elif split == "official":
+        splits = _official(items, fractions, seed)
+    else:
+        splits = split_by_index(listed, index, _ids)
+    check_no_patient_leaks(splits)
+    return explain_empty_sides(splits, dataset_dir)
+
+
+def _find_tables(folder: Path) -> list[Path]:
+    for group in _TABLES:
+        found = [place / name for name in group for place in (folder, folder / "annotations")]
+        found = [path for path in found if path.is_file()]
+        if found:
+            return found
+    names = ", ".join(name for group in _TABLES for name in group)
+    raise FileNotFoundError(f"{folder}: no table of labels there ({names}); name yours by label_table=FILE")
+
+
+def _with_images(
+    labels: dict[str, ImageLabel], images: Sequence[str], findings: Sequence[str], table: Path
+) -> list[Item]:
+    """The images that a table has rows of, as items."""
+    files = defaultdict(list)
+    for image in images:
+        files[image_stem(image)].append(image)
+    items: list[Item] = []
+    for name, label in labels.items():
+        if len(files[name]) > 1:
+            raise ValueError(
+                f"{table}: {name} can be any of {', '.join(files[name])}; give the images names of their own"
+            )
+        for image in files[name]:
+            vector = _vector(label.findings, label.abnormal, findings)
+            items.append({CommonKeys.IMAGE: image, CommonKeys.LABEL: vector, "patient": label.patient or name})
+    if len(items) < len(labels):
+        logger.warning("%s: %d rows have no image and are skipped", table, len(labels) - len(items))
+    return items
+
+
+def _ids(item: Item) -> list[str]:
+    return [image_stem(item[CommonKeys.IMAGE])]
+
+
+def _official(items: dict[Path, list[Item]], fractions: Sequence[float], seed: int) -> dict[str, list[Item]]:
+    sides: dict[str, list[Item]] = {"train": [], "test": []}
+    for file, of_table in items.items():
+        side = file.stem.rpartition("_")[2]
+        if side not in sides:
+            raise ValueError(f'{file}: split="official" needs tables called ..._train.csv and ..._test.csv')
+        sides[side] += of_table
+    training, validation, _ = fractions
+    whole = training + validation
+    if not whole:
+        raise ValueError(
+            f'split="official" draws training and validation, their fractions cannot be 0, got {fractions}'
+        )
+    drawn = split_by_patient(sides["train"], (training / whole, validation / whole, 0), seed)
+    return {**drawn, "test": sides["test"]}
+
+
+def _of_datalist(file: PathLike, findings: Sequence[str]) -> dict[str, list[Item]]:
+    splits = load_datalist(file, label_is_path=False, label_required=True)
+    for side, items in splits.items():
+        for number, item in enumerate(items):
+            item.setdefault("patient", str(item[CommonKeys.IMAGE]))
+            item[CommonKeys.LABEL] = _label(item[CommonKeys.LABEL], findings, f"{file}: {side}[{number}]")
+    return splits
+
+
+def _label(value: Any, findings: Sequence[str], where: str) -> np.ndarray:
+    entries = split_names(value) if isinstance(value, str) else value
+    if isinstance(entries, list) and all(isinstance(entry, str) for entry in entries):
+        known = [match_finding(entry, [*findings, NO_FINDING], where) for entry in entries]
+        named = [name for name in known if name != NO_FINDING]
+        return _vector(named, bool(named), findings)
+    if (
+        not isinstance(entries, list)
+        or len(entries) != len(findings) + 1
+        or not all(entry in (0, 1) for entry in entries)
+    ):
+        raise ValueError(
+            f"{where}: expected names of findings, or {len(findings) + 1} numbers, 0 or 1, for {', '.join(findings)} "
+            f"and abnormal, got {value!r}"
+        )
+    return np.array(entries, np.float32)
+
+
+def _vector(named: Iterable[str], abnormal: bool, findings: Sequence[str]) -> np.ndarray:
+    shown = set(named)
+    return np.array([*(name in shown for name in findings), abnormal], np.float32)

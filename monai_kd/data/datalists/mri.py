@@ -1,0 +1,167 @@
+"""Data list of MR images for reconstruction and super-resolution: volumes, series and frames, by patient."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from monai.config import PathLike
+from monai.utils import CommonKeys
+
+from monai_kd.data.datalists.datalist import (
+    UnavailableData,
+    explain_empty_sides,
+    images_under,
+    load_datalist,
+    natural_order,
+)
+from monai_kd.data.datalists.splits import (
+    INDEX,
+    SIDES,
+    check_no_patient_leaks,
+    find_index,
+    name_patients,
+    split_by_index,
+    split_by_patient,
+)
+from monai_kd.data.readers.array_file import ARRAY_SUFFIXES
+from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, VOLUME_SUFFIXES, image_stem
+
+__all__ = ["mri_datalist"]
+
+Item = dict[str, Any]
+
+_VOLUMES = (*VOLUME_SUFFIXES, *ARRAY_SUFFIXES)
+_PICTURES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".mat", *_VOLUMES))
+_LABELS = re.compile(r"(^|[-_./])(gt|brain[-_]?mask|masks?|labels?\w*|seg(mentation)?s?)([-_./]|$)", re.IGNORECASE)
+_FRAME = re.compile(r"_(4d|frame\d+)$", re.IGNORECASE)
+
+
+def mri_datalist(
+    dataset_dir: PathLike,
+    split: str = "seeded",
+    seed: int = 0,
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    pattern: str = "*",
+    datalist: PathLike | None = None,
+    bundle: str = "mri_reconstruction",
+) -> dict[str, list[Item]]:
+    """List MR images, split by patient.
+
+    An item is a volume, ``{"image": file or list of files, "patient": name}``, for
+    :class:`~monai_kd.data.MRIReader`; :class:`~monai_kd.data.SliceDataset` trains on its slices. Every image under
+    ``dataset_dir`` that matches ``pattern`` is used, without masks and label maps, which are told by their names
+    (``_gt``, ``mask``, ``LabelsForTraining``):
+
+    - A volume or a series is an item: NIfTI, HDF5 with the key ``volfs``, arrays. Beside the frames of a cine data set
+      (``patient001_frame01.nii.gz``) the whole series (``patient001_4d.nii.gz``) is left out, because it holds them.
+    - Pictures are frames: all of a patient in one folder are an item, in the natural order of their names.
+
+    Who a patient is, says the column ``patient`` of the index, by default ``dataset_dir/index.csv``, in the row whose
+    ``id`` is the file's name without suffix. Otherwise it is the folder that the file lies in, or, where all volumes
+    lie in one folder, the volume's name.
+
+    Args:
+        dataset_dir: the folder. When it does not exist or holds no image, all three lists are :class:`UnavailableData`.
+        split: ``"seeded"`` draws patients by ``seed`` and ``fractions``. ``"index"`` takes the split of the folder's
+            ``index.csv``; anything else is the path of such a CSV file, with the columns ``id`` (the file's name
+            without suffix, or the patient), ``split`` (train, val or test) and, if wanted, ``patient``.
+        seed: of the drawn split.
+        fractions: shares of the files for training, validation and test in the drawn split.
+        pattern: of the paths below ``dataset_dir``, as of a shell (``*`` for any text), such as ``"T1/*"`` or
+            ``"*/T1.nii"``; small and capital letters are the same.
+        datalist: a Decathlon datalist (:func:`~monai_kd.data.load_datalist`) that is used instead. A list of pictures
+            is the frames of one volume. Labels and whatever else it says are left aside: an image is its own truth.
+        bundle: name of the bundle that asks, for the hint how to generate a data set.
+
+    Raises:
+        FileNotFoundError: when the CSV file or the datalist is missing.
+        ValueError: when an argument or a file is wrong, nothing says whose the frames are, or a patient would be on two
+            sides.
+    """
+    if datalist is not None:
+        splits = load_datalist(datalist)
+        for items in splits.values():
+            items[:] = [{key: item[key] for key in (CommonKeys.IMAGE, "patient") if key in item} for item in items]
+        return splits
+
+    folder = Path(dataset_dir)
+    paths = [path for path in images_under(folder, (*_PICTURES, *_VOLUMES)) if _is_wanted(path, folder, pattern)]
+    if not paths:
+        reason = (
+            f"{dataset_dir}: no MR images (PNG frames, NIfTI, .h5, .npy) there that match {pattern!r}: give "
+            "dataset_dir=FOLDER, or generate a data set by "
+            f"`python -m monai_kd generate {bundle} {dataset_dir}`"
+        )
+        return {side: UnavailableData(reason) for side in SIDES}
+    index = find_index(folder, split)
+    items = name_patients(_with_patients(_without_series_of_frames(paths), folder), folder / INDEX, _ids)
+    if split == "seeded":
+        _check_whose_frames(items, folder)
+        splits = split_by_patient(items, fractions, seed)
+    else:
+        splits = split_by_index(items, index, _ids)
+        _check_whose_frames([item for chosen in splits.values() for item in chosen], folder)
+    for side, chosen in splits.items():
+        splits[side] = _joined(chosen)
+    check_no_patient_leaks(splits)
+    return explain_empty_sides(splits, dataset_dir)
+
+
+def _is_wanted(path: Path, folder: Path, pattern: str) -> bool:
+    name = path.relative_to(folder).as_posix()
+    return fnmatch(name.lower(), pattern.lower()) and not _LABELS.search(name)
+
+
+def _without_series_of_frames(paths: Sequence[Path]) -> list[Path]:
+    """The paths without the series whose frames are there as well."""
+    series = {_FRAME.sub("_4d", str(path.with_name(image_stem(path)))) for path in paths if "_frame" in path.name}
+    return [path for path in paths if str(path.with_name(image_stem(path))) not in series]
+
+
+def _with_patients(paths: Sequence[Path], folder: Path) -> list[Item]:
+    """Items with the patients that folders or volumes name; frames of nobody have an empty name."""
+    root = os.path.commonpath([path.parent for path in paths])
+    items = []
+    for path in paths:
+        if str(path.parent) != root:
+            patient = path.parent.relative_to(folder).as_posix()
+        else:
+            patient = "" if _is_picture(path) else _FRAME.sub("", image_stem(path))
+        items.append({CommonKeys.IMAGE: str(path), "patient": patient})
+    return items
+
+
+def _check_whose_frames(items: Sequence[Item], folder: Path) -> None:
+    unknown = [item[CommonKeys.IMAGE] for item in items if not item["patient"]]
+    if unknown:
+        raise ValueError(
+            f"{folder}: nothing says whose {len(unknown)} of the frames are, the first is {unknown[0]}: put those of "
+            "each patient into a folder of their own, or write an index.csv into this one, with the columns id (a "
+            "frame's name) and patient"
+        )
+
+
+def _is_picture(path: PathLike) -> bool:
+    return str(path).lower().endswith(_PICTURES)
+
+
+def _ids(item: Item) -> tuple[str, str]:
+    return image_stem(item[CommonKeys.IMAGE]), item["patient"]
+
+
+def _joined(items: Sequence[Item]) -> list[Item]:
+    """The items with the pictures of a patient in one folder joined, all in the natural order of their files."""
+    volumes: dict[Any, list[str]] = defaultdict(list)
+    for item in sorted(items, key=lambda item: natural_order(item[CommonKeys.IMAGE])):
+        image = item[CommonKeys.IMAGE]
+        volumes[item["patient"], os.path.dirname(image) if _is_picture(image) else image].append(image)
+    return [
+        {CommonKeys.IMAGE: images if _is_picture(images[0]) else images[0], "patient": patient}
+        for (patient, _), images in volumes.items()
+    ]

@@ -1,0 +1,124 @@
+"""Data list of a vessel segmentation data set: angiograms and their voxel labels, matched by name."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.config import PathLike
+from monai.utils import CommonKeys, ensure_tuple
+
+from monai_kd.data.datalists.datalist import (
+    UnavailableData,
+    explain_empty_sides,
+    images_under,
+    load_datalist,
+    natural_order,
+    take_labelled,
+)
+from monai_kd.data.datalists.splits import SIDES, split_items
+from monai_kd.data.readers.image_file import VOLUME_SUFFIXES, image_stem
+
+__all__ = ["vessel_datalist"]
+
+Item = dict[str, Any]
+
+_LABEL_WORD = r"(vessels?|masks?|labels?|gt|ground[-_]?truth|seg(mentation)?s?|annotations?)"
+_LABEL_FOLDER = re.compile(rf"({_LABEL_WORD}[-_]?)+", re.IGNORECASE)
+_LABEL_NAME = re.compile(rf"(^|[-_.]){_LABEL_WORD}([-_.]?{_LABEL_WORD})*$", re.IGNORECASE)
+_STRIPPED = re.compile(r"[-_]brain$", re.IGNORECASE)  # what `infer brain_extraction` adds to a name
+_NO_NAME = re.compile(r"(image|angiogram|(tof)?[-_]?mra|tof)?", re.IGNORECASE)
+
+
+def vessel_datalist(
+    dataset_dir: PathLike,
+    split: str = "seeded",
+    seed: int = 0,
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    datalist: PathLike | None = None,
+    bundle: str = "vessel_segmentation",
+) -> dict[str, list[Item]]:
+    """List angiograms with their voxel labels, split by patient.
+
+    An item is ``{"image": file, "label": file, "patient": name}``. Every NIfTI (.nii, .nii.gz) and MetaImage (.mha,
+    .mhd) file under ``dataset_dir`` is an angiogram or a label. A label lies in a folder ``labels`` (``masks``, ``gt``,
+    ``segmentations``, ``vessels``), or its name ends in such a word (``anna_label.mha``, ``anna-vessels.nii.gz``); what
+    comes before that is the angiogram's name, to which ``_brain`` may have been added when its skull was stripped.
+    Where nothing comes before (``anna/label.nii.gz``), or the image is called ``image``, ``mra`` or ``tof``, the name
+    is the folder's. Images without a label, such as the other scans of the TubeTK data set, are left out with a
+    warning.
+
+    The patient is the name, unless a column ``patient`` in the folder's ``index.csv`` says it better.
+
+    Args:
+        dataset_dir: the folder. When it does not exist or holds no image, all three lists are :class:`UnavailableData`.
+        split: ``"seeded"`` draws patients by ``seed`` and ``fractions``. ``"index"`` takes the split of the folder's
+            ``index.csv``; anything else is the path of such a CSV file, with the columns ``id`` (the name),
+            ``split`` (train, val or test) and, if wanted, ``patient``.
+        seed: of the drawn split.
+        fractions: shares of the images for training, validation and test in the drawn split.
+        datalist: a Decathlon datalist (:func:`~monai_kd.data.load_datalist`) that is used instead. The patient is the
+            image's name unless the list gives it.
+        bundle: name of the bundle that asks, for the hint how to generate a data set.
+
+    Raises:
+        FileNotFoundError: when the CSV file or the datalist is missing.
+        ValueError: when an argument or a file is wrong, no image has a label, several labels or several images with one
+            have one name, or a patient would be on two sides.
+    """
+    if datalist is not None:
+        return load_datalist(datalist, label_required=True, complete=lambda item, _: {"patient": _ids(item)[0], **item})
+
+    folder = Path(dataset_dir)
+    paths = sorted(images_under(folder, VOLUME_SUFFIXES), key=lambda path: natural_order(str(path)))
+    images = [path for path in paths if not _is_label(path, folder)]
+    if not images:
+        reason = (
+            f"{dataset_dir}: no angiograms ({', '.join(VOLUME_SUFFIXES)}) there: give dataset_dir=FOLDER, or generate "
+            f"a data set by `python -m monai_kd generate {bundle} {dataset_dir}`"
+        )
+        return {side: UnavailableData(reason) for side in SIDES}
+    items = _with_labels(images, [path for path in paths if _is_label(path, folder)], folder)
+    splits = split_items(items, folder, split, {"seeded": seed}, fractions, _ids)
+    return explain_empty_sides(splits, dataset_dir)
+
+
+def _is_label(path: Path, root: Path) -> bool:
+    folders = path.relative_to(root).parts[:-1]
+    return bool(_LABEL_NAME.search(image_stem(path))) or any(map(_LABEL_FOLDER.fullmatch, folders))
+
+
+def _name(path: Path) -> str:
+    """What an angiogram and its label have in common."""
+    name = _STRIPPED.sub("", _LABEL_NAME.sub("", image_stem(path)))
+    return path.parent.name if _NO_NAME.fullmatch(name) else name
+
+
+def _ids(item: Item) -> tuple[str]:
+    return (_name(Path(ensure_tuple(item[CommonKeys.IMAGE])[0])),)
+
+
+def _with_labels(images: Sequence[Path], labels: Sequence[Path], folder: Path) -> list[Item]:
+    images_of, labels_of = _by_name(images), _by_name(labels)
+    for name, files in images_of.items():
+        if len(files) > 1 and name in labels_of:  # whose are the labels?
+            raise ValueError(
+                f"{folder}: several images are called {name!r}: {', '.join(files)}; leave one or use a datalist"
+            )
+    found = [
+        ({CommonKeys.IMAGE: file, "patient": name}, labels_of.get(name, []))
+        for name, files in images_of.items()
+        for file in files
+    ]
+    cure = "put the labels into a folder `labels` under the images' names, or name them <image>_label.nii.gz"
+    return take_labelled(found, folder, "label", cure)
+
+
+def _by_name(paths: Sequence[Path]) -> dict[str, list[str]]:
+    files = defaultdict(list)
+    for path in paths:
+        files[_name(path)].append(str(path))
+    return files

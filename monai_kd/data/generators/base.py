@@ -1,0 +1,134 @@
+"""What generators of data sets share: a folder that says what it holds, written once, and over nothing else."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from inspect import signature
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from monai_kd.data.datalists.splits import INDEX
+
+__all__ = ["GENERATED", "DatasetGenerator", "case_name", "make_nifti", "write_index"]
+
+GENERATED = "generated.json"
+"""Name of the file that marks a folder as generated and says by which generator, with which settings."""
+
+_SPLIT = ("train", "train", "test", "train", "val", "train", "train", "test", "train", "train")
+
+
+class DatasetGenerator(ABC):
+    """Write a generated data set in a real data set's own files.
+
+    The same settings give the same files, byte for byte. A subclass keeps what it is made with in attributes of the
+    same names, says what its files are, and writes them.
+    """
+
+    def __call__(self, out_dir: str | os.PathLike, cases: int, seed: int = 0) -> Path:
+        """Write the data set and ``generated.json``, which says what it is.
+
+        Args:
+            out_dir: a new or empty folder, or one that holds an earlier data set of this generator, which is replaced.
+            cases: number of cases, >= 1.
+            seed: >= 0.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: when ``cases`` or ``seed`` is too small.
+            FileExistsError: when ``out_dir`` holds files but no data set of this generator.
+        """
+        if cases < 1 or seed < 0:
+            raise ValueError(f"expected cases >= 1 and seed >= 0, got cases={cases} and seed={seed}")
+        out_dir = Path(out_dir)
+        self._clear(out_dir)
+        # First of all, so that an interrupted data set can be generated again.
+        (out_dir / GENERATED).write_text(json.dumps(self._settings(cases, seed), indent=2))
+        with TemporaryDirectory(dir=out_dir, prefix=".writing-") as temporary:
+            for name in self._write(Path(temporary), cases, seed):
+                (out_dir / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(Path(temporary, name), out_dir / name)
+        return out_dir
+
+    def once(self, out_dir: str | os.PathLike, cases: int, seed: int = 0) -> str:
+        """Write the data set unless ``out_dir`` holds the very same one, complete. Arguments and errors as in a call.
+
+        Returns:
+            The folder.
+        """
+        settings, marker = self._settings(cases, seed), Path(out_dir) / GENERATED
+        complete = marker.is_file() and (marker.parent / self._names(settings)[-1]).is_file()
+        if not complete or json.loads(marker.read_text()) != settings:
+            self(out_dir, cases, seed)
+        return str(out_dir)
+
+    def _arguments(self) -> dict[str, Any]:
+        """What the generator was made with."""
+        return {name: getattr(self, name) for name in signature(type(self)).parameters}
+
+    @classmethod
+    @abstractmethod
+    def _names(cls, settings: Mapping[str, Any]) -> list[str]:
+        """The files of the data set with these settings, relative to its folder, in the order they are written."""
+
+    @abstractmethod
+    def _write(self, folder: Path, cases: int, seed: int) -> Iterator[str]:
+        """Write the files into ``folder``, and yield the name of each as soon as it is complete."""
+
+    def _settings(self, cases: int, seed: int) -> dict[str, Any]:
+        settings = {"generator": type(self).__name__, "cases": cases, "seed": seed, **self._arguments()}
+        return json.loads(json.dumps(settings))  # as the marker gives it back: tuples become lists
+
+    @classmethod
+    def _clear(cls, folder: Path) -> None:
+        """Make ``folder``, or take the files of an earlier generated data set out of it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if not any(folder.iterdir()):
+            return
+        marker = folder / GENERATED
+        settings = json.loads(marker.read_text()) if marker.is_file() else {}
+        if settings.get("generator") != cls.__name__:
+            raise FileExistsError(
+                f"{folder} is not empty and holds no data set of {cls.__name__}: choose a new folder, or empty this one"
+            )
+        for name in cls._names(settings):
+            (folder / name).unlink(missing_ok=True)
+
+
+def case_name(index: int) -> str:
+    """Name of a generated case or patient.
+
+    >>> case_name(0)
+    'SIM0001'
+    """
+    return f"SIM{index + 1:04d}"
+
+
+def make_nifti(array: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
+    """An array as a NIfTI image whose affine is in mm, and is also that of its qform, which some programs prefer."""
+    image = nib.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(affine, code=1)
+    return image
+
+
+def write_index(folder: Path, rows: Iterable[tuple[str, str, int]]) -> None:
+    """Write ``index.csv`` (``id``, ``patient``, ``split``): of every ten patients seven train, one validates, two test.
+
+    Args:
+        folder: the data set's.
+        rows: id, patient, and the patient's number, from 0.
+    """
+    with open(folder / INDEX, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["id", "patient", "split"])
+        table.writerows([name, patient, _SPLIT[number % len(_SPLIT)]] for name, patient, number in rows)

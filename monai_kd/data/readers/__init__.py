@@ -1,0 +1,1 @@
+"""Files to arrays: pictures, volumes, DICOM, MATLAB slices, k-space."""

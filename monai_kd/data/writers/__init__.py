@@ -1,0 +1,1 @@
+"""Results to files: masks, maps, tables, pictures, DICOM-SEG."""

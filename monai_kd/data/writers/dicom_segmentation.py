@@ -1,0 +1,105 @@
+"""Segmentations as DICOM-SEG objects that refer to the slices they were made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.misc import is_dicom
+
+import monai_kd
+from monai_kd.data.readers.dicom_series import is_series, read_slices
+
+__all__ = ["check_highdicom", "dicom_segmentation"]
+
+_MAY_BE_EMPTY = ("AccessionNumber", "StudyID", "StudyDate", "StudyTime")
+_PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
+
+
+def check_highdicom() -> None:
+    """Say what to install when highdicom, which builds DICOM-SEG, is not there.
+
+    Raises:
+        ValueError: when it is not.
+    """
+    if find_spec("highdicom") is None:
+        raise ValueError('the format dicom_seg needs highdicom: pip install highdicom, or "monai_kd[dicom]"')
+
+
+def dicom_segmentation(
+    mask: np.ndarray, source: str, label: str, category: Sequence[str], type: Sequence[str], algorithm: str
+) -> Dataset:
+    """Make a DICOM-SEG object (DICOM PS3.3, A.51) with one binary segment on the slices of its source.
+
+    Each slice with something in it is a frame, that refers to the source's slice; of an empty mask all slices are. The
+    object belongs to the source's study and patient, in a series of its own.
+
+    Args:
+        mask: (column, row[, slice]) on the source's grid, slices in the order of
+            :func:`~monai_kd.data.readers.dicom_series.read_slices`; what is not 0 is inside.
+        source: path of a DICOM series or of a file with one slice.
+        label: name of the segment.
+        category: code of the segmented property's category: value, scheme and meaning, such as
+            ``["91723000", "SCT", "Anatomical Structure"]``, of DICOM's context group 7150.
+        type: code of the segmented property itself, such as ``["12738006", "SCT", "Brain"]``.
+        algorithm: what made it. The version is that of this package.
+
+    Raises:
+        ValueError: when the source is no DICOM.
+    """
+    from highdicom import UID, AlgorithmIdentificationSequence
+    from highdicom.seg import Segmentation, SegmentDescription
+    from highdicom.sr import CodedConcept
+    from pydicom.sr.codedict import codes
+
+    if is_series(source):
+        slices = read_slices(source, pixels=False)
+    elif is_dicom(source):
+        slices = [dcmread(source, stop_before_pixels=True)]
+    else:
+        raise ValueError(f"{source}: a DICOM-SEG refers to DICOM images, which this is none of: leave out the format")
+    first = slices[0]
+    patient = {keyword: first[keyword].value for keyword in _PATIENT if keyword in first}
+    for keyword in _PATIENT:  # highdicom would quote a name in a warning that it looks unusual
+        setattr(first, keyword, "")
+    for keyword in _MAY_BE_EMPTY:  # highdicom does not take a file without them
+        if keyword not in first:
+            setattr(first, keyword, None)
+    if "PixelSpacing" in first and not first.get("SliceThickness"):  # nor read an object without it
+        step = first.PixelSpacing[:1]
+        if len(slices) > 1:
+            step = np.subtract(slices[1].ImagePositionPatient, first.ImagePositionPatient)
+        first.SliceThickness = round(float(np.linalg.norm(step)), 4)
+    frames = mask.reshape(*mask.shape, *(1,) * (3 - mask.ndim)).T != 0
+    segmentation = Segmentation(
+        source_images=slices,
+        pixel_array=frames,
+        segmentation_type="BINARY",
+        segment_descriptions=[
+            SegmentDescription(
+                segment_number=1,
+                segment_label=label,
+                segmented_property_category=CodedConcept(*category),
+                segmented_property_type=CodedConcept(*type),
+                algorithm_type="AUTOMATIC",
+                algorithm_identification=AlgorithmIdentificationSequence(
+                    name=algorithm, family=codes.DCM.ArtificialIntelligence, version=monai_kd.__version__
+                ),
+            )
+        ],
+        series_instance_uid=UID(),
+        series_number=1000 + int(first.get("SeriesNumber") or 0),
+        series_description=f"{label} by {algorithm}"[:64],
+        sop_instance_uid=UID(),
+        instance_number=1,
+        manufacturer="monai_kd",
+        manufacturer_model_name=algorithm,
+        software_versions=monai_kd.__version__,
+        device_serial_number="none",
+        omit_empty_frames=bool(frames.any()),
+    )
+    for keyword, value in patient.items():
+        setattr(segmentation, keyword, value)
+    return segmentation

@@ -1,0 +1,144 @@
+"""What the writers share: inputs as grey pictures, and files that get their names when they are complete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from PIL import Image
+from pydicom import Dataset
+from scipy import ndimage
+
+from monai_kd.data.readers.image_file import ImageFileReader, is_volume, load_volume
+
+__all__ = [
+    "PLANES",
+    "axis_across",
+    "grey_picture",
+    "nifti_grid",
+    "on_grid",
+    "read_input",
+    "save_files",
+    "sections",
+    "side_by_side",
+    "stacked",
+    "with_square_pixels",
+]
+
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
+"""For each plane the axis that it cuts across, in LPS order."""
+
+_GAP = 8  # pixels between the parts of a picture
+
+
+def nifti_grid(source: str) -> nib.Nifti1Image | None:
+    """The NIfTI image that an input is, a MetaImage or a DICOM series as one; none when it is a picture or a slice."""
+    return load_volume(source) if is_volume(source) else None
+
+
+def on_grid(array: np.ndarray, grid: nib.Nifti1Image) -> nib.Nifti1Image:
+    """An array as a NIfTI image with the affine, the units and the codes of another one of its shape."""
+    header = grid.header.copy()  # the affine alone would lose the codes of qform and sform
+    header.set_data_dtype(array.dtype)
+    return type(grid)(array, grid.affine, header)
+
+
+def read_input(source: str) -> np.ndarray:
+    """Grey values (x, y[, z]) of an input file, of the first volume if there are several, as float64 without NaN."""
+    reader = ImageFileReader(first_volume=True)
+    return np.nan_to_num(reader.get_data(reader.read(source))[0].astype(np.float64))
+
+
+def axis_across(affine: np.ndarray, plane: str) -> int:
+    """The axis of a volume that a plane of :data:`PLANES` cuts across, or the one that is closest to it."""
+    return int(np.flatnonzero(io_orientation(affine)[:, 0] == PLANES[plane])[0])
+
+
+def with_square_pixels(image: np.ndarray, spacing: np.ndarray, pixel: float) -> np.ndarray:
+    """A flat image with pixels of ``spacing`` as one with pixels of one length, interpolated linearly."""
+    return ndimage.zoom(image.astype(np.float64), spacing / pixel, order=1, mode="nearest", grid_mode=True)
+
+
+def sections(
+    image: np.ndarray,
+    layer: np.ndarray,
+    affine: np.ndarray,
+    planes: Sequence[str] = ("axial",),
+    projection: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sections of an image and a layer in radiological convention, side by side at one scale, with square pixels.
+
+    The patient's left is on the right, anterior is up in axial and on the left in sagittal sections, superior is up.
+
+    Args:
+        image: (x, y[, z]).
+        layer: what is laid over the image, on its grid, not negative. A section is where it sums to most, or in the
+            middle where it is empty.
+        affine: from their grid to RAS.
+        planes: names of :data:`PLANES`.
+        projection: show the maximum along each line of sight instead of a section, as is usual of vessels.
+
+    Returns:
+        Both (x, y), x to the right and y down, interpolated linearly.
+    """
+    image, layer = np.atleast_3d(image), np.atleast_3d(layer)
+    to_lps = ornt_transform(io_orientation(affine), axcodes2ornt("LPS"))
+    spacing = voxel_sizes(affine @ inv_ornt_aff(to_lps, image.shape))
+    image, layer = apply_orientation(image, to_lps), apply_orientation(layer, to_lps)
+    pixel = min(np.delete(spacing, PLANES[plane]).min() for plane in planes)
+
+    pairs = []
+    for plane in planes:
+        axis = PLANES[plane]
+        if projection:
+            cuts = [array.max(axis) for array in (image, layer)]
+        else:
+            sizes = layer.sum(axis=tuple({0, 1, 2} - {axis}))
+            index = sizes.argmax() if sizes.any() else sizes.size // 2
+            cuts = [np.take(array, index, axis) for array in (image, layer)]
+        cuts = [with_square_pixels(cut, np.delete(spacing, axis), pixel) for cut in cuts]
+        pairs.append(cuts if plane == "axial" else [cut[:, ::-1] for cut in cuts])
+    images, layers = zip(*pairs)
+    return side_by_side(images, min(cut.min() for cut in images)), side_by_side(layers, 0)
+
+
+def side_by_side(cuts: Sequence[np.ndarray], background: float) -> np.ndarray:
+    """Join arrays (x, y) along x, centred along y, with a gap between them."""
+    height = max(cut.shape[1] for cut in cuts)
+    padded = []
+    for number, cut in enumerate(cuts):
+        above = (height - cut.shape[1]) // 2
+        below = height - cut.shape[1] - above
+        padded.append(np.pad(cut, ((_GAP if number else 0, 0), (above, below)), constant_values=background))
+    return np.concatenate(padded)
+
+
+def stacked(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Two pictures (row, column, 3) of one width with a black gap between them."""
+    return np.concatenate([above, np.zeros_like(above[:1]).repeat(_GAP, axis=0), below])
+
+
+def grey_picture(image: np.ndarray) -> np.ndarray:
+    """A flat image (x, y) as grey (row, column, 3), uint8; black and white are its percentiles 0.5 and 99.5."""
+    low, high = np.percentile(image, (0.5, 99.5))
+    grey = 255 * ((image - low) / (high - low or 1)).clip(0, 1)
+    return np.repeat(grey.T[..., None].astype(np.uint8), 3, axis=-1)
+
+
+def save_files(files: Mapping[str, Image.Image | nib.Nifti1Image | Dataset], stem: Path) -> Path:
+    """Write ``<stem><ending>`` for each, under names of their own until they are complete; the path of the last."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=stem.parent, prefix=".writing-") as temporary:
+        for ending, image in files.items():
+            path = Path(temporary, stem.name + ending)
+            if isinstance(image, nib.Nifti1Image):
+                nib.save(image, path)
+            else:
+                image.save_as(path) if isinstance(image, Dataset) else image.save(path)
+            written = path.replace(stem.parent / path.name)
+    return written

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import codecs
+
+import pytest
+
+from monai_kd.data.datalists.csv_file import read_csv
+
+
+@pytest.mark.parametrize(
+    "header, row", [("id,size;mm,note", "1,2,x"), ("id;size, mm;note", "1;2;x"), ("id\tsize", "1\t2")]
+)
+def test_a_table_is_parted_by_what_its_header_has_most_of(tmp_path, header, row):
+    (tmp_path / "t.csv").write_bytes(codecs.BOM_UTF8 + f"{header}\r\n{row}\r\n".encode())
+    columns, [values] = read_csv(tmp_path / "t.csv")
+    assert columns[0] == "id" and columns[1].startswith("size") and list(values.values())[:2] == ["1", "2"]
+
+
+def test_a_row_may_have_more_or_fewer_cells_than_columns(tmp_path):
+    (tmp_path / "t.csv").write_text('id,name\n1,"a,\nb",,\n2\n')
+    assert read_csv(tmp_path / "t.csv") == (["id", "name"], [{"id": "1", "name": "a,\nb"}, {"id": "2", "name": ""}])
+    (tmp_path / "t.csv").write_text("")
+    assert read_csv(tmp_path / "t.csv") == ([], [])
+
+
+def test_what_is_no_table_is_named(tmp_path):
+    (tmp_path / "t.csv").write_text("\n\nid,name\n1,a\n")
+    assert read_csv(tmp_path / "t.csv") == (["id", "name"], [{"id": "1", "name": "a"}])
+    (tmp_path / "t.csv").write_text('id,name\n1,"' + "a" * 200_000)
+    with pytest.raises(ValueError, match="t.csv: not a CSV file: .*is a quotation mark left open"):
+        read_csv(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("coding", ["latin-1", "utf-16"])
+def test_another_coding_is_named_with_its_cure(tmp_path, coding):
+    (tmp_path / "t.csv").write_text("id,name\n1,Müller\n", encoding=coding)
+    with pytest.raises(ValueError, match="t.csv: expected a CSV file in UTF-8, got another coding .*: save it anew"):
+        read_csv(tmp_path / "t.csv")
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.csv: there is no such CSV file: check the path"):
+        read_csv(tmp_path / "none.csv")
