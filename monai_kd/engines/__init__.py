@@ -3,6 +3,7 @@
 from .batch import plain_batch
 from .batch_inference import BatchInference, BatchReport
 from .cross_validation import cross_validate
+from .epoch_table import EPOCH_COLUMNS, read_epochs
 from .evaluation import MODELS, compared_metrics, evaluation_workflow, tabulate_run, values_of
 from .export import EXPORTED, ExportReport, describe_network, export_network, load_exported, read_metadata
 from .model_card import describe_data, describe_model, generated_by
@@ -17,6 +18,7 @@ from .tables import markdown_table
 from .weights import load_weights, read_weights, replace_weights
 
 __all__ = [
+    "EPOCH_COLUMNS",
     "EXPORTED",
     "MODELS",
     "STAGES",
@@ -44,6 +46,7 @@ __all__ = [
     "plain_batch",
     "plain_settings",
     "process_device",
+    "read_epochs",
     "read_metadata",
     "read_run_config",
     "read_weights",

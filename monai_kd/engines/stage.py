@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
+from .epoch_table import EPOCH_COLUMNS, add_epoch, drop_epochs
 from .run_config import read_run_config, running_config, write_run_config
 
 __all__ = ["TRAINED_ON", "Stage", "check_data"]
@@ -76,8 +77,8 @@ class Stage:
     - At the start and after every epoch, what is needed to go on is written beside it (``<name>_resume.pt``). It is
       removed when the stage is completed, so a checkpoint without such a neighbour is a finished one.
     - One line an epoch goes to the log, with the averages of the loss and of every term: to the console and
-      to ``<name>.log`` in the folder of the checkpoint. The same numbers go to TensorBoard (``tensorboard/<name>``).
-      On a terminal a progress bar is shown as well.
+      to ``<name>.log`` in the folder of the checkpoint. The same numbers go to ``<name>.csv`` (`read_epochs`) and to
+      TensorBoard (``tensorboard/<name>``). On a terminal a progress bar is shown as well.
     - The configuration that makes the checkpoint is kept beside it (``model.json`` for ``model.pt``).
 
     Under `torch.distributed` the first process writes.
@@ -152,6 +153,11 @@ class Stage:
         return self.checkpoint.with_name(f"{self.name}_resume.pt")
 
     @property
+    def epoch_table(self) -> Path:
+        """Where the numbers of every epoch are written."""
+        return self.checkpoint.with_name(f"{self.name}.csv")
+
+    @property
     def is_trained(self) -> bool:
         """Whether this stage was completed, in this process or another."""
         return self.checkpoint.is_file() and not self.resume_file.is_file()
@@ -221,6 +227,8 @@ class Stage:
         if self._writes and config is not None:
             patients = sorted(_patients((self.datalist or {}).get("training", ())))
             write_run_config(self.checkpoint, {**config, TRAINED_ON: {"patients": patients}})
+        if self._writes:
+            drop_epochs(self.epoch_table, engine.state.epoch)
         if self._writes and engine.state.epoch == 0:
             # What an earlier run left must not be taken for this run's from now on.
             self.checkpoint.unlink(missing_ok=True)
@@ -243,12 +251,16 @@ class Stage:
         if self._writes:
             if validation.best_metric_epoch == state.epoch:
                 self._save_weights()
-            self._save_progress()
             validated = validation.epoch == state.epoch
+            # Before the progress: a stage that ends in between trains this epoch again, and its row is not missing.
             self._report(state.epoch, {**state.metrics, **(validation.metrics if validated else {})})
+            self._save_progress()
 
     def _report(self, epoch: int, metrics: Mapping[str, Any]) -> None:
         scalars = {name: float(value) for name, value in metrics.items() if is_scalar(value)}
+        seconds, iterations = time.perf_counter() - self._started_at, self.trainer.state.epoch_length
+        own = dict(zip(EPOCH_COLUMNS, (epoch, iterations, seconds), strict=True))
+        add_epoch(self.epoch_table, {"epoch": epoch, **scalars, **own})
         for name, value in scalars.items():
             self._board.add_scalar(name, value, epoch)  # type: ignore[union-attr]
         self._board.flush()  # type: ignore[union-attr]
@@ -256,7 +268,7 @@ class Stage:
         best = self.evaluator.state
         if best.best_metric_epoch > 0:
             words.append(f"best {best.key_metric_name} {best.best_metric:.4f} in epoch {best.best_metric_epoch}")
-        words.append(f"{time.perf_counter() - self._started_at:.1f} s")
+        words.append(f"{seconds:.1f} s")
         self._log(f"epoch {epoch}/{self.trainer.state.max_epochs}: {', '.join(words)}")
 
     def _save_progress(self) -> None:

@@ -18,7 +18,7 @@ from monai.utils import set_determinism
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from monai_kd.engines import Stage, parameters, plain_batch
+from monai_kd.engines import EPOCH_COLUMNS, Stage, parameters, plain_batch, read_epochs
 from monai_kd.handlers import DistillationHandler, EpochAverages
 from monai_kd.losses import DistillationLoss, DistillationTerm
 
@@ -168,7 +168,7 @@ def test_the_resume_file_marks_a_stage_as_unfinished_from_the_first_moment(tmp_p
     stage.run()
     assert seen == [(True, False)] * 2 * EPOCHS
     assert stage.is_trained
-    assert {path.name for path in tmp_path.iterdir()} == {"student.pt", "student.log", "tensorboard"}
+    assert {path.name for path in tmp_path.iterdir()} == {"student.pt", "student.log", "student.csv", "tensorboard"}
 
 
 @pytest.mark.parametrize("iteration", [1, ITERATIONS + 1, 2 * ITERATIONS + 2], ids="epoch {}".format)
@@ -305,6 +305,46 @@ def test_log_and_tensorboard_have_every_term_by_its_name(tmp_path, caplog):
         assert [event.step for event in board.Scalars(name)] == [1, 2, 3]
         assert board.Scalars(name)[-1].value == pytest.approx(value)
     assert [(event.step, event.value) for event in board.Scalars("val_score")] == [(2, pytest.approx(0.3))]
+
+
+def test_the_numbers_of_every_epoch_are_data(tmp_path):
+    stage, seen = _distillation(tmp_path, scores=(0.1, float("nan"), 0.2), interval=2), []
+    stage.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: seen.append(dict(engine.state.metrics)))
+    stage.run()
+    rows = read_epochs(tmp_path / "student.csv")
+    assert [(row["epoch"], row["iterations"]) for row in rows] == [(1, ITERATIONS), (2, ITERATIONS), (3, ITERATIONS)]
+    assert all(row["seconds"] > 0 for row in rows)
+    metrics = [{name: value for name, value in row.items() if name not in EPOCH_COLUMNS} for row in rows]
+    assert np.isnan(metrics[1].pop("val_score"))  # of the only epoch that was validated
+    assert metrics == seen and {"loss", "task", "logits"} == seen[0].keys()
+
+
+def test_a_resumed_stage_goes_on_in_the_same_table(tmp_path):
+    whole = _stage(tmp_path / "whole")
+    whole.run()
+
+    def rows(folder: str) -> list[dict[str, float]]:
+        return [{**row, "seconds": 0} for row in read_epochs(tmp_path / folder / "student.csv")]
+
+    stage = _stage(tmp_path / "broken")
+    stage.trainer.add_event_handler(Events.EPOCH_STARTED(once=2), lambda: setattr(stage, "_save_progress", _cut))
+    with pytest.raises(RuntimeError, match="power cut"):
+        stage.run()
+    assert rows("broken") == rows("whole")[:2]  # though only the first epoch can be gone on from
+    resumed, kept = _stage(tmp_path / "broken", resume=True), []
+    resumed.trainer.add_event_handler(Events.EPOCH_STARTED(once=2), lambda: kept.extend(rows("broken")))
+    resumed.run()
+    assert kept == rows("whole")[:1] and rows("broken") == rows("whole")
+
+
+def test_a_stage_that_is_begun_anew_drops_the_table_of_before(tmp_path):
+    _stage(tmp_path).run()
+    _interrupt(_stage(tmp_path))
+    assert read_epochs(tmp_path / "student.csv") == []
+
+
+def _cut(*_):
+    raise RuntimeError("power cut")
 
 
 def test_a_resumed_stage_goes_on_in_the_same_log(tmp_path, caplog):
