@@ -12,6 +12,8 @@ import pytest
 import monai_kd
 from monai_kd import cli
 from monai_kd.cli import main
+from monai_kd.command_line import errors
+from monai_kd.command_line.words import parse
 
 
 def test_list_names_every_bundle(capsys):
@@ -63,7 +65,7 @@ def test_generate_takes_the_generators_own_options(tmp_path, capsys):
 def test_help_lists_every_verb_with_what_it_does(words, capsys):
     assert main(words) == 0
     shown = capsys.readouterr().out
-    for verb in cli._VERBS:
+    for verb in cli.VERBS:
         assert f"\n  {verb} " in shown
     assert "Apply the student to a file, a folder, a glob or a zip file of DICOM slices." in shown
 
@@ -103,7 +105,7 @@ def test_paths_of_settings_mean_the_current_folder_wherever_they_are_used(tmp_pa
     (tmp_path / "folds.csv").touch()
     words = ["dataset_dir=slices", "ckpt_dir=~", "split=folds.csv", "teacher_checkpoint=null", "dataset_dir2=$@x"]
     words += ['label_table=["folds.csv","./folds.csv"]', 'findings=["Mass","folds.csv"]']
-    settings = cli._parse([*words, "datalist_file=a/../list.json", "fusion=decoder"], {"output_dir": "out"})
+    settings = parse([*words, "datalist_file=a/../list.json", "fusion=decoder"], {"output_dir": "out"})
     assert settings["dataset_dir"] == str(tmp_path / "slices") and settings["split"] == str(tmp_path / "folds.csv")
     assert settings["datalist_file"] == str(tmp_path / "list.json") and settings["output_dir"] == str(tmp_path / "out")
     assert settings["ckpt_dir"].startswith("/") and settings["fusion"] == "decoder"
@@ -128,7 +130,7 @@ def test_readers_that_an_error_left_alone_have_ended_when_the_command_ends(monke
         with ThreadPool(2) as pool:  # as MONAI's CacheDataset does
             list(pool.imap(read, range(2)))
 
-    monkeypatch.setitem(cli._VERBS, "list", fill_cache)
+    monkeypatch.setitem(cli.VERBS, "list", fill_cache)
     assert main(["list"]) == 2
     assert capsys.readouterr().err == "error: 0: the file is damaged\n"
     assert not any(isinstance(thread, DummyProcess) for thread in threading.enumerate())
@@ -138,7 +140,7 @@ def test_an_interrupted_training_says_how_to_go_on(monkeypatch, capsys):
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(cli._VERBS, "train", interrupt)
+    monkeypatch.setitem(cli.VERBS, "train", interrupt)
     assert main(["train"]) == 1
     assert capsys.readouterr().err == "interrupted; go on with --resume\n"
 
@@ -162,7 +164,7 @@ def test_what_torch_says_about_other_weights_is_one_line():
     saved = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1), nn.Linear(1, 1)).state_dict()
     with pytest.raises(RuntimeError) as error:
         nn.Sequential(nn.Linear(2, 4), nn.Linear(3, 1), nn.Identity(), nn.Linear(1, 1)).load_state_dict(saved)
-    assert cli._reason(error.value) == (
+    assert errors.reason(error.value) == (
         "these weights belong to another network: 2 missing (such as 3.weight), 2 unexpected (such as 2.weight), "
         "2 of another shape (such as 0.weight); name the --run that they were trained in, or other weights"
     )

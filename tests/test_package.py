@@ -52,13 +52,15 @@ def test_who_imports_whom(subpackage):
 
 
 def test_the_command_line_talks_to_bundles_through_monai_only():
-    own = {"bundle", "cli", "verification"}
+    own = {"bundle", "cli", "command_line", "verification"}
     for name in own:
-        file = PACKAGE / f"{name}.py"
-        assert {module.split(".")[0] for module in _imports(file)} <= own
-        # What is common to all bundles is in `engines`; networks, losses and data sets are what a configuration names.
-        named = {ast.unparse(node).split(".")[1] for node in ast.walk(ast.parse(file.read_text())) if _is_ours(node)}
-        assert named & ALLOWED.keys() <= {"engines"}
+        for file in (PACKAGE / name).rglob("*.py") if (PACKAGE / name).is_dir() else [PACKAGE / f"{name}.py"]:
+            assert {module.split(".")[0] for module in _imports(file)} <= own, file
+            # What is common to all bundles is in `engines`; networks, losses and data sets are what a configuration
+            # names.
+            tree = ast.walk(ast.parse(file.read_text()))
+            named = {ast.unparse(node).split(".")[1] for node in tree if _is_ours(node)}
+            assert named & ALLOWED.keys() <= {"engines"}, file
 
 
 def _is_ours(node: ast.AST) -> bool:
@@ -66,7 +68,12 @@ def _is_ours(node: ast.AST) -> bool:
 
 
 @pytest.mark.parametrize(
-    "code", ["import monai_kd; monai_kd.bundle_names()", "from monai_kd.cli import main; main(['list'])"]
+    "code",
+    [
+        "import monai_kd; monai_kd.bundle_names()",
+        "from monai_kd.cli import main; main(['list'])",
+        "from monai_kd.cli import VERBS, main; [main([verb, '--help']) for verb in VERBS]",
+    ],
 )
 def test_importing_and_looking_around_need_neither_torch_nor_monai(code):
     check = "import sys; sys.exit(any(name in sys.modules for name in ('torch', 'monai', 'ignite', 'timm')))"

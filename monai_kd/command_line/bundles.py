@@ -1,0 +1,87 @@
+"""The verbs that look at a bundle, copy it or make data for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import monai_kd
+
+from ..bundle import Bundle, plain_path
+from ..verification import CHECKS, EXPORTS
+from .errors import DONE, SOME_FAILED, reason
+from .output import say
+from .words import parse
+
+__all__ = ["copy", "generate", "list_bundles", "verify"]
+
+
+def list_bundles() -> int:
+    """Show the bundles, what each one reads, and whether trained weights are there."""
+    for name in monai_kd.bundle_names():
+        bundle = Bundle(name)
+        metadata = bundle.metadata
+        weights = "yes" if (bundle.root / "models" / "model.pt").is_file() else "no (train one, or use --run)"
+        say(f"{name}\n    {metadata['task']}\n    data:    {metadata['data_source']}")
+        say(f"    reads:   {metadata['data_type']}")
+        say(f"    weights: {weights}\n    runs:    {', '.join(bundle.runs) or 'none'}")
+    return DONE
+
+
+def generate(name: str, out: str, cases: int = 100, seed: int = 0, **options: Any) -> int:
+    """Write a generated data set in the file format of the bundle's real one.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+        out: a new or empty folder, or one with an earlier generated data set, which is replaced.
+        cases: how many cases.
+        seed: the same seed gives the same data.
+        options: further arguments of the bundle's generator, such as --difficulty hard.
+    """
+    bundle = Bundle(name)
+    overrides = {f"generator#{key}": value for key, value in parse((), options).items()}
+    generator = bundle.workflow("train.json", overrides=overrides).parser.get_parsed_content("generator")
+    folder = generator(plain_path(out), cases=int(cases), seed=int(seed))
+    say(f"{cases} generated cases in {folder}")
+    return DONE
+
+
+def copy(name: str, dir: str) -> int:
+    """Copy a bundle to change it and to train it on one's own data.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+        dir: a new folder. MONAI Label takes the task from its name, so keep `segmentation` or `classification` in it.
+    """
+    bundle = Bundle(name)
+    target = Path(plain_path(dir)).resolve()
+    if target.exists() and any(target.iterdir()):
+        raise FileExistsError(f"{target} exists and is not empty; choose a new folder")
+    bundle.copy_to(target)
+    say(f"{target} is yours; train it with: python -m monai_kd train {target} --dataset_dir ...")
+    return DONE
+
+
+def verify(name: str) -> int:
+    """Check everything that a bundle must satisfy: files, metadata, configurations, network, weights, export.
+
+    These are the rules of MONAI's bundles and of its model zoo, as far as they can be checked without a network. The
+    exports, which take longest, are tried when all else is well.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+    """
+    bundle = Bundle(name)
+    failed = 0
+    for check in (*CHECKS, *EXPORTS):
+        title = (check.__doc__ or "").rstrip(".")
+        if failed and check in EXPORTS:
+            say(f"skipped {title}: mend the above first")
+            continue
+        try:
+            check(bundle)
+            say(f"ok      {title}")
+        except Exception as error:
+            failed += 1
+            say(f"FAILED  {title}: {reason(error)}")
+    return SOME_FAILED if failed else DONE

@@ -1,0 +1,70 @@
+"""The verb ``compare``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import monai_kd
+
+from ..bundle import Bundle, plain_path
+from .errors import DONE
+from .output import say
+from .words import given, parse, paths, value_of
+
+__all__ = ["compare"]
+
+
+def compare(
+    name: str,
+    *overrides: str,
+    dataset_dir: str | None = None,
+    datalist: str | None = None,
+    seeds: int | None = None,
+    device: str | None = None,
+    out: str | None = None,
+    effort: str = "equal",
+    demo: bool = False,
+    dry_run: bool = False,
+    terms: bool = False,
+    methods: bool = False,
+    paper: bool = False,
+    **options: Any,
+) -> int:
+    """Say whether distillation helped: train and test teacher, student alone and distilled student with several seeds.
+
+    Writes report.html, table.md, table.csv, results.json and model_card.md. What is completed is kept: the same command
+    goes on with an interrupted comparison.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+        overrides: further settings as key=value, by the ids of the bundle's train.json.
+        dataset_dir: folder of the data set.
+        datalist: a Decathlon-style JSON list instead of the data set's own layout.
+        seeds: how many seeds; 3, or 1 with --demo.
+        device: cpu, cuda:0, ...
+        out: the folder of the comparison.
+        effort: how long the student alone trains: equal (as many steps as the student takes with the teacher in all
+            stages) or schedule (as many as in the distillation).
+        demo: generated data and small networks.
+        dry_run: only say what would be trained, what is there, and how long the rest may take.
+        terms: also train each term of the distillation alone, and all but each.
+        methods: also train the other distillation methods that the bundle offers.
+        paper: put the paper's published numbers beside the results.
+        options: the same as key=value, as --key value.
+    """
+    bundle = Bundle(name)
+    demo, dry_run, terms, methods, paper = (value_of(switch) for switch in (demo, dry_run, terms, methods, paper))
+    folder = monai_kd.run_dir(bundle.root, "compare_demo" if demo else "compare") if out is None else plain_path(out)
+    settings = {**paths(dataset_dir=dataset_dir, datalist_file=datalist), **given(device=device)}
+    number = (1 if demo else 3) if seeds is None else value_of(seeds)
+    chosen = {"seeds": number, "effort": effort, "terms": terms, "methods": methods}
+    if dry_run:
+        call = f"$monai_kd.comparison.plan(@ckpt_dir, **{chosen})"
+    else:
+        chosen["paper"] = paper
+        call = f"$monai_kd.comparison.compare(@ckpt_dir, @dataset_dir, @datalist, @bundle_root, **{chosen})"
+    settings |= {"ckpt_dir": folder, "run": [call]}
+    overlays = ["demo.json"] if demo else []
+    results = bundle.run("train.json", *overlays, overrides={**settings, **parse(overrides, options)})
+    say(results[-1] if dry_run else f"the comparison is in {folder}: open report.html, or read table.md")
+    return DONE

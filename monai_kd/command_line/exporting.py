@@ -1,0 +1,87 @@
+"""The verb ``export``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import monai_kd
+
+from ..bundle import Bundle, plain_path
+from .errors import DONE
+from .output import say
+from .words import parse, paths
+
+__all__ = ["export"]
+
+
+def export(
+    name: str,
+    out: str,
+    *overrides: str,
+    format: str = "onnx",
+    run: str | None = None,
+    checkpoint: str | None = None,
+    dataset_dir: str | None = None,
+    datalist: str | None = None,
+    tolerance: float = 0.01,
+    **options: Any,
+) -> int:
+    """Write the student as one file that `infer --checkpoint` reads, and compare it with the original.
+
+    Both go through the same validation cases. A file that differs, or whose metric is worse by more than the tolerance,
+    is not kept.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+        out: the file: .onnx, or .ts for torchscript.
+        overrides: further settings as key=value, by the ids of the bundle's train.json and evaluate.json.
+        format: onnx, torchscript, or int8 (ONNX in 8-bit integers, calibrated on the validation cases).
+        run: name or path of a run, whose student, networks and split are used.
+        checkpoint: other weights than models/model.pt or the run's.
+        dataset_dir: folder of the data set; by default the run's.
+        datalist: a Decathlon-style JSON list instead of the data set's own layout.
+        tolerance: largest loss of the metric.
+        options: the same as key=value, as --key value.
+    """
+    bundle = Bundle(name)
+    files, settings = bundle.evaluation_of(run, checkpoint)
+    bundle.check_student(Path(settings["checkpoint"]))
+    needs_data = format == "int8" or dataset_dir is not None or datalist is not None
+    settings.update(paths(dataset_dir=dataset_dir, datalist_file=datalist))
+    settings.update({"device": "cpu", **parse(overrides, options)})
+    settings.update({"validate#dataset#data": "$@datalist['validation']", "validate#handlers": []})
+    settings["run"] = ["$monai_kd.data.require(@validate#dataset#data)"]
+    workflow = bundle.workflow(*files, overrides=settings)
+    parser = workflow.parser
+    network = parser.get_parsed_content("network_def")
+    monai_kd.engines.load_weights(network, settings["checkpoint"])
+    data = parser.get_parsed_content("validate#dataset#data")
+    if needs_data:
+        workflow.run()
+    inference = bundle.config("inference.json")
+    inference.update({key: parser[key] for key in inference["model_ids"]})
+    metadata = bundle.metadata
+    report = monai_kd.engines.export_network(
+        network,
+        plain_path(out),
+        format,
+        shape=_input_shape(metadata),
+        metadata=monai_kd.engines.describe_network(inference, metadata, (bundle.root / "LICENSE").read_text()),
+        evaluator=parser.get_parsed_content("validate#evaluator") if data else None,
+        tolerance=float(tolerance),
+    )
+    say(f"{report.file}: {report.file.stat().st_size / 1e6:.2f} MB")
+    say(f"outputs differ by {report.difference:.2g} of their size over {report.samples} images")
+    if report.metric:
+        say(f"{report.metric}: {report.before:.4f} before, {report.after:.4f} after, {len(data)} validation cases")
+    else:
+        say("compared by random images alone; name a --dataset_dir to compare the metric on its validation cases too")
+    return DONE
+
+
+def _input_shape(metadata: Mapping[str, Any]) -> list[int]:
+    """(C, *spatial) of the images that a bundle's network is made for."""
+    image = metadata["network_data_format"]["inputs"]["image"]
+    return [image["num_channels"], *image["spatial_shape"]]

@@ -1,0 +1,111 @@
+"""The verbs that apply a student: to images, and to test cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import monai_kd
+
+from ..bundle import Bundle, plain_path, read_json
+from .errors import DONE, SOME_FAILED
+from .output import say
+from .words import given, parse, paths, value_of
+
+__all__ = ["evaluate", "infer"]
+
+
+def infer(
+    name: str,
+    input: str,
+    output: str,
+    *overrides: str,
+    run: str | None = None,
+    checkpoint: str | None = None,
+    device: str | None = None,
+    batch_size: int | None = None,
+    resume: bool = False,
+    part: str | None = None,
+    probabilities: bool = False,
+    overlay: bool = False,
+    format: str | None = None,
+    **options: Any,
+) -> int:
+    """Apply the student to a file, a folder, a glob or a zip file of DICOM slices.
+
+    Writes <stem>_pred.<ext> for every input, summary.csv, and failures.csv. The exit status is 1 if some inputs failed.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+        input: a file, a folder (with its sub-folders), or a quoted glob. Where volumes are read, the DICOM slices of a
+            series, in one folder or in one zip file, are one input.
+        output: the folder that the outputs go to.
+        overrides: further settings as key=value, by the ids of the bundle's inference.json.
+        run: name or path of a run, whose student is used with the networks of that run.
+        checkpoint: other weights than models/model.pt or the run's, or an exported student (.onnx, .ts).
+        device: cpu, cuda:0, ...
+        batch_size: how many inputs go through the network together.
+        resume: skip what is done already.
+        part: such as 2/4: only the second of four parts, which may be done at the same time, on several machines.
+        probabilities: write probability maps as well.
+        overlay: write pictures of the input with the outline of the result as well.
+        format: dicom_seg writes segmentations of DICOM images as DICOM-SEG.
+        options: the same as key=value, as --key value.
+    """
+    bundle = Bundle(name)
+    wanted = parse(overrides, options)
+    settings: dict[str, Any] = {"dataset_dir": plain_path(input), "output_dir": plain_path(output)}
+    if run is not None:
+        settings.update(bundle.model_of(run))
+    if checkpoint is not None:
+        weights = Path(plain_path(checkpoint))
+        bundle.check_student(weights)
+        settings.update(bundle.settings_in(weights, wanted))
+    if part is not None:
+        settings["batch_inference#part"] = part
+    switches = {"resume": resume, "probabilities": probabilities, "overlay": overlay}
+    settings.update(given(**{key: value_of(value) or None for key, value in switches.items()}))
+    settings.update(paths(checkpoint=checkpoint), **given(device=device, batch_size=value_of(batch_size)))
+    settings.update(given(format=format))
+    results = bundle.run("inference.json", overrides={**settings, **wanted})
+    return SOME_FAILED if results[-1].failed else DONE
+
+
+def evaluate(
+    name: str,
+    *overrides: str,
+    dataset_dir: str | None = None,
+    datalist: str | None = None,
+    run: str | None = None,
+    checkpoint: str | None = None,
+    output: str | None = None,
+    **options: Any,
+) -> int:
+    """Measure the student, or a run's teacher, on the test cases: cases.csv with a row per case, and summary.json.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+        overrides: further settings as key=value, by the ids of the bundle's train.json and evaluate.json.
+        dataset_dir: folder of the data set; by default the run's.
+        datalist: a Decathlon-style JSON list instead of the data set's own layout.
+        run: name or path of a run, whose student, networks and split are used.
+        checkpoint: other weights than models/model.pt or the run's; with teacher.pt, the teacher's network and images.
+        output: the folder of the two files; by default the run's `evaluation`, or `evaluation_<name>` of other weights.
+        options: the same as key=value, as --key value.
+    """
+    bundle = Bundle(name)
+    files, settings = bundle.evaluation_of(run, checkpoint)
+    settings.update(paths(dataset_dir=dataset_dir, datalist_file=datalist, output_dir=output))
+    settings.update(parse(overrides, options))
+    workflow = bundle.workflow(*files, overrides=settings)
+    monai_kd.engines.read_weights(settings["checkpoint"])  # or what is wrong with them would be said less well
+    workflow.run()
+    folder = Path(workflow.parser.get_parsed_content("output_dir"))
+    summary = read_json(folder / "summary.json")
+    for metric, value in monai_kd.engines.values_of(summary).items():
+        score = summary[metric]
+        spread = f" +- {score['std']:.4f}" if "std" in score else ""
+        spread = f" [{score['low']:.4f}, {score['high']:.4f}]" if "low" in score else spread
+        say(f"{metric}: {value:.4f}{spread} over {score['cases']} cases")
+    say(f"cases.csv and summary.json are in {folder}")
+    return DONE

@@ -1,0 +1,92 @@
+"""The verb ``label_app``: an app for MONAI Label's server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import monai_kd
+
+from ..bundle import Bundle, plain_path, read_json
+from .errors import DONE
+from .output import say
+from .stages import STAGES
+
+__all__ = ["label_app"]
+
+_APP = """from monai_kd.networks.torchvision_operators import import_timm
+
+import_timm()  # MONAI Label imports torchvision, which this cures where it was built for another PyTorch
+
+from monai_kd.label_app import LabelApp  # noqa: E402, F401
+"""
+# What a run's configuration says of one place and one call, and not of the networks and their training.
+_OF_THE_CALL = ["bundle_root", "ckpt_dir", "dataset_dir", "datalist_file", "teacher_checkpoint"]
+_OF_THE_CALL += ["device", "resume", "run", "training"]
+
+
+def label_app(dir: str, bundles: str | None = None, run: str | None = None) -> int:
+    """Make an app for MONAI Label, whose server outlines by students and fine-tunes them on corrected outlines.
+
+    Args:
+        dir: a new folder, or an earlier app, which gets further bundles.
+        bundles: names or paths of bundles that segment, with commas between them; by default all that come with
+            monai_kd.
+        run: name or path of a run, whose student, teacher and settings are used. By default models/model.pt, for which
+            a teacher is trained when it is fine-tuned.
+    """
+    target = Path(plain_path(dir)).resolve()
+    if target.exists() and any(target.iterdir()) and not (target / "main.py").is_file():
+        raise FileExistsError(f"{target} is neither empty nor an app; choose a new folder")
+    chosen = [Bundle(name) for name in (monai_kd.bundle_names() if bundles is None else bundles.split(","))]
+    if bundles is None:
+        chosen = [bundle for bundle in chosen if bundle.segments]
+    if run is not None and os.sep in run and len(chosen) > 1:
+        raise ValueError(f"the run {run} is of one bundle: name that one by --bundles, and add others by further calls")
+    for bundle in chosen:
+        if not bundle.segments:
+            raise ValueError(f"{bundle.root.name} does not outline anything, which MONAI Label is for here")
+        if (target / "model" / bundle.root.name).exists():
+            raise FileExistsError(f"{target} has {bundle.root.name} already; choose a new folder")
+        if run is not None:
+            bundle.completed_run(run)
+            bundle.model_of(run)
+        elif not (bundle.root / "models" / "model.pt").is_file():
+            raise FileNotFoundError(f"{bundle.root.name} has no models/model.pt; name the --run of a student")
+    for bundle in chosen:
+        _add_to_app(bundle, target / "model" / bundle.root.name, run)
+    (target / "main.py").write_text(_APP)
+    say(f"{target} is ready; start it with: monailabel start_server --app {target} --studies FOLDER")
+    return DONE
+
+
+def _add_to_app(bundle: Bundle, target: Path, run: str | None) -> None:
+    """A copy of a bundle, with the networks and settings of a run, whose model becomes what it is trained to.
+
+    MONAI Label offers every file in models/ as the student, also while a training goes on. So trainings write to a run
+    of the copy, where the teacher lies, and end by putting the student into models/.
+    """
+    from monai.bundle import ConfigParser
+
+    bundle.copy_to(target)
+    train, inference = (read_json(target / "configs" / file) for file in ("train.json", "inference.json"))
+    model = target / "models" / "model.pt"
+    if run is not None:
+        student = bundle.model_of(run)
+        monai_kd.engines.replace_weights(model, student.pop("checkpoint"))
+        inference.update(student)
+        trained = read_json(bundle.existing_run(run) / "model.json")
+        teacher = ConfigParser(trained).get_parsed_content("teacher_checkpoint")
+        trained.pop(monai_kd.engines.TRAINED_ON, None)  # an app may go to others, and these are names of patients
+        train = {**trained, **{key: train[key] for key in _OF_THE_CALL}}
+        if teacher is None:
+            train["teacher_checkpoint"] = None
+            train["run"].remove(f"$@{STAGES['teacher']}#stage.run()")
+        elif Path(teacher).is_file():
+            # Without its configuration, which would be compared with that of the new data.
+            (target / "runs" / "default").mkdir(parents=True)
+            shutil.copyfile(teacher, target / "runs" / "default" / "teacher.pt")
+    train["run"].append("$monai_kd.engines.replace_weights(@bundle_root + '/models/model.pt', @train#stage#checkpoint)")
+    for file, config in (("train.json", train), ("inference.json", inference)):
+        monai_kd.engines.write_json(target / "configs" / file, config)

@@ -1,0 +1,95 @@
+"""The verb ``publish``: a run's student becomes the bundle's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import monai_kd
+
+from ..bundle import Bundle, read_json
+from ..verification import LARGEST_MODEL
+from .errors import DONE
+from .inference import evaluate
+from .output import say
+
+__all__ = ["publish"]
+
+
+def publish(name: str, run: str) -> int:
+    """Make a run's student the bundle's own: models/model.pt, with docs/model_card.md.
+
+    A student of more than 20 MB is stored in half precision, provided that no metric of the test cases moves.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+        run: name or path of a completed run.
+    """
+    bundle = Bundle(name)
+    if Path(monai_kd.run_dir(bundle.root)).parents[1] != bundle.root:
+        raise ValueError(
+            f"{bundle.root} belongs to an installed package; copy the bundle first, and publish to the copy"
+        )
+    folder = bundle.completed_run(run)
+    for key, value in bundle.model_of(run).items():
+        if key != "checkpoint" and value != bundle.config("inference.json").get(key):
+            raise ValueError(
+                f"the run's {key} differs from inference.json, so its student does not fit the bundle; copy the "
+                f"bundle, set {key} in the copy's inference.json and train.json, and publish there"
+            )
+    checkpoint = folder / "model.pt"
+    summary = _measure(bundle, folder, checkpoint, "distilled_student")
+    if checkpoint.stat().st_size > LARGEST_MODEL:
+        checkpoint = _halve(checkpoint)
+        halved = _measure(bundle, folder, checkpoint, "half_precision")
+        values = monai_kd.engines.values_of(halved)
+        for metric, before in monai_kd.engines.values_of(summary).items():
+            if abs(values[metric] - before) > 1e-3:
+                raise ValueError(f"half precision moves {metric} from {before} to {values[metric]}")
+        summary = halved
+    published = bundle.root / "models" / "model.pt"
+    monai_kd.engines.replace_weights(published, checkpoint)
+    card = bundle.root / "docs" / "model_card.md"
+    card.write_text(_model_card(bundle, read_json(folder / "model.json"), summary))
+    say(f"published {checkpoint} as {published}, described in {card}")
+    return DONE
+
+
+def _measure(bundle: Bundle, run: Path, checkpoint: Path, name: str) -> dict[str, Any]:
+    """Summary of a run's checkpoint on the test cases, evaluated unless that was done before."""
+    summary = run / "evaluation" / name / "summary.json"
+    if not summary.is_file() or summary.stat().st_mtime < checkpoint.stat().st_mtime:
+        evaluate(str(bundle.root), run=str(run), checkpoint=str(checkpoint), output=str(summary.parent))
+    return read_json(summary)
+
+
+def _halve(checkpoint: Path) -> Path:
+    """A copy of a checkpoint, beside it, with its weights in half precision."""
+    import torch
+
+    weights = monai_kd.engines.read_weights(checkpoint)
+    half = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    copied = checkpoint.with_name("model_half.pt")
+    torch.save({"model": half}, copied)
+    return copied
+
+
+def _model_card(bundle: Bundle, trained: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+    """What a published student says about itself."""
+    rows = [["metric", "value or mean over cases", "standard deviation over cases", "median", "interval", "cases"]]
+    for metric, value in monai_kd.engines.values_of(summary).items():
+        score = summary[metric]
+        spread = [f"{score[key]:.4f}" if key in score else "" for key in ("std", "median")]
+        limits = f"{score['low']:.4f} to {score['high']:.4f}" if "low" in score else ""
+        rows.append([metric, f"{value:.4f}", *spread, limits, str(score["cases"])])
+    return monai_kd.engines.describe_model(
+        bundle.metadata,
+        {
+            "Data": monai_kd.engines.describe_data(trained, bundle.metadata),
+            "Size": f"{summary['parameters']:,} parameters.",
+        },
+        [monai_kd.engines.markdown_table(rows)],
+        f"python -m monai_kd train {bundle.root.name}",
+        monai_kd.engines.plain_settings(trained),
+    )

@@ -1,0 +1,65 @@
+"""The verb ``train``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..bundle import Bundle, check_known
+from .errors import DONE
+from .stages import STAGES, check_stages
+from .words import given, parse, paths, value_of
+
+__all__ = ["train"]
+
+
+def train(
+    name: str,
+    *overrides: str,
+    stages: str | None = None,
+    dataset_dir: str | None = None,
+    datalist: str | None = None,
+    run: str | None = None,
+    demo: bool = False,
+    cross_validation: bool = False,
+    resume: bool = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> int:
+    """Train the teacher if the run has none, then distil it into the student.
+
+    Args:
+        name: a bundle's name, or the path of a bundle's directory.
+        overrides: further settings as key=value, by the ids of the bundle's train.json.
+        stages: some of teacher,student_alone,distill instead.
+        dataset_dir: folder of the data set.
+        datalist: a Decathlon-style JSON list instead of the data set's own layout.
+        run: name or path of the run's folder.
+        demo: generated data and small networks: all three stages and a table in a few minutes.
+        cross_validation: all stages and a table for every fold of the data set, where the bundle has folds.
+        resume: go on with an interrupted run; what is completed is kept.
+        overwrite: train again what the run has completed, over it.
+        options: the same as key=value, as --key value.
+    """
+    bundle = Bundle(name)
+    settings: dict[str, Any] = paths(dataset_dir=dataset_dir, datalist_file=datalist)
+    settings.update(given(resume=value_of(resume) or None))
+    if run is not None:
+        settings["ckpt_dir"] = str(bundle.run_folder(run))
+    if stages is not None:
+        chosen = stages.split(",")
+        for stage in chosen:
+            check_known(stage, STAGES, "stage")
+        settings["run"] = ["$monai_kd.data.require(@train#dataset#data)"]
+        settings["run"] += [f"$@{section}#stage.run()" for stage, section in STAGES.items() if stage in chosen]
+        if "distill" not in chosen and "distillation_checks" in bundle.config("train.json"):
+            settings["distillation_checks"] = []
+    demo, cross_validation, overwrite = (value_of(switch) for switch in (demo, cross_validation, overwrite))
+    overlays = [file for file, wanted in (("demo.json", demo), ("cross_validate.json", cross_validation)) if wanted]
+    for file in overlays:
+        if not (bundle.root / "configs" / file).is_file():
+            raise ValueError(f"the bundle {bundle.root.name} has no {file}, so it cannot be trained in this way")
+    workflow = bundle.workflow("train.json", *overlays, overrides={**settings, **parse(overrides, options)})
+    check_stages(workflow.parser, may_overwrite=overwrite or (demo and run is None))
+    workflow.run()
+    workflow.finalize()
+    return DONE

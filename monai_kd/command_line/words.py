@@ -1,0 +1,110 @@
+"""The words of a command line: switches, options, and settings whose values and paths mean what was typed."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ..bundle import check_known, plain_path
+
+__all__ = ["as_typed", "check_options", "given", "parse", "paths", "switches", "value_of"]
+
+
+def check_options(name: str, verb: Callable[..., int], words: Sequence[str]) -> None:
+    """Refuse what a verb does not take before it does anything; fire would complain afterwards.
+
+    Args:
+        name: the verb's, as it was typed.
+        verb: the function.
+        words: those behind the name.
+
+    Raises:
+        ValueError: when an option is unknown or lacks its value, or when there are words too many.
+    """
+    if "--" in words:
+        return
+    parameters = inspect.signature(verb).parameters
+    for word, after in zip(words, [*words[1:], "--"]):
+        option = word[2:].replace("-", "_") if word.startswith("--") else ""
+        if option in parameters and parameters[option].default is not False and after.startswith("--"):
+            raise ValueError(f"{word} needs a value behind it")
+    if inspect.Parameter.VAR_KEYWORD not in {parameter.kind for parameter in parameters.values()}:
+        for word in words:
+            if word.startswith("--"):
+                check_known(word[2:].partition("=")[0].replace("-", "_"), parameters, "option")
+        before = ["", *words]
+        taken = [word for last, word in zip(before, words) if word.startswith("--") or not last.startswith("--")]
+        if len(taken) > len(parameters):
+            raise ValueError(f"{name} takes {', '.join(parameters) or 'no further words'}, got {' '.join(taken)}")
+
+
+def switches(verb: Callable[..., int]) -> set[str]:
+    """The options of a verb that are on when they are named."""
+    parameters = inspect.signature(verb).parameters.values()
+    return {f"--{parameter.name}" for parameter in parameters if parameter.default is False}
+
+
+def as_typed(word: str, switches: set[str]) -> str:
+    """A word that fire, which reads every word as Python, takes for the text that was typed.
+
+    It would cut ``train#trainer=...`` at the comment sign, turn a run called 007 into a number, and take the word
+    behind ``--resume`` for its value.
+    """
+    if word in switches:
+        return f"{word}=True"
+    if word.startswith("-"):
+        option, equals, value = word.partition("=")
+        return f"{option}={value!r}" if equals else word
+    return repr(word)
+
+
+def parse(overrides: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings from words like ``key=value`` and from options like ``--key value``."""
+    parsed: dict[str, Any] = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ValueError(f"expected key=value, got {override!r}")
+        parsed[key] = value_of(text)
+    parsed.update({key: value_of(value) for key, value in options.items()})
+    return {key: _absolute(key, value) for key, value in parsed.items()}
+
+
+def _absolute(key: str, value: Any) -> Any:
+    """A setting whose paths, one or a list, mean the same in every folder."""
+    if isinstance(value, list) and value and all(_names_path(key, element) for element in value):
+        return [plain_path(element) for element in value]
+    return plain_path(value) if _names_path(key, value) else value
+
+
+def _names_path(key: str, value: Any) -> bool:
+    """Whether a setting is a path, which means the current folder now and when a run's configuration is used later."""
+    if not isinstance(value, str) or value[:1] in ("$", "@", "%"):
+        return False
+    return key.endswith(("_dir", "_file", "checkpoint")) or os.path.isfile(value)
+
+
+def value_of(text: Any) -> Any:
+    """What a word means as JSON, else as Python, else the word itself."""
+    if not isinstance(text, str):
+        return text
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError):
+            continue
+    return text
+
+
+def paths(**settings: str | None) -> dict[str, str]:
+    """Those settings that are given, as paths that mean the same in every folder."""
+    return {key: plain_path(value) for key, value in settings.items() if value is not None}
+
+
+def given(**settings: Any) -> dict[str, Any]:
+    """Those settings that are not None."""
+    return {key: value for key, value in settings.items() if value is not None}
