@@ -3,6 +3,7 @@
 from .attention_rollout import AttentionRollout
 from .data_fidelity import DataFidelity
 from .dc_cnn import DCCNN, DCUNet
+from .encoder_unet import EncoderUNet
 from .feature_tap import FeatureTap
 from .hybrid_classifier import HybridClassifier
 from .kt_vit import KTViT
@@ -21,6 +22,7 @@ __all__ = [
     "DCCNN",
     "DCUNet",
     "DataFidelity",
+    "EncoderUNet",
     "FeatureTap",
     "HybridClassifier",
     "KTViT",
