@@ -17,9 +17,10 @@ __all__ = ["EncoderUNet"]
 class EncoderUNet(nn.Module):
     """Outline by the first stages of a classification network, whose weights may be pretrained, and a decoder.
 
-    The encoder's maps, one per halving of the image, are joined from the coarsest to the finest: upsampled, concatenated
-    with the next finer map, convolved twice; the last step has no map to join and gives the image's own size. What lies
-    behind the last stage that is used is not built, so three stages of a large network make a small one.
+    The encoder's maps, one per halving of the image, are joined from the coarsest to the finest: upsampled,
+    concatenated with the next finer map, convolved twice; the last step has no map to join and gives the image's own
+    size. What lies behind the last stage that is used is not built, so three stages of a large network make a small
+    one.
 
     O. Ronneberger, P. Fischer, T. Brox, "U-Net: convolutional networks for biomedical image segmentation", MICCAI 2015.
     The context of the coarsest map is the atrous pyramid of L.-C. Chen et al., "Rethinking atrous convolution for
@@ -64,7 +65,7 @@ class EncoderUNet(nn.Module):
         super().__init__()
         if len(decoder_channels) != stages:
             raise ValueError(f"expected {stages} decoder_channels, one per stage, got {list(decoder_channels)}")
-        self.encoder: Any = create_timm_model(
+        self.encoder = create_timm_model(
             encoder,
             pretrained,
             in_chans=in_channels,
@@ -73,7 +74,8 @@ class EncoderUNet(nn.Module):
             out_indices=tuple(range(stages)),
             **(encoder_kwargs or {}),
         )
-        *skips, coarsest = self.encoder.feature_info.channels()
+        information: Any = self.encoder.feature_info
+        *skips, coarsest = information.channels()
         self.context = nn.Identity() if context_channels == 0 else _Context(coarsest, context_channels)
         block = _separable_block if separable else _plain_block
         self.decoder = nn.ModuleList()
