@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Knowledge distillation for medical images: five published systems as MONAI bundles on one core.
 
 Importing this package is free of PyTorch and MONAI. Its subpackages load when they are first named, so that a bundle's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A bundle's directory: its configurations as MONAI's workflows, its runs, and what may be asked of it.
 
 PyTorch and MONAI are imported when a workflow is built.

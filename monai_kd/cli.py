@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line: every verb works on any bundle, by what the bundle's configuration says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The app of a MONAI Label server. Only this module needs the package `monailabel`, and only that server imports it."""
 
 from __future__ import annotations

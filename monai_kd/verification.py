@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every bundle must satisfy: the rules of MONAI's bundles and of its model zoo that need no network connection."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One torch thread per worker: two workers with two threads each are 2.7 times slower on two cores."""
 
 import os

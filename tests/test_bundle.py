@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A bundle's directory where nothing needs to run; what workflows do is tested in tests/bundle."""
 
 import json

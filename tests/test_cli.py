@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line where no bundle needs to run; what it does with bundles is tested in tests/bundle."""
 
 import subprocess

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The app for MONAI Label: its folder, and a real server where MONAI_KD_LABEL_PYTHON is the Python that has one."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the package promises as a whole."""
 
 import ast
@@ -94,6 +95,13 @@ def test_every_subpackage_is_installed():
     listed = set(setup["options"]["packages"].split())
     there = {".".join(path.parent.relative_to(PACKAGE.parent).parts) for path in PACKAGE.rglob("__init__.py")}
     assert listed == there | {"monai_kd.bundles"}
+
+
+@pytest.mark.parametrize("folder", ["monai_kd", "tests"])
+def test_every_file_states_its_licence(folder):
+    files = [file for file in (ROOT / folder).rglob("*.py") if "runs" not in file.parts]
+    without = [file for file in files if not file.read_text().startswith("# SPDX-License-Identifier: Apache-2.0\n")]
+    assert not without, "put '# SPDX-License-Identifier: Apache-2.0' on the first line"
 
 
 def test_paths_follow_the_package_and_not_the_current_folder(tmp_path, monkeypatch):

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The checks of a bundle's files; what needs its networks is tested on every bundle in tests/bundle."""
 
 import json

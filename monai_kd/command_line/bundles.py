@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The verbs that look at a bundle, copy it or make data for it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An error in one line, with the exit status that says whose fault it is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The verbs that apply a student: to images, and to test cases."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The verb ``label_app``: an app for MONAI Label's server."""
 
 from __future__ import annotations

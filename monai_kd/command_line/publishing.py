@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The verb ``publish``: a run's student becomes the bundle's own."""
 
 from __future__ import annotations

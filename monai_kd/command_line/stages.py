@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The stages of a training, and what must be so before they begin."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The words of a command line: switches, options, and settings whose values and paths mean what was typed."""
 
 from __future__ import annotations

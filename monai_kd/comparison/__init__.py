@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Comparing teacher, student alone and distilled student: whether distillation helped, and at what cost."""
 
 from .compare import compare, plan

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What evaluations leave about every test case, as arrays."""
 
 from __future__ import annotations

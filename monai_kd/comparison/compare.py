@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training, testing and comparing teacher, student alone and distilled student with several seeds."""
 
 from __future__ import annotations

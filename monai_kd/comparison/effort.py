@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a trained network costs: parameters, memory, arithmetic and time."""
 
 from __future__ import annotations

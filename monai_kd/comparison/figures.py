@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report's plots, as SVG that takes the colours of the page around it."""
 
 from __future__ import annotations

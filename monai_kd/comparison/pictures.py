@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The worst and the median test case as every model sees them."""
 
 from __future__ import annotations

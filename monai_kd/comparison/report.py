@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report: one page that needs nothing beside itself."""
 
 from __future__ import annotations

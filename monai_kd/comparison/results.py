@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Everything that a comparison has found, read from the files that its runs left."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the logs of a run say about its stages: steps, curves and seconds."""
 
 from __future__ import annotations

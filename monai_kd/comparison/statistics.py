@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether one model is better than another by more than chance, patient by patient."""
 
 from __future__ import annotations

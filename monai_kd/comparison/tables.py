@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The results as tables to read and to compute with, and as a model card."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Readers, writers, data lists, splits by patient and generated data sets."""
 
 from __future__ import annotations

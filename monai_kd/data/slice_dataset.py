@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data set of the slices of volumes."""
 
 from __future__ import annotations

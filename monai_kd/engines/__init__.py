@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What MONAI's engines lack: stages of a distillation, batch preparation, inference and evaluation of bundles."""
 
 from .batch import plain_batch

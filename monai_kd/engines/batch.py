@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a trainer does with a batch before the network sees it."""
 
 from __future__ import annotations

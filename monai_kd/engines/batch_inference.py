@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inference over many files, of which some may be broken."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training and testing on every fold of a data set in turn."""
 
 from __future__ import annotations

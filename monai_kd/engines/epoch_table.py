@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A stage's numbers as data: a CSV file with a row an epoch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Evaluating the checkpoints of a run on its test cases."""
 
 from __future__ import annotations

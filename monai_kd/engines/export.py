@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks as files of their own: ONNX, TorchScript and 8-bit integers, compared with what they were made of."""
 
 from __future__ import annotations

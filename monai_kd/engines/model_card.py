@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a trained student says about itself to those who may use it."""
 
 from __future__ import annotations

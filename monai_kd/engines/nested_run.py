@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs within a run: the running configuration once more, with another fold, seed or loss."""
 
 from __future__ import annotations

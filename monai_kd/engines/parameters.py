@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The parameters of several modules as one list for an optimiser."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Apply a network of pictures to pictures and to volumes alike."""
 
 from __future__ import annotations

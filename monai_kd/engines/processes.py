@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Joining the processes that `torchrun` starts."""
 
 from __future__ import annotations

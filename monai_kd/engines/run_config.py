@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The configuration that makes a checkpoint: found while it runs, kept beside it, and told to others."""
 
 from __future__ import annotations

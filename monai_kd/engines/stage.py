@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One of the trainings that a distillation consists of: the teacher's, the student's alone, or the distillation."""
 
 from __future__ import annotations

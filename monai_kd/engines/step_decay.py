@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the learning rate falls, for `torch.optim.lr_scheduler.LambdaLR`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables of models, to read and to compute with."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ignite handlers: distillation itself, and what the training of teacher and student needs beside MONAI's own."""
 
 from .case_table import CaseTable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The metrics of an evaluation, case by case and in summary."""
 
 from __future__ import annotations

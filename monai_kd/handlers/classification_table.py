@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an evaluation of a classifier predicts, case by case, patient by patient and in summary."""
 
 from __future__ import annotations

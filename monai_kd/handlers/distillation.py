@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distillation as a handler on MONAI's `SupervisedTrainer`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every scalar of a training iteration, averaged over the epoch."""
 
 from __future__ import annotations

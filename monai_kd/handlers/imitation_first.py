@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distillation in two steps."""
 
 from __future__ import annotations

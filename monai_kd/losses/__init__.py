@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distillation losses, each called as ``loss(student, teacher)``, and their weighted sum."""
 
 from __future__ import annotations

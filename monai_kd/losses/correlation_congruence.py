@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distillation of the correlations among the samples of a batch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One distillation term, and the weighted sum of the task's loss and several terms."""
 
 from __future__ import annotations

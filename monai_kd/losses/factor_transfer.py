@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distillation of factors that a paraphraser and a translator make of the features."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distillation of the flow from one layer to another."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distillation of intermediate features, element by element."""
 
 from __future__ import annotations

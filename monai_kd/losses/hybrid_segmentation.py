@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Segmentation loss on intensities, structure and overlap."""
 
 from __future__ import annotations

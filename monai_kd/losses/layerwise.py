@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One distillation loss over several layers."""
 
 from __future__ import annotations

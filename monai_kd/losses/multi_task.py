@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The loss of a multi-label task and a binary one together."""
 
 from __future__ import annotations

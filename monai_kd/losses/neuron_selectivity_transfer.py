@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distillation of what each channel is selective for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distillation of feature maps pooled to a common size."""
 
 from __future__ import annotations

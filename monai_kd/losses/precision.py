@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Numerical precision of the losses under automatic mixed precision (AMP)."""
 
 from __future__ import annotations

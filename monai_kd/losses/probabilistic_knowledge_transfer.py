@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distillation of the samples' probabilities of being neighbours."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The checks on shapes that the losses share."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Distillation of softened predictions."""
 
 from __future__ import annotations

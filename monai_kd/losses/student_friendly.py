@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Joint loss of a teacher and the student branches on it."""
 
 from __future__ import annotations

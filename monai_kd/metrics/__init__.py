@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics that MONAI, ignite and scikit-learn lack, and scikit-learn's in the form that MONAI's engines take."""
 
 from .bootstrap import bootstrap_interval, of_same_classes, score_intervals

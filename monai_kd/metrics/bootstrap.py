@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far a statistic would move if other patients had been drawn."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How good the class probabilities of a set of cases are."""
 
 from __future__ import annotations

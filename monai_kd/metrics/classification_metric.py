@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scores of scikit-learn as metrics of MONAI's engines."""
 
 from __future__ import annotations

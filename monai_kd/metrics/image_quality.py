@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How close reconstructed MR images come to fully sampled ones, volume by volume."""
 
 from __future__ import annotations

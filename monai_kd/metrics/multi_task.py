@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How well several findings, and whether there is any, are told."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Metrics of binary masks, case by case: rates, distances in millimetres, volumes in millilitres, connectedness."""
 
 from __future__ import annotations

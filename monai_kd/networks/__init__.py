@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks that MONAI and timm lack, and what distillation puts on and beside networks."""
 
 from .attention_rollout import AttentionRollout

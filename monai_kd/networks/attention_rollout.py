@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a vision transformer attends to, from the image to its prediction."""
 
 from __future__ import annotations

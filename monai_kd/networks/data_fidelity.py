@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Agreement of a reconstructed image with what was measured of its k-space."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cascades of networks and data fidelity that reconstruct undersampled MRI."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """U-Net whose encoder is a network of timm."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What named layers of a network give, taken by forward hooks."""
 
 from __future__ import annotations

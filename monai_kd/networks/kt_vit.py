@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """U-Net with a transformer at each of its three scales and convolutions between them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Vision transformer with a head for findings and a head for the whole image."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Modules that bring a layer's output into the form in which a distillation term compares it.
 
 To align channels, `torch.nn.Conv2d(..., kernel_size=1)` and the like serve as they are.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A teacher that is trained together with its student's blocks."""
 
 from __future__ import annotations

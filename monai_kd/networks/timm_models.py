@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks of timm by name."""
 
 from __future__ import annotations

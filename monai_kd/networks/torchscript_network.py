@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Any network that is stored as TorchScript."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """timm beside a torchvision that cannot load its compiled operators."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """U-Net with a vision transformer beside it."""
 
 from __future__ import annotations

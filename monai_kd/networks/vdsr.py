@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Very deep super-resolution."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Transforms that MONAI lacks, each in array and dictionary form."""
 
 from .binary_label import BinaryLabel, BinaryLabeld

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Make sure that a label says one thing of each voxel: inside or outside."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which lines of k-space an accelerated scan acquires."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Refuse images that no network can make sense of, by name, before they spoil a batch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bring pictures, and the slices of volumes, to one size without a change of resolution."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the dictionary forms of this package's transforms share."""
 
 from __future__ import annotations

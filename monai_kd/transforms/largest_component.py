@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Make a solid body of a mask."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bring a label onto the grid of its image, where the affines say how."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Take the fine detail out of an image and leave its size as it is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bring pictures, and the slices of volumes, to the size that a network of pictures wants."""
 
 from __future__ import annotations

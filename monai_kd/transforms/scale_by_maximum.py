@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scale images to a maximum of one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bring a prediction back onto the grid of the file that its image was read from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a scanner makes of an object of which it measures only a part of k-space."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure how much of a batch inference is the network: a bundle's inference.json on generated slices.
 
     python tests/benchmarks/batch_inference.py [--out OUT.json] [--slices 100] [--threads 1] [--memory] [KEY=VALUE ...]

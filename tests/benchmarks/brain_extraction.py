@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compare the student of brain_extraction with deepbet on the same head volumes, against the same brain masks.
 
     python tests/benchmarks/brain_extraction.py IMAGES [--masks MASKS] [--student RUN_OR_CHECKPOINT] [KEY=VALUE ...]

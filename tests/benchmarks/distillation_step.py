@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure a distillation step by DistillationHandler against a hand-written PyTorch loop of the same mathematics.
 
     python tests/benchmarks/distillation_step.py [--out OUT.json] [--device cuda] [--width 32] [--image-size 256] ...

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure the latency of a bundle's teacher and student, and of the student as ONNX, in 8-bit integers and TorchScript.
 
     python tests/benchmarks/exported_networks.py [--out OUT.json] [--threads 2] [--turns 9] [NAME ...]

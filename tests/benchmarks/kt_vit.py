@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure KTViT's memory and time by patch size: a training step and an inference of one crop.
 
     python tests/benchmarks/kt_vit.py [--out OUT.json] [--device cuda] [--patch-sizes 4 2] [--size 64 64 32] ...

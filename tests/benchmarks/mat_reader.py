@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure FigshareReader against bare h5py on the same keys of the same files.
 
     python tests/benchmarks/mat_reader.py [FOLDER] [--out OUT.json] [--slices N] [--repeats N]

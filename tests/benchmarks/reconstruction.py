@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure what data fidelity costs, how fast networks reconstruct, and the memory of neuron selectivity transfer.
 
     python tests/benchmarks/reconstruction.py [--out OUT.json] [--device cuda] [--image-size 256] [--turns 15] ...

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a run is told on the command line, and what it leaves in its folder."""
 
 from __future__ import annotations

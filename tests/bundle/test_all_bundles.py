@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every bundle must satisfy."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Teacher, student alone, distillation, evaluation and inference of the shipped JSON on a few generated heads."""
 
 import itertools

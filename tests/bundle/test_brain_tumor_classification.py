@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Teachers, student alone, distillation, evaluation, inference and folds of the shipped JSON on generated slices."""
 
 import json

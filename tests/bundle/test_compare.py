@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One bundle's comparison: the shipped JSON, made tiny, trained with two seeds and compared."""
 
 import csv

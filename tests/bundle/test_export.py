@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The student of a bundle as a file of its own: written, compared, and used in the place of its checkpoint."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """H-net, L-net alone and with transfer, evaluation and inference of the shipped JSON on a few generated angiograms."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A comparison of two seeds as its runs leave it: ten patients of two cases, a better distilled student."""
 
 import csv

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a comparison trains; that it trains it is tested with a bundle."""
 
 import importlib

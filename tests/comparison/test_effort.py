@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 import torch
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator

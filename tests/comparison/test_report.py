@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 from html.parser import HTMLParser
 
 import numpy as np

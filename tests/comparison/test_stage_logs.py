@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 from monai_kd.comparison.stage_logs import read_stage_log
 
 LINES = (

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Against SciPy and by hand, on planted cases."""
 
 import itertools

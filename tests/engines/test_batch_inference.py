@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """With arrays as images, a network of one weight and a writer of text files."""
 
 import csv

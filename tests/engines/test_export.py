@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """With a network of one level of a U-Net and a metric of its pixels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 import json
 
 from monai_kd.engines import describe_data, describe_model, generated_by

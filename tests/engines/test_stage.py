@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """With a real trainer and evaluator, a network of one weight and four samples."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """With a real evaluator, whose network gives back the logits that the image is."""
 
 from __future__ import annotations

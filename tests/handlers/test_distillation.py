@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """With a real trainer, four samples and networks of a few weights."""
 
 import copy

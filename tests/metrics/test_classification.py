@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Against SciPy, against scikit-learn's own functions of the same name, and by hand."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The cure changes PyTorch's table of operators for good, so it is tried in interpreters of its own."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which files there are, whose they are, and on which side of the split they stand."""

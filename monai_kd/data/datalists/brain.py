@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data list of a brain extraction data set: head volumes and their brain masks, matched by name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data list of a chest X-ray data set: images in a folder, findings in a table."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data lists: which images a bundle trains, validates and tests on."""
 
 from __future__ import annotations

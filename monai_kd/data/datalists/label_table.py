@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables that say which findings an image shows."""
 
 from __future__ import annotations

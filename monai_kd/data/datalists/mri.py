@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data list of MR images for reconstruction and super-resolution: volumes, series and frames, by patient."""
 
 from __future__ import annotations

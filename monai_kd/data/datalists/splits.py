@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Splits by patient: no patient is ever on two sides."""
 
 from __future__ import annotations

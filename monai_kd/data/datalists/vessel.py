@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Data list of a vessel segmentation data set: angiograms and their voxel labels, matched by name."""
 
 from __future__ import annotations

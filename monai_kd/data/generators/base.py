@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What generators of data sets share: a folder that says what it holds, written once, and over nothing else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Generated cine frames of hearts, in a folder as a real data set of frames has it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A generated stand-in for the Figshare brain tumor data set, in that data set's own files."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Generated head volumes with brain masks, in folders as real data sets for brain extraction have them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Generated angiograms with vessel masks, in folders as real data sets have them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A generated stand-in for the VinDr-CXR data set, in that data set's own files."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reader of images in NumPy's and HDF5's files, complex ones and measured k-space among them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reader of one DICOM picture as it is meant to be seen."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Series of DICOM slices, in a folder or a zip file, as volumes."""
 
 from __future__ import annotations

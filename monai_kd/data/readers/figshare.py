@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reader of the Figshare brain tumor data set's own files: one MATLAB v7.3 file for each contrast-enhanced T1 slice.
 
 3064 slices of 233 patients with three kinds of tumor. J. Cheng et al., "Enhanced performance of brain tumor

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One reader for every image format that the bundles take."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Volumes in the MetaImage format (.mha, .mhd), as nibabel's images."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reader of the slices of MR images, in whatever files they lie."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writer of the classes that batch inference predicts."""
 
 from __future__ import annotations

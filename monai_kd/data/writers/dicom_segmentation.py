@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Segmentations as DICOM-SEG objects that refer to the slices they were made of."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the writers share: inputs as grey pictures, and files that get their names when they are complete."""
 
 from __future__ import annotations

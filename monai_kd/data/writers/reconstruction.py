@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writer of the MR images that batch inference reconstructs."""
 
 from __future__ import annotations

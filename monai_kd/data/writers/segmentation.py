@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writers of what batch inference predicts, one set of files per input."""
 
 from __future__ import annotations

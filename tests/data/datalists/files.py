@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders of files that only have names."""
 
 from __future__ import annotations
