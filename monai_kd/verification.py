@@ -94,18 +94,38 @@ def _check_models(bundle: Bundle) -> None:
         raise ValueError(f"only model.pt may lie in models/, found {', '.join(files)}")
     if files:
         path = bundle.root / "models" / "model.pt"
-        monai_kd.engines.load_weights(bundle.workflow("inference.json", overrides={}).network_def, path)
+        network = bundle.workflow("inference.json", overrides={}).network_def
+        monai_kd.engines.load_weights(network, path)
+        broken = [name for name, value in network.state_dict().items() if not value.isfinite().all()]
+        if broken:
+            raise ValueError(f"model.pt has weights that are no finite numbers, such as {broken[0]}")
         if _size(path) > LARGEST_MODEL:
             raise ValueError(f"model.pt has {_size(path):,} bytes; at most {LARGEST_MODEL:,} can travel along")
 
 
 def _check_load(bundle: Bundle) -> None:
-    """the network and its weights are loaded by MONAI's load."""
+    """MONAI's load gives the network with the weights of the file."""
     from monai.bundle import load
 
     with _with_weights(bundle) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MONAI tells everybody that a configuration is code
-        load(folder.name, bundle_dir=str(folder.parent), workflow_type="inference", device="cpu", key_in_ckpt="model")
+        network: Any = load(folder.name, bundle_dir=str(folder.parent), workflow_type="inference", device="cpu")
+        loaded = network.state_dict()
+        weights = monai_kd.engines.read_weights(folder / "models" / "model.pt")
+    # It passes over names that it does not know, so what it gives may be untrained.
+    differing = [name for name in loaded if not _same(loaded[name], weights.get(name))]
+    if differing:
+        raise ValueError(
+            f"{len(differing)} of {len(loaded)} weights are not those of models/model.pt, such as {differing[0]}; the "
+            "file must be a bare state dictionary of network_def, as `publish` writes it: publish the student again"
+        )
+
+
+def _same(loaded: Any, kept: Any) -> bool:
+    """Whether a tensor is the kept one, but for its precision."""
+    import torch
+
+    return kept is not None and torch.equal(loaded.to(torch.float64), kept.to(torch.float64))
 
 
 def _check_torchscript(bundle: Bundle) -> None:
@@ -135,7 +155,6 @@ def _to_export(bundle: Bundle, folder: Path, file: str) -> dict[str, Any]:
         "ckpt_file": str(folder / "models" / "model.pt"),
         "meta_file": bundle.config_file("metadata.json"),
         "config_file": bundle.config_file("inference.json"),
-        "key_in_ckpt": "model",
     }
 
 
@@ -152,7 +171,7 @@ def _with_weights(bundle: Bundle) -> Iterator[Path]:
             shutil.copy(bundle.root / "models" / "model.pt", folder / "models")
         else:
             network = bundle.workflow("inference.json", overrides={}).network_def
-            torch.save({"model": network.state_dict()}, folder / "models" / "model.pt")
+            torch.save(network.state_dict(), folder / "models" / "model.pt")
         yield folder
 
 

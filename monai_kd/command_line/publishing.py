@@ -72,7 +72,7 @@ def _halve(checkpoint: Path) -> Path:
     weights = monai_kd.engines.read_weights(checkpoint)
     half = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
     copied = checkpoint.with_name("model_half.pt")
-    torch.save({"model": half}, copied)
+    torch.save(half, copied)
     return copied
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -31,7 +31,10 @@ def read_weights(checkpoint: str | os.PathLike) -> dict[str, Tensor]:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:  # torch has another one for every kind of file that is none of its own
         raise ValueError(f"{checkpoint} is no checkpoint that torch can read; name another one") from error
-    return content.get("model", content)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{checkpoint} holds a {type(content).__name__} and no weights by name; name another one")
+    nested = content.get("model")
+    return dict(nested if isinstance(nested, Mapping) else content)
 
 
 def load_weights(network: nn.Module, checkpoint: str | os.PathLike) -> None:
@@ -53,15 +56,23 @@ def load_weights(network: nn.Module, checkpoint: str | os.PathLike) -> None:
 
 
 def replace_weights(target: str | os.PathLike, checkpoint: str | os.PathLike) -> None:
-    """Put a copy of a checkpoint in the place of another one, while others may read there: they find one or the other.
+    """Put the weights of a checkpoint in the place of another one, while others may read there.
+
+    They find one or the other. What is written is a bare state dictionary, the one form that MONAI's `load` and
+    `ckpt_export`, the checks of its model zoo, MONAI Label and this package all read.
 
     Args:
         target: the file that is replaced, or made with its folder.
-        checkpoint: what is copied.
+        checkpoint: as :func:`read_weights` reads it.
+
+    Raises:
+        FileNotFoundError: when there is no such checkpoint.
+        ValueError: when it is none.
     """
+    weights = read_weights(checkpoint)
     path = Path(target)
     path.parent.mkdir(exist_ok=True)
     # No two processes of a training share this name, and it is not one of `*.pt`.
     temporary = path.with_suffix(f".tmp{os.getpid()}")
-    shutil.copyfile(checkpoint, temporary)
+    torch.save(weights, temporary)
     os.replace(temporary, path)

@@ -36,4 +36,5 @@ def read_curves(run: Path, stage: str) -> dict[str, list[float]]:
 
 
 def read_weights(run: Path, name: str = "model.pt", part: str = "model") -> dict[str, torch.Tensor]:
-    return torch.load(run / name, weights_only=True)[part]
+    content = torch.load(run / name, weights_only=True)
+    return content if run.name == "models" else content[part]  # what is published is a bare state dictionary

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from monai.bundle import ConfigParser
 from pydicom.sr.codedict import codes
 
@@ -53,6 +54,23 @@ def test_verification_names_all_that_is_wrong_and_tries_no_export_then(tmp_path,
     ):
         assert any(line.startswith("FAILED") and title in line for line in lines), lines
     assert sum(line.startswith("skipped") for line in lines) == 3
+
+
+def test_weights_that_monais_load_would_pass_over_are_found(tmp_path, capsys):
+    copy = tmp_path / "mri_super_resolution"
+    assert main(["copy", "mri_super_resolution", str(copy)]) == 0
+    network = Bundle(str(copy)).workflow("inference.json", overrides={}).network_def
+    weights = {name: value + 1 for name, value in network.state_dict().items()}  # or they are what it starts from
+    (copy / "models").mkdir(exist_ok=True)
+    torch.save({"model": weights}, copy / "models" / "model.pt")
+    capsys.readouterr()
+    assert main(["verify", str(copy)]) == 1
+    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED")]
+    assert ["MONAI's load" in line and "publish the student again" in line for line in failed] == [True]
+    weights[next(iter(weights))].flatten()[0] = torch.nan
+    torch.save(weights, copy / "models" / "model.pt")
+    assert main(["verify", str(copy)]) == 1
+    assert "FAILED  models/ holds" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("bundle", [name for name in monai_kd.bundle_names() if Bundle(name).segments])

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from monai_kd.engines import load_weights
+from monai_kd.engines import load_weights, read_weights, replace_weights
 
 
 @pytest.mark.parametrize("wrap", [lambda weights: weights, lambda weights: {"model": weights}], ids=["bare", "nested"])
@@ -23,3 +23,26 @@ def test_what_does_not_fit_is_named(tmp_path):
     (tmp_path / "model.pt").write_text("no checkpoint")
     with pytest.raises(ValueError, match="model.pt is no checkpoint that torch can read; name another one"):
         load_weights(nn.Linear(2, 1), tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("wrap", [lambda weights: weights, lambda weights: {"model": weights}], ids=["bare", "nested"])
+def test_replaced_weights_are_a_bare_state_dictionary_in_one_file(wrap, tmp_path):
+    target = tmp_path / "models" / "model.pt"
+    for value in (1.0, 2.0):
+        torch.save(wrap({"weight": torch.full((1, 2), value)}), tmp_path / "trained.pt")
+        replace_weights(target, tmp_path / "trained.pt")
+        assert [path.name for path in target.parent.iterdir()] == ["model.pt"]
+        written = torch.load(target, weights_only=True)
+        assert written.keys() == {"weight"} and (written["weight"] == value).all()
+
+
+def test_what_is_no_checkpoint_replaces_none(tmp_path):
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(ValueError, match="list.pt holds a list and no weights by name"):
+        replace_weights(tmp_path / "models" / "model.pt", tmp_path / "list.pt")
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_weight_may_be_called_model(tmp_path):
+    torch.save({"model": torch.ones(2)}, tmp_path / "model.pt")
+    assert (read_weights(tmp_path / "model.pt")["model"] == 1).all()
