@@ -6,7 +6,6 @@ PyTorch and MONAI are imported when a workflow is built.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import logging
@@ -14,13 +13,15 @@ import os
 import pydoc
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import monai_kd
 
-__all__ = ["Bundle", "check_known", "plain_path", "read_json"]
+from .names import check_known, closest
+
+__all__ = ["Bundle", "plain_path", "read_json"]
 
 
 class Bundle:
@@ -242,7 +243,7 @@ def _check_ids(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
                 node = node[int(part)]
             elif isinstance(node, Mapping) and part in node:
                 node = node[part]
-            elif depth == len(parts) - 1 and _is_component(node) and not _close(part, node):
+            elif depth == len(parts) - 1 and _is_component(node) and not closest(part, node, cutoff=0.85):
                 component = "#".join(parts[:-1])
                 if not {component, f"{component}#_target_"} & overrides.keys():  # or it will be another one
                     _check_argument(part, node["_target_"])
@@ -271,26 +272,6 @@ def _check_argument(name: str, target: str) -> None:
 
 def _is_component(node: Any) -> bool:
     return isinstance(node, Mapping) and "_target_" in node
-
-
-def check_known(word: str, choices: Iterable[str], kind: str) -> None:
-    """Refuse a word that is none of the choices, naming the closest one.
-
-    Args:
-        word: what was typed.
-        choices: what there is.
-        kind: what the choices are, for the error.
-    """
-    choices = list(choices)
-    if word in choices:
-        return
-    close = _close(word, choices, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(choices) or 'none'}"
-    raise ValueError(f"unknown {kind} {word!r}; {hint}")
-
-
-def _close(word: str, choices: Iterable[str], cutoff: float = 0.85) -> list[str]:
-    return difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
 
 
 def plain_path(text: str) -> str:

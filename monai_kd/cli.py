@@ -13,7 +13,6 @@ import fire
 from fire.helptext import HelpText
 from fire.trace import FireTrace
 
-from .bundle import check_known
 from .command_line.bundles import copy, generate, list_bundles, verify
 from .command_line.comparing import compare
 from .command_line.errors import DONE, SOME_FAILED, reason, status_of
@@ -24,6 +23,7 @@ from .command_line.output import say
 from .command_line.publishing import publish
 from .command_line.training import train
 from .command_line.words import as_typed, check_options, switches
+from .names import check_known
 
 __all__ = ["VERBS", "main"]
 

@@ -25,6 +25,8 @@ ALLOWED = {
     "engines": {"handlers", "networks.onnx_network", "networks.torchscript_network"},
     "comparison": {"engines", "metrics"},
 }
+# What every subpackage may use, and needs nothing of this package itself.
+COMMON = {"files", "names"}
 
 
 def _imports(file: Path) -> set[str]:
@@ -44,7 +46,7 @@ def _imports(file: Path) -> set[str]:
 @pytest.mark.parametrize("subpackage", sorted(ALLOWED))
 def test_who_imports_whom(subpackage):
     for file in (PACKAGE / subpackage).rglob("*.py"):
-        others = {name for name in _imports(file) if name.split(".")[0] != subpackage}
+        others = {name for name in _imports(file) if name.split(".")[0] not in {subpackage, *COMMON}}
         for name in others:
             assert any(name == allowed or name.startswith(f"{allowed}.") for allowed in ALLOWED[subpackage]), (
                 file,
@@ -52,11 +54,16 @@ def test_who_imports_whom(subpackage):
             )
 
 
+@pytest.mark.parametrize("module", sorted(COMMON))
+def test_what_all_may_use_needs_nothing_of_this_package(module):
+    assert not _imports(PACKAGE / f"{module}.py")
+
+
 def test_the_command_line_talks_to_bundles_through_monai_only():
     own = {"bundle", "cli", "command_line", "verification"}
     for name in own:
         for file in (PACKAGE / name).rglob("*.py") if (PACKAGE / name).is_dir() else [PACKAGE / f"{name}.py"]:
-            assert {module.split(".")[0] for module in _imports(file)} <= own, file
+            assert {module.split(".")[0] for module in _imports(file)} <= {*own, *COMMON}, file
             # What is common to all bundles is in `engines`; networks, losses and data sets are what a configuration
             # names.
             tree = ast.walk(ast.parse(file.read_text()))

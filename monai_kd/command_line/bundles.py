@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import monai_kd
+from monai_kd.bundle import Bundle, plain_path
+from monai_kd.verification import CHECKS, EXPORTS
 
-from ..bundle import Bundle, plain_path
-from ..verification import CHECKS, EXPORTS
 from .errors import DONE, SOME_FAILED, reason
 from .output import say
 from .words import parse

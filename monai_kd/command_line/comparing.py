@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import monai_kd
+from monai_kd.bundle import Bundle, plain_path
 
-from ..bundle import Bundle, plain_path
 from .errors import DONE
 from .output import say
 from .words import given, parse, paths, value_of

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import monai_kd
+from monai_kd.bundle import Bundle, plain_path
 
-from ..bundle import Bundle, plain_path
 from .errors import DONE
 from .output import say
 from .words import parse, paths

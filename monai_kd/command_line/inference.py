@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import monai_kd
+from monai_kd.bundle import Bundle, plain_path, read_json
 
-from ..bundle import Bundle, plain_path, read_json
 from .errors import DONE, SOME_FAILED
 from .output import say
 from .words import given, parse, paths, value_of

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 import monai_kd
+from monai_kd.bundle import Bundle, plain_path, read_json
 
-from ..bundle import Bundle, plain_path, read_json
 from .errors import DONE
 from .output import say
 from .stages import STAGES

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import monai_kd
+from monai_kd.bundle import Bundle, read_json
+from monai_kd.verification import LARGEST_MODEL
 
-from ..bundle import Bundle, read_json
-from ..verification import LARGEST_MODEL
 from .errors import DONE
 from .inference import evaluate
 from .output import say

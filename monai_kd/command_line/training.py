@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..bundle import Bundle, check_known
+from monai_kd.bundle import Bundle
+from monai_kd.names import check_known
+
 from .errors import DONE
 from .stages import STAGES, check_stages
 from .words import given, parse, paths, value_of

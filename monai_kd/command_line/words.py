@@ -10,7 +10,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..bundle import check_known, plain_path
+from monai_kd.bundle import plain_path
+from monai_kd.names import check_known
 
 __all__ = ["as_typed", "check_options", "given", "parse", "paths", "switches", "value_of"]
 

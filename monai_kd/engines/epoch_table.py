@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from monai_kd.files import whole_file
+
 __all__ = ["EPOCH_COLUMNS", "add_epoch", "drop_epochs", "read_epochs"]
 
 EPOCH_COLUMNS = ("epoch", "iterations", "seconds")
@@ -63,12 +65,10 @@ def drop_epochs(path: Path, after: int) -> None:
 
 def _write(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
     columns = dict.fromkeys(name for row in rows for name in row)
-    temporary = path.with_suffix(".csv.tmp")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as written, open(written, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, columns)
         table.writeheader()
         table.writerows({name: _text(value) for name, value in row.items()} for row in rows)
-    os.replace(temporary, path)  # whole rows, whenever this process ends
 
 
 def _text(value: float) -> str:

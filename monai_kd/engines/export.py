@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MethodType
 from typing import Any
 
@@ -22,6 +21,8 @@ from monai.engines import SupervisedEvaluator
 from monai.networks.nets.basic_unet import UpCat
 from monai.utils.type_conversion import convert_to_dst_type
 from torch import Tensor, nn
+
+from monai_kd.files import remove_unfinished, whole_file
 
 from .batch import plain_tensor
 
@@ -114,8 +115,8 @@ def export_network(
         samples, metric, before = _observe(network, evaluator)
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-        written = Path(folder, path.name)
+    remove_unfinished(path.parent)
+    with whole_file(path) as written:
         if format == "torchscript":
             save_net_with_metadata(torch.jit.script(network), str(written), meta_values=dict(metadata or {}))
         else:
@@ -134,7 +135,6 @@ def export_network(
                     f"{path}: {metric} goes from {before:.4f} to {report.after:.4f} on the validation cases, a loss of "
                     f"more than the tolerance {tolerance}; the outputs differ by {difference:.2g} of their size"
                 )
-        os.replace(written, path)
     return report
 
 

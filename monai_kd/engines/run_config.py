@@ -12,6 +12,8 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from monai_kd.files import write_text
+
 __all__ = ["plain_settings", "read_run_config", "running_config", "write_json", "write_run_config"]
 
 
@@ -48,9 +50,7 @@ def read_run_config(checkpoint: Path) -> dict[str, Any]:
 
 def write_json(path: Path, content: Any) -> Path:
     """Write a JSON file as a whole or not at all; what JSON lacks becomes text. The file's path."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=2, default=str))
-    os.replace(temporary, path)
+    write_text(path, json.dumps(content, indent=2, default=str))
     return path
 
 

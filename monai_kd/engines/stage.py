@@ -24,6 +24,8 @@ from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
+from monai_kd.files import remove_unfinished, whole_file
+
 from .epoch_table import EPOCH_COLUMNS, add_epoch, drop_epochs
 from .run_config import read_run_config, running_config, write_run_config
 
@@ -175,6 +177,7 @@ class Stage:
         if not self._writes:
             self._run()
             return
+        remove_unfinished(folder)
         log = logging.FileHandler(folder / f"{self.name}.log", mode="a" if self.resume else "w")
         log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         self.logger.addHandler(log)
@@ -307,9 +310,8 @@ class Stage:
 
     @staticmethod
     def _save(path: Path, content: dict[str, Any]) -> None:
-        temporary = path.with_suffix(".tmp")
-        torch.save(content, temporary)
-        os.replace(temporary, path)  # a run that is killed here leaves the old file or the new one, nothing between
+        with whole_file(path) as written:
+            torch.save(content, written)
 
     @property
     def _network(self) -> nn.Module:

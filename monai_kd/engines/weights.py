@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from monai_kd.files import whole_file
+
 __all__ = ["load_weights", "read_weights", "replace_weights"]
 
 
@@ -72,7 +74,5 @@ def replace_weights(target: str | os.PathLike, checkpoint: str | os.PathLike) ->
     weights = read_weights(checkpoint)
     path = Path(target)
     path.parent.mkdir(exist_ok=True)
-    # No two processes of a training share this name, and it is not one of `*.pt`.
-    temporary = path.with_suffix(f".tmp{os.getpid()}")
-    torch.save(weights, temporary)
-    os.replace(temporary, path)
+    with whole_file(path) as written:
+        torch.save(weights, written)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,8 @@ import sklearn.metrics
 import torch
 from monai.metrics import Cumulative
 from torch import Tensor
+
+from monai_kd.names import closest_names
 
 __all__ = ["ClassificationMetric"]
 
@@ -41,8 +42,7 @@ class ClassificationMetric(Cumulative):
     def __init__(self, score: str, **kwargs: Any) -> None:
         super().__init__()
         if score not in sklearn.metrics.__all__:
-            closest = ", ".join(get_close_matches(score, sklearn.metrics.__all__)) or "none"
-            raise ValueError(f"scikit-learn has no metric {score!r}; closest names: {closest}")
+            raise ValueError(f"scikit-learn has no metric {score!r}; {closest_names(score, sklearn.metrics.__all__)}")
         self.score = partial(getattr(sklearn.metrics, score), **kwargs)
 
     def __call__(self, y_pred: Tensor | Sequence[Tensor], y: Tensor | Sequence[Tensor | int]) -> Tensor:

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from monai_kd.names import closest_names
 
 __all__ = ["FeatureTap"]
 
@@ -101,6 +102,5 @@ def _no_such_layer(name: str, modules: Mapping[str, nn.Module]) -> str:
     while parent not in modules:
         parent = parent.rpartition(".")[0]
     children = ", ".join(child for child, _ in modules[parent].named_children()) or "none"
-    closest = ", ".join(get_close_matches(name, modules, n=3)) or "none"
     where = f"layer {parent!r}" if parent else "the network"
-    return f"the network has no layer {name!r}; closest names: {closest}; layers of {where}: {children}"
+    return f"the network has no layer {name!r}; {closest_names(name, modules)}; layers of {where}: {children}"

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
+
+from monai_kd.names import closest_names
 
 from .torchvision_operators import import_timm
 
@@ -37,8 +38,8 @@ def create_timm_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.
     """
     timm = import_timm()
     if ":" not in name and not timm.is_model(name):
-        closest = ", ".join(get_close_matches(name.partition(".")[0], timm.list_models(), n=5)) or "none"
-        raise ValueError(f"timm has no network {name!r}; closest names: {closest}")
+        closest = closest_names(name.partition(".")[0], timm.list_models(), count=5)
+        raise ValueError(f"timm has no network {name!r}; {closest}")
     try:
         return timm.create_model(name, pretrained=pretrained, **kwargs)
     except OSError as error:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import glob
 import json
 import logging
@@ -31,6 +30,7 @@ from monai_kd.data.readers.dicom import UnusableDicom
 from monai_kd.data.readers.dicom_series import DicomSeries, find_series, is_zip
 from monai_kd.data.readers.figshare import TUMOR_CLASSES, read_figshare_folds, read_figshare_header
 from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, image_stem
+from monai_kd.names import hint
 
 __all__ = [
     "UnavailableData",
@@ -297,13 +297,13 @@ def _class_index(value: Any, where: str) -> int:
         name = value.strip().lower().replace(" ", "_")
         if name in names:
             return names.index(name)
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        meant = hint(name, names)
     else:
         if isinstance(value, (int, float)) and value in TUMOR_CLASSES:
             return list(TUMOR_CLASSES).index(int(value))
-        hint = ""
-    raise ValueError(f"{where}: the class must be one of {TUMOR_CLASSES}, by number or name, got {value!r}{hint}")
+        meant = ""
+    expected = f"the class must be one of {TUMOR_CLASSES}, by number or name"
+    raise ValueError("; ".join(filter(None, [f"{where}: {expected}, got {value!r}", meant])))
 
 
 def _split_by_folds(items: list[Item], folder: Path, fold: int, group_by: str) -> Datalist:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from monai.config import PathLike
 
 from monai_kd.data.datalists.csv_file import read_csv
 from monai_kd.data.readers.image_file import image_stem
+from monai_kd.names import closest
 
 __all__ = ["NO_FINDING", "ImageLabel", "match_finding", "read_label_table", "split_names"]
 
@@ -133,8 +133,8 @@ def match_finding(name: str, findings: Iterable[str], where: PathLike) -> str:
     choices = {_normal(finding): finding for finding in findings}
     if _normal(name) in choices:
         return choices[_normal(name)]
-    close = difflib.get_close_matches(_normal(name), choices, n=1)
-    hint = f"did you mean {choices[close[0]]!r}? " if close else ""
+    close = [choices[normal] for normal in closest(_normal(name), choices)]
+    hint = f"did you mean {close[0]!r}? " if close else ""
     raise ValueError(f"{where}: unknown finding {name!r}; {hint}There are: {', '.join(choices.values()) or 'none'}")
 
 

@@ -10,13 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from inspect import signature
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from monai_kd.data.datalists.splits import INDEX
+from monai_kd.files import remove_unfinished, temporary_folder, write_text
 
 __all__ = ["GENERATED", "DatasetGenerator", "case_name", "make_nifti", "write_index"]
 
@@ -53,11 +53,12 @@ class DatasetGenerator(ABC):
         out_dir = Path(out_dir)
         self._clear(out_dir)
         # First of all, so that an interrupted data set can be generated again.
-        (out_dir / GENERATED).write_text(json.dumps(self._settings(cases, seed), indent=2))
-        with TemporaryDirectory(dir=out_dir, prefix=".writing-") as temporary:
-            for name in self._write(Path(temporary), cases, seed):
+        write_text(out_dir / GENERATED, json.dumps(self._settings(cases, seed), indent=2))
+        remove_unfinished(out_dir)
+        with temporary_folder(out_dir) as temporary:
+            for name in self._write(temporary, cases, seed):
                 (out_dir / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(Path(temporary, name), out_dir / name)
+                os.replace(temporary / name, out_dir / name)  # not synced: what is lost can be generated again
         return out_dir
 
     def once(self, out_dir: str | os.PathLike, cases: int, seed: int = 0) -> str:

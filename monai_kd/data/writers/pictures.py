@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +15,7 @@ from pydicom import Dataset
 from scipy import ndimage
 
 from monai_kd.data.readers.image_file import ImageFileReader, is_volume, load_volume
+from monai_kd.files import put_in_place, temporary_folder
 
 __all__ = [
     "PLANES",
@@ -134,12 +134,12 @@ def grey_picture(image: np.ndarray) -> np.ndarray:
 def save_files(files: Mapping[str, Image.Image | nib.Nifti1Image | Dataset], stem: Path) -> Path:
     """Write ``<stem><ending>`` for each, under names of their own until they are complete; the path of the last."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=stem.parent, prefix=".writing-") as temporary:
+    with temporary_folder(stem.parent) as temporary:
         for ending, image in files.items():
-            path = Path(temporary, stem.name + ending)
+            path = temporary / (stem.name + ending)
             if isinstance(image, nib.Nifti1Image):
                 nib.save(image, path)
             else:
                 image.save_as(path) if isinstance(image, Dataset) else image.save(path)
-            written = path.replace(stem.parent / path.name)
-    return written
+            put_in_place(path, stem.parent / path.name)
+    return stem.parent / path.name

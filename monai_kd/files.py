@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are there as a whole or not at all, whenever the process or the machine that writes them ends.
+
+What is written lies in a folder of its own, beside the target, until it is complete and on the disk; then it takes the
+target's place. The folder's name cannot be foretold and nobody else may write to it, so no link can be planted there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import platform
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not on Windows, where what a killed process leaves behind is not told from what is being written
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["put_in_place", "remove_unfinished", "temporary_folder", "whole_file", "write_text"]
+
+_PREFIX = f".writing-{platform.node().partition('.')[0]}-"  # locks of other machines may not be seen here
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike) -> Iterator[Path]:
+    """Give another path of the same name to write to; the file takes the place of ``path`` when the block ends well.
+
+    Args:
+        path: the file that is made or replaced, in a folder that exists.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole_file(os.path.join(folder, "a.txt")) as written:
+    ...         _ = written.write_text("all")
+    ...     os.listdir(folder)
+    ['a.txt']
+    """
+    path = Path(path)
+    with temporary_folder(path.parent) as folder:
+        yield folder / path.name
+        put_in_place(folder / path.name, path)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write a text file, in UTF-8, as a whole."""
+    with whole_file(path) as written:
+        written.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: str | os.PathLike) -> Iterator[Path]:
+    """A folder in ``parent`` for files that are not complete; it is gone when the block ends, with what it holds."""
+    while True:
+        folder = Path(parent, f"{_PREFIX}{secrets.token_hex(8)}")
+        folder.mkdir(mode=0o700)
+        with _locked(folder):
+            if not folder.is_dir():  # another process took it for one that was left behind
+                continue
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            return
+
+
+def put_in_place(written: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Let a complete file take the place of another one, or of none; at every moment one of the two is there.
+
+    Args:
+        written: the complete file, in the same file system.
+        path: its new place.
+    """
+    with open(written, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(written, path)
+    _sync_folder(Path(path).parent)
+
+
+def remove_unfinished(folder: str | os.PathLike, recursive: bool = False) -> None:
+    """Remove the temporary folders that processes of this machine left behind when they were killed; not live ones.
+
+    Args:
+        folder: where they lie.
+        recursive: in its sub-folders as well.
+    """
+    for unfinished in Path(folder).glob(f"{'**/' if recursive else ''}{_PREFIX}*"):
+        with contextlib.suppress(OSError), _locked(unfinished, wait=False) as is_mine:
+            if is_mine:
+                shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a folder's lock, which the system drops when this process ends; whether there is one.
+
+    Raises:
+        BlockingIOError: when another process holds it and ``wait`` is off.
+    """
+    if fcntl is None:
+        yield False
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield _lock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, operation: int) -> bool:
+    try:
+        fcntl.flock(descriptor, operation)
+    except BlockingIOError:
+        raise
+    except OSError:  # a network file system without locks
+        return False
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a folder's entries to the disk, where the system can do that."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)

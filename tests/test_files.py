@@ -1,0 +1,127 @@
+"""Files that are there as a whole or not at all."""
+
+import os
+import stat
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from monai_kd import files
+from monai_kd.files import put_in_place, remove_unfinished, temporary_folder, whole_file, write_text
+
+
+def test_a_file_is_the_old_one_until_the_new_one_is_complete(tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_text("old")
+    with whole_file(path) as written:
+        written.write_text("new")
+        assert path.read_text() == "old" and written.name == "model.pt"
+        assert list(tmp_path.glob("*.pt")) == [path]  # what lists networks does not see the unfinished one
+    assert path.read_text() == "new" and os.listdir(tmp_path) == ["model.pt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_what_fails_leaves_the_old_file_and_nothing_else(error, tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(error), whole_file(tmp_path / "a.txt") as written:
+        written.write_text("half")
+        raise error
+    assert os.listdir(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_a_file_has_the_rights_that_the_user_gives_new_files(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a.txt", "text")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+
+
+def test_file_and_folder_are_on_the_disk_before_and_after_the_name_changes(tmp_path, monkeypatch):
+    steps, sync, replace = [], os.fsync, os.replace
+
+    def record_sync(descriptor):
+        steps.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record_sync)
+    monkeypatch.setattr(os, "replace", lambda *paths: (steps.append("replace"), replace(*paths)))
+    (tmp_path / "b").write_text("text")
+    put_in_place(tmp_path / "b", tmp_path / "a")
+    assert steps == ["file", "replace", "folder"]
+
+
+def test_nobody_can_foretell_or_enter_the_place_of_unfinished_files(tmp_path):
+    with temporary_folder(tmp_path) as first, temporary_folder(tmp_path) as second:
+        assert first != second and first.parent == second.parent == tmp_path
+        assert stat.S_IMODE(first.stat().st_mode) == 0o700
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_live_one_writes_stays(tmp_path):
+    code = """
+import os, signal, sys
+from monai_kd.files import whole_file
+with whole_file(sys.argv[1]) as written:
+    written.write_text("half")
+    print("begun", flush=True)
+    if sys.stdin.readline() == "die\\n":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+    (tmp_path / "sub").mkdir()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    dying, living = (
+        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "sub" / name)], **pipes)
+        for name in ("dead.txt", "live.txt")
+    )
+    with dying, living:
+        assert dying.stdout.readline() == living.stdout.readline() == "begun\n"
+        dying.communicate("die\n", timeout=60)
+        assert len(list((tmp_path / "sub").glob(".writing-*"))) == 2
+        remove_unfinished(tmp_path)  # not in sub-folders
+        assert len(list((tmp_path / "sub").glob(".writing-*"))) == 2
+        remove_unfinished(tmp_path, recursive=True)
+        assert len(list((tmp_path / "sub").glob(".writing-*"))) == 1
+        living.communicate("end\n", timeout=60)
+    assert dying.returncode < 0 and living.returncode == 0
+    assert os.listdir(tmp_path / "sub") == ["live.txt"] and (tmp_path / "sub" / "live.txt").read_text() == "half"
+
+
+def test_folders_of_others_are_not_removed(tmp_path):
+    (tmp_path / ".writing-elsewhere-0123").mkdir()
+    (tmp_path / ".writing-mine").touch()
+    remove_unfinished(tmp_path)
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_a_system_without_locks_writes_and_removes_nothing(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", fail)
+    left = tmp_path / f"{files._PREFIX}0123"
+    left.mkdir()
+    write_text(tmp_path / "a.txt", "text")
+    remove_unfinished(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [left.name, "a.txt"]
+
+
+def test_threads_may_write_and_clear_at_once(tmp_path):
+    failed = []
+
+    def write(number):
+        try:
+            for count in range(10):
+                write_text(tmp_path / f"{number}.txt", str(count))
+                remove_unfinished(tmp_path)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not failed and sorted(os.listdir(tmp_path)) == [f"{number}.txt" for number in range(4)]
