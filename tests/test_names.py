@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Words that must be one of those that are known."""
 
 import pytest
