@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Comparing teacher, student alone and distilled student: whether distillation helped, and at what cost."""
 
+from .cases import Row
+from .collect import collect_results
 from .compare import compare, plan
-from .results import Row, collect_results
+from .results import Results
 
-__all__ = ["Row", "collect_results", "compare", "plan"]
+__all__ = ["Results", "Row", "collect_results", "compare", "plan"]

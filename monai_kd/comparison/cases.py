@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-__all__ = ["CORRECT", "TRUE_PROBABILITY", "Cases", "read_cases"]
+__all__ = ["CORRECT", "TRUE_PROBABILITY", "Cases", "Row", "read_cases"]
 
 CORRECT = "share_of_right_cases"
 """Whether a case was classified rightly, 0 or 1."""
@@ -19,6 +20,30 @@ TRUE_PROBABILITY = "probability_of_the_truth"
 """Probability of a case's true class; where a case has several findings, the mean over them of what it has or lacks."""
 
 _NO_CLASS = ("input", "label", "predicted")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model of the comparison.
+
+    Attributes:
+        name: its own, or with what sets it apart.
+        model: which of a run's models it is.
+        folders: of its runs, one for each seed.
+        settings: in which it differs from the comparison's configuration.
+
+    >>> Row("teacher", "teacher", [Path("seed_0")]).evaluation("cases.csv")[0].as_posix()
+    'seed_0/evaluation/teacher/cases.csv'
+    """
+
+    name: str
+    model: str
+    folders: Sequence[Path]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def evaluation(self, file: str) -> list[Path]:
+        """A file of the evaluation of each seed."""
+        return [folder / "evaluation" / self.model / file for folder in self.folders]
 
 
 @dataclass

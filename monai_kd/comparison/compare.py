@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -19,14 +18,17 @@ from monai_kd.engines import (
     STAGES,
     compared_metrics,
     keep_settings,
+    read_epochs,
     running_config,
     tabulate_run,
     train_run,
 )
 
+from .cases import Row
+from .collect import collect_results
+from .paper import read_paper
 from .report import write_report
-from .results import Row, collect_results
-from .stage_logs import StageLog, read_stage_log
+from .results import Results
 from .tables import write_tables
 from .wording import DISTILLED
 
@@ -60,7 +62,7 @@ def compare(
     terms: bool = False,
     methods: bool = False,
     paper: bool = False,
-) -> dict[str, Any]:
+) -> Results:
     """Train what is missing, test it, and write how the models compare.
 
     It belongs into the configuration of a bundle, which it runs once for every seed. Every seed is a run of its own,
@@ -81,7 +83,7 @@ def compare(
         paper: put the published numbers of ``docs/paper_results.json`` beside the results.
 
     Returns:
-        What ``results.json`` holds.
+        What was found, which ``results.json`` holds as well.
 
     Raises:
         ValueError: when an argument is wrong, the bundle names no metrics to compare, or the folder holds a comparison
@@ -94,7 +96,7 @@ def compare(
     config, folder, root = _config(), Path(run), Path(bundle_root)
     # What can be refused is refused before hours of training.
     trainings = _trainings(config, folder, seeds, effort, terms, methods)
-    directions, published = _directions(root), _published(root) if paper else None
+    directions, published = _directions(root), read_paper(root / "docs" / "paper_results.json") if paper else None
     shared = keep_settings(folder / "compare", {**config, "effort": effort}, "comparison", free=_OF_THIS_CALL)
     logger = logging.getLogger("monai_kd")
     for number, training in enumerate(trainings, start=1):
@@ -108,7 +110,7 @@ def compare(
     )
     write_tables(folder, results)
     write_report(folder, results)
-    logger.info(results["verdict"]["sentence"])
+    logger.info(results.verdict.sentence)
     return results
 
 
@@ -129,8 +131,8 @@ def plan(
     ]
     durations: dict[str, list[float]] = {}
     for stage in stages:
-        if stage.log.seconds_per_epoch is not None:
-            durations.setdefault(stage.name, []).append(stage.log.seconds_per_epoch)
+        if stage.seconds:
+            durations.setdefault(stage.name, []).append(sum(stage.seconds) / len(stage.seconds))
     lines, total, is_complete = [f"{folder}, student alone with {effort} effort"], 0.0, True
     for stage in stages:
         seconds = durations.get(stage.name)
@@ -160,8 +162,9 @@ class _Stage:
         epochs = int(parser.get_parsed_content(f"{section}#trainer#max_epochs"))
         checkpoint = Path(parser.get_parsed_content(f"{section}#stage#checkpoint"))
         resumable = checkpoint.with_name(f"{self.name}_resume.pt").is_file()
-        self.log: StageLog = read_stage_log(checkpoint.with_name(f"{self.name}.log"))
-        done = max(self.log.values, default=0) if resumable else 0
+        table = read_epochs(checkpoint.with_name(f"{self.name}.csv"))
+        self.seconds = [epoch["seconds"] for epoch in table]
+        done = len(table) if resumable else 0
         self.epochs_left = 0 if checkpoint.is_file() and not resumable else epochs - done
         if not self.epochs_left:
             self.state = "completed"
@@ -185,13 +188,6 @@ def _directions(bundle_root: Path) -> dict[str, bool]:
             'evaluate.json must name its "compared_metrics", such as {"dice": "higher", "hausdorff95_mm": "lower"}'
         )
     return directions
-
-
-def _published(bundle_root: Path) -> dict[str, Any]:
-    file = bundle_root / "docs" / "paper_results.json"
-    if not file.is_file():
-        raise FileNotFoundError(f"there are no published numbers at {file}; compare without --paper")
-    return json.loads(file.read_text())
 
 
 def _trainings(
@@ -245,11 +241,11 @@ def _methods(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _rows(trainings: Sequence[_Training]) -> list[Row]:
     """The models of a comparison with their folders, one for each seed."""
     main = [training.folder for training in trainings if not training.variant]
-    variants = dict.fromkeys(training.variant for training in trainings if training.variant)
     rows = [Row(model, model, main) for model in MODELS]
-    for variant in variants:
-        folders = [training.folder for training in trainings if training.variant == variant]
-        rows.append(Row(Path(variant).name.replace("-", " "), DISTILLED, folders))
+    for variant in dict.fromkeys(training.variant for training in trainings if training.variant):
+        own = [training for training in trainings if training.variant == variant]
+        name, folders = Path(variant).name.replace("-", " "), [training.folder for training in own]
+        rows.append(Row(name, DISTILLED, folders, own[0].settings))
     return rows
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
@@ -10,6 +11,7 @@ import statistics
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,10 +26,38 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from monai_kd.engines import MODELS, evaluation_workflow, write_json
 
-__all__ = ["MeteredInferer", "Stopwatch", "effort_of", "measure"]
+__all__ = ["Effort", "MeteredInferer", "Stopwatch", "effort_of", "measure"]
 
 _MEGABYTE = 1e6
 _ENOUGH = 60.0  # seconds of timed cases, where a case takes long
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What one model costs, measured on test cases, one at a time.
+
+    Attributes:
+        parameters: number of the network's parameters.
+        checkpoint_mb: size of its weights as a file, in MB (10^6 bytes).
+        multiply_accumulates: of one case in the network, as :class:`MeteredInferer` counts them, or None.
+        network_ms: median time of one case in the network, in ms.
+        case_ms: the same from the file to the prediction on its own grid, without writing.
+        peak_memory_mb: largest memory of the whole process, in MB; on a GPU what PyTorch had there.
+        model_memory_mb: what of it came on top of the imported libraries.
+        timed_cases: number of cases behind the medians.
+        device, threads: where it ran.
+    """
+
+    parameters: int
+    checkpoint_mb: float
+    multiply_accumulates: int | None
+    network_ms: float | None
+    case_ms: float | None
+    peak_memory_mb: float | None
+    model_memory_mb: float | None
+    timed_cases: int
+    device: str
+    threads: int
 
 
 class MeteredInferer(Inferer):
@@ -102,7 +132,7 @@ class Stopwatch:
             engine.terminate()
 
 
-def measure(run: Path, bundle_root: Path, model: str, cases: int = 10) -> dict[str, Any]:
+def measure(run: Path, bundle_root: Path, model: str, cases: int = 10) -> Effort:
     """Measure one model of a run in a fresh process, unless that was done since it was trained.
 
     Args:
@@ -112,32 +142,20 @@ def measure(run: Path, bundle_root: Path, model: str, cases: int = 10) -> dict[s
         cases: number of test cases to time.
 
     Returns:
-        As :func:`effort_of`. It is kept in ``evaluation/<model>/effort.json``.
+        What it costs; it is kept in ``evaluation/<model>/effort.json``.
     """
     kept = run / "evaluation" / model / "effort.json"
     if kept.is_file() and kept.stat().st_mtime >= (run / MODELS[model][0]).stat().st_mtime:
-        return json.loads(kept.read_text())
+        return Effort(**json.loads(kept.read_text()))
     # Spawned, because a fork would count this process's memory as its own. Only what goes wrong may be said there.
     with ProcessPoolExecutor(1, get_context("spawn"), logging.disable, (logging.WARNING,)) as process:
         measured = process.submit(effort_of, run, bundle_root, model, cases).result()
-    write_json(kept, measured)
+    write_json(kept, dataclasses.asdict(measured))
     return measured
 
 
-def effort_of(run: Path, bundle_root: Path, model: str, cases: int = 10) -> dict[str, Any]:
+def effort_of(run: Path, bundle_root: Path, model: str, cases: int = 10) -> Effort:
     """Measure one model of a run on test cases, one at a time, in this process.
-
-    ===========================  ====================================================================================
-    ``parameters``               number of the network's parameters
-    ``checkpoint_mb``            size of its weights as a file, in MB (10^6 bytes)
-    ``multiply_accumulates``     of one case in the network, as :class:`MeteredInferer` counts them, or None
-    ``network_ms``               median time of one case in the network, in ms
-    ``case_ms``                  the same from the file to the prediction on its own grid, without writing
-    ``peak_memory_mb``           largest memory of the whole process, in MB; on a GPU what PyTorch had there
-    ``model_memory_mb``          what of it came on top of the imported libraries
-    ``timed_cases``              number of cases behind the medians
-    ``device``, ``threads``      where it ran
-    ===========================  ====================================================================================
 
     Args:
         run: the run's folder.
@@ -155,23 +173,23 @@ def effort_of(run: Path, bundle_root: Path, model: str, cases: int = 10) -> dict
         evaluator.inferer = meter
         watch.attach(evaluator)
         evaluator.run()
-    peak = _peak_memory()
-    measured: dict[str, Any] = {
-        "parameters": sum(parameter.numel() for parameter in evaluator.network.parameters()),
-        "checkpoint_mb": _checkpoint_size(evaluator.network) / _MEGABYTE,
-        "multiply_accumulates": meter.multiply_accumulates,
-        "network_ms": _median_ms(meter.seconds),
-        "case_ms": _median_ms(watch.seconds),
-        "peak_memory_mb": peak and peak / _MEGABYTE,
-        "model_memory_mb": peak and before and (peak - before) / _MEGABYTE,
-        "timed_cases": len(watch.seconds),
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-    }
+    peak, name = _peak_memory(), str(device)
+    memory = (peak / _MEGABYTE, (peak - before) / _MEGABYTE) if peak and before else (None, None)
     if device.type == "cuda":
-        measured["device"] = torch.cuda.get_device_name(device)
-        measured["peak_memory_mb"] = measured["model_memory_mb"] = torch.cuda.max_memory_allocated(device) / _MEGABYTE
-    return {name: round(value, 3) if isinstance(value, float) else value for name, value in measured.items()}
+        memory = (torch.cuda.max_memory_allocated(device) / _MEGABYTE,) * 2
+        name = torch.cuda.get_device_name(device)
+    return Effort(
+        parameters=sum(parameter.numel() for parameter in evaluator.network.parameters()),
+        checkpoint_mb=round(_checkpoint_size(evaluator.network) / _MEGABYTE, 3),
+        multiply_accumulates=meter.multiply_accumulates,
+        network_ms=_median_ms(meter.seconds),
+        case_ms=_median_ms(watch.seconds),
+        peak_memory_mb=memory[0] and round(memory[0], 3),
+        model_memory_mb=memory[1] and round(memory[1], 3),
+        timed_cases=len(watch.seconds),
+        device=name,
+        threads=torch.get_num_threads(),
+    )
 
 
 def _checkpoint_size(network: torch.nn.Module) -> int:
@@ -181,7 +199,7 @@ def _checkpoint_size(network: torch.nn.Module) -> int:
 
 
 def _median_ms(seconds: list[float]) -> float | None:
-    return 1000 * statistics.median(seconds) if seconds else None
+    return round(1000 * statistics.median(seconds), 3) if seconds else None
 
 
 def _now(device: torch.device) -> float:

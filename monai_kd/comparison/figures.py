@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from .results import Curve, Results
 from .wording import ALONE, DISTILLED, TEACHER, label
 
 __all__ = ["COLOURS", "calibration_plot", "curve_plots", "paired_plot", "pareto_plot"]
@@ -27,43 +28,43 @@ _INK, _LINE = "#010203", "#040506"  # stand for the page's own colours, which th
 _LARGEST_AREA, _SMALLEST_AREA = 1600.0, 24.0  # square points
 
 
-def pareto_plot(results: Mapping[str, Any]) -> str:
+def pareto_plot(results: Results) -> str:
     """Quality against the network's time per case; the area of a mark is the number of parameters."""
-    metric = next(iter(results["metrics"]))
+    metric = next(iter(results.metrics))
     shown = {
-        name: (own["metrics"][metric], own["effort"])
-        for name, own in results["models"].items()
-        if name in COLOURS and metric in own["metrics"] and own["effort"]["network_ms"] is not None
+        name: (own.metrics[metric], own.effort, own.effort.network_ms)
+        for name, own in results.models.items()
+        if name in COLOURS and metric in own.metrics and own.effort is not None and own.effort.network_ms is not None
     }
     if not shown:
         return ""
-    most = max(effort["parameters"] for _, effort in shown.values())
+    most = max(effort.parameters for _, effort, _ in shown.values())
     with _axes(6.2, 4.0) as (axes, svg):
-        for name, (entry, effort) in shown.items():
-            x, y, colour = effort["network_ms"], entry["mean"], COLOURS[name]
-            area = max(_SMALLEST_AREA, _LARGEST_AREA * effort["parameters"] / most)
+        for name, (score, effort, x) in shown.items():
+            y, colour = score.mean, COLOURS[name]
+            area = max(_SMALLEST_AREA, _LARGEST_AREA * effort.parameters / most)
             axes.scatter(x, y, s=area, color=colour, marker=_MARKERS[name], alpha=0.5, linewidths=0, zorder=2)
             axes.plot(x, y, _MARKERS[name], color=colour, markersize=4, zorder=3)
-            if entry["low"] is not None:
-                axes.plot([x, x], [entry["low"], entry["high"]], color=colour, linewidth=1.5, zorder=3)
-        times = [effort["network_ms"] for _, effort in shown.values()]
+            if score.low is not None and score.high is not None:
+                axes.plot([x, x], [score.low, score.high], color=colour, linewidth=1.5, zorder=3)
+        times = [time for _, _, time in shown.values()]
         if max(times) > 5 * min(times):
             axes.set_xscale("log")
         axes.margins(0.25, 0.2)
         _legend(axes, list(shown))
         axes.set_xlabel("network, ms per case")
-        axes.set_ylabel(f"{label(metric)} ({'higher' if results['metrics'][metric] else 'lower'} is better)")
+        axes.set_ylabel(f"{label(metric)} ({'higher' if results.metrics[metric] else 'lower'} is better)")
     return svg[0]
 
 
-def paired_plot(results: Mapping[str, Any]) -> str:
+def paired_plot(results: Results) -> str:
     """Every patient's value from model to model; lines that get better are solid, those that get worse are dashed."""
-    patients = results["patients"]
-    order = [model for model in (ALONE, DISTILLED, TEACHER) if model in patients.get("models", {})]
+    patients = results.patients
+    order = [model for model in (ALONE, DISTILLED, TEACHER) if model in patients.models]
     if len(order) < 2:
         return ""
-    values = np.array([patients["models"][model] for model in order], dtype=float)
-    higher = results["metrics"].get(patients["value"], True)
+    values = np.array([patients.models[model] for model in order], dtype=float)
+    higher = results.metrics.get(patients.value, True)
     opacity = float(np.clip(12 / values.shape[1], 0.15, 0.8))
     with _axes(6.2, 4.0) as (axes, svg):
         for before, (left, right) in enumerate(zip(values, values[1:])):
@@ -77,30 +78,30 @@ def paired_plot(results: Mapping[str, Any]) -> str:
             axes.plot([place - 0.1, place + 0.1], [np.nanmedian(own)] * 2, color=_INK, linewidth=2.5, zorder=4)
         axes.set_xticks(range(len(order)), [label(model) for model in order])
         axes.set_xlim(-0.35, len(order) - 0.65)
-        axes.set_ylabel(f"{label(patients['value'])}, mean of a patient's cases")
+        axes.set_ylabel(f"{label(patients.value)}, mean of a patient's cases")
     return svg[0]
 
 
-def calibration_plot(results: Mapping[str, Any]) -> str:
+def calibration_plot(results: Results) -> str:
     """Share of right cases against confidence; on the diagonal the two agree."""
-    if not results["calibration"]:
+    if not results.calibration:
         return ""
     with _axes(6.2, 4.0) as (axes, svg):
         axes.plot([0, 1], [0, 1], ":", color=_INK, linewidth=1)
-        for model, bins in results["calibration"].items():
-            confidence, accuracy = ([one[key] for one in bins] for key in ("confidence", "accuracy"))
+        for model, bins in results.calibration.items():
+            confidence, accuracy = ([one.confidence for one in bins], [one.accuracy for one in bins])
             axes.plot(confidence, accuracy, color=COLOURS[model], marker=_MARKERS[model], markersize=5, linewidth=1.6)
         axes.set_xlim(0, 1.02)
         axes.set_ylim(0, 1.02)
-        _legend(axes, list(results["calibration"]))
+        _legend(axes, list(results.calibration))
         axes.set_xlabel("confidence: probability of the likeliest class")
         axes.set_ylabel("share of right cases")
     return svg[0]
 
 
-def curve_plots(results: Mapping[str, Any]) -> dict[str, str]:
+def curve_plots(results: Results) -> dict[str, str]:
     """Learning curves of the first seed: validation of all models, then the distillation's losses, term by term."""
-    curves = {model: own for model, own in results["curves"].items() if model in COLOURS}
+    curves = {model: own.curves for model, own in results.models.items() if model in COLOURS}
     distilled = curves.get(DISTILLED, {})
     plots = {}
     for name in dict.fromkeys(name for own in curves.values() for name in own if name.startswith("val_")):
@@ -116,13 +117,19 @@ def curve_plots(results: Mapping[str, Any]) -> dict[str, str]:
     return plots
 
 
-def _curves(lines: Mapping[str, Sequence[Sequence[float]]], spreads: bool) -> str:
+def _curves(lines: Mapping[str, Curve], spreads: bool) -> str:
     with _axes(3.6, 2.3) as (axes, svg):
-        for model, (epochs, values) in lines.items():
-            marker = _MARKERS[model] if len(epochs) < 30 else None
-            axes.plot(epochs, values, color=COLOURS[model], marker=marker, markersize=3.5, linewidth=1.6)
-        every = [value for _, values in lines.values() for value in values]
-        if spreads and min(every) > 0 and max(every) > 20 * min(every):
+        for model, curve in lines.items():
+            marker = _MARKERS[model] if len(curve.epochs) < 30 else None
+            axes.plot(curve.epochs, curve.values, color=COLOURS[model], marker=marker, markersize=3.5, linewidth=1.6)
+            lost = [epoch for epoch, value in zip(curve.epochs, curve.values) if not np.isfinite(value)]
+            for epoch in lost:
+                axes.axvline(epoch, color=COLOURS[model], linestyle=":", linewidth=1)
+            if lost:
+                axes.plot([], [], ":", color=COLOURS[model], label="not finite")
+                axes.legend(frameon=False, labelcolor=_INK, loc="best", fontsize=8)
+        every = [value for curve in lines.values() for value in curve.values if np.isfinite(value)]
+        if spreads and every and min(every) > 0 and max(every) > 20 * min(every):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
             axes.yaxis.set_minor_formatter(NullFormatter())

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +23,9 @@ from torch import Tensor
 
 from monai_kd.engines import MODELS, evaluation_workflow
 
-from .cases import Cases
+from .cases import Cases, Row
+from .results import Drawn
 from .wording import DISTILLED, TEACHER
-
-if TYPE_CHECKING:
-    from .results import Row
 
 __all__ = ["choose_cases", "draw_cases"]
 
@@ -49,7 +47,7 @@ def draw_cases(
     rows: Sequence[Row],
     cases: Mapping[str, Cases],
     key_value: tuple[str, bool] | None,
-) -> list[dict[str, Any]]:
+) -> list[Drawn]:
     """Draw the distilled student's worst and median case with the bundle's own writer.
 
     Students are drawn by the bundle's inference. A teacher, which that does not know, is drawn by its evaluation, with
@@ -63,8 +61,7 @@ def draw_cases(
         key_value: name of the value per case that decides, and whether higher is better; None for no pictures.
 
     Returns:
-        For each case ``case`` (worst or median), ``input``, ``values`` by model, and ``files`` by model, relative to
-        ``folder``'s parent.
+        The cases; their files are relative to ``folder``'s parent.
     """
     by_name = {row.name: row for row in rows if row.name in MODELS}
     if key_value is None or DISTILLED not in by_name:
@@ -79,17 +76,17 @@ def draw_cases(
     for model in shown.keys() - {TEACHER}:
         _draw_by_inference(folder, bundle_root, by_name[model].folders[0], model, inputs)
     return [
-        {
-            "case": kind,
-            "input": os.path.basename(inputs[kind]),
-            "value": name,
-            "values": {model: float(values[index]) for model, values in shown.items()},
-            "files": {
+        Drawn(
+            case=kind,
+            input=os.path.basename(inputs[kind]),
+            value=name,
+            values={model: float(values[index]) for model, values in shown.items()},
+            files={
                 model: f"{folder.name}/{kind}_{model}.png"
                 for model in ("truth", *shown)
                 if (folder / f"{kind}_{model}.png").is_file()
             },
-        }
+        )
         for kind, index in chosen.items()
     ]
 

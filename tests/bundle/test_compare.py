@@ -3,13 +3,14 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import monai_kd
 from monai_kd.cli import main
-from monai_kd.comparison import results
+from monai_kd.comparison import collect
 from monai_kd.comparison.effort import effort_of, measure
 from monai_kd.data import FigshareGenerator
 
@@ -39,7 +40,7 @@ def folder(data, tmp_path_factory) -> Path:
     """A comparison of two seeds; sizes and times are measured in this process."""
     out = tmp_path_factory.mktemp("compare") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(results, "measure", lambda *arguments: effort_of(*arguments, cases=1))
+        patch.setattr(collect, "measure", lambda *arguments: effort_of(*arguments, cases=1))
         assert main(_call(data, out)) == 0
     return out
 
@@ -77,7 +78,7 @@ def test_all_models_are_drawn_and_measured(folder):
 
 
 def test_the_same_command_trains_only_what_is_missing(folder, data, monkeypatch, capsys):
-    monkeypatch.setattr(results, "measure", lambda *arguments: effort_of(*arguments, cases=1))
+    monkeypatch.setattr(collect, "measure", lambda *arguments: effort_of(*arguments, cases=1))
     kept = {path: path.stat().st_mtime_ns for path in folder.glob("seed_*/*.pt")}
     lost = folder / "seed_1" / "model.pt"
     lost.unlink()
@@ -101,10 +102,10 @@ def test_other_settings_need_another_folder(folder, data, capsys):
 def test_a_model_is_measured_in_a_process_of_its_own_and_once(folder):
     root = Path(monai_kd.bundle_root(NAME))
     measured = measure(folder / "seed_0", root, "distilled_student", cases=1)
-    assert 0 < measured["model_memory_mb"] < measured["peak_memory_mb"] and measured["timed_cases"] == 1
+    assert 0 < measured.model_memory_mb < measured.peak_memory_mb and measured.timed_cases == 1
     kept = folder / "seed_0" / "evaluation" / "distilled_student" / "effort.json"
-    kept.write_text(json.dumps({"kept": True}))
-    assert measure(folder / "seed_0", root, "distilled_student") == {"kept": True}
+    kept.write_text(json.dumps({**json.loads(kept.read_text()), "network_ms": 12345}))
+    assert measure(folder / "seed_0", root, "distilled_student") == replace(measured, network_ms=12345)
 
 
 def test_a_dry_run_writes_nothing_and_unknown_words_are_named(tmp_path, capsys):

@@ -10,25 +10,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monai_kd.comparison import Row, collect_results, results
+from monai_kd.comparison import Results, Row, collect, collect_results
+from monai_kd.comparison.effort import Effort
+from monai_kd.comparison.paper import Paper
 
-EFFORT = {
-    "parameters": 1000,
-    "checkpoint_mb": 0.5,
-    "multiply_accumulates": 2_500_000,
-    "network_ms": 2.0,
-    "case_ms": 10.0,
-    "peak_memory_mb": 600.0,
-    "model_memory_mb": 50.0,
-    "timed_cases": 10,
-    "device": "cpu",
-    "threads": 1,
-}
-MODELS = {"teacher": 0.9, "student_alone": 0.7, "distilled_student": 0.8}
-LOG = "2026-01-01 10:00:00,000 INFO {0}: 2 epochs of 5 iterations, in /runs\n" + "".join(
-    "2026-01-01 10:00:01,000 INFO {0}: epoch %d/2: loss 0.%d, task 0.5, val_mean_dice 0.6, 1.5 s\n" % (epoch, epoch)
-    for epoch in (1, 2)
+EFFORT = Effort(
+    parameters=1000,
+    checkpoint_mb=0.5,
+    multiply_accumulates=2_500_000,
+    network_ms=2.0,
+    case_ms=10.0,
+    peak_memory_mb=600.0,
+    model_memory_mb=50.0,
+    timed_cases=10,
+    device="cpu",
+    threads=1,
 )
+MODELS = {"teacher": 0.9, "student_alone": 0.7, "distilled_student": 0.8}
+EPOCHS = [
+    {"epoch": epoch, "iterations": 5, "seconds": 1.5, "loss": epoch / 10, "task": 0.5, "val_mean_dice": 0.6}
+    for epoch in (1, 2)
+]
 
 
 def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
@@ -40,19 +42,20 @@ def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.fixture
-def comparison(tmp_path, monkeypatch) -> Callable[..., dict[str, Any]]:
+def comparison(tmp_path, monkeypatch) -> Callable[..., Results]:
     """Collect the results of planted cases; what measures and draws networks is left out."""
     root, folder, data = tmp_path / "bundle", tmp_path / "compare", tmp_path / "data"
-    monkeypatch.setattr(results, "measure", lambda run, bundle_root, model: dict(EFFORT))
-    monkeypatch.setattr(results, "draw_cases", lambda *arguments: [])
+    monkeypatch.setattr(collect, "measure", lambda run, bundle_root, model: EFFORT)
+    monkeypatch.setattr(collect, "draw_cases", lambda *arguments: [])
 
-    def collect(
+    def found(
         models: dict[str, float] = MODELS,
         seeds: int = 2,
         generated: bool = False,
-        paper: dict[str, Any] | None = None,
+        paper: Paper | None = None,
+        epochs: list[dict[str, Any]] = EPOCHS,
         teacher_metrics: tuple[str, str] = ("dice", "distance_mm"),
-    ) -> dict[str, Any]:
+    ) -> Results:
         generator = np.random.default_rng(0)
         listed = [(f"p{case // 2}", str(data / f"{case}.png")) for case in range(20)]
         for seed in range(seeds):
@@ -66,7 +69,7 @@ def comparison(tmp_path, monkeypatch) -> Callable[..., dict[str, Any]]:
                 summary = folder / f"seed_{seed}" / "evaluation" / model / "summary.json"
                 summary.write_text(json.dumps({"parameters": 1000}))
             for stage in ("teacher", "student_alone", "distillation"):
-                (folder / f"seed_{seed}" / f"{stage}.log").write_text(LOG.format(stage))
+                write_rows(folder / f"seed_{seed}" / f"{stage}.csv", epochs)
             (folder / f"seed_{seed}" / "model.json").write_text(json.dumps({"validate": {"handlers": []}}))
         metadata = {
             "name": "Masks <small>",
@@ -103,4 +106,4 @@ def comparison(tmp_path, monkeypatch) -> Callable[..., dict[str, Any]]:
         datalist = {"training": [{"image": "x.png", "patient": "q"}], "validation": [], "test": items}
         return collect_results(folder, root, config, data, datalist, rows, "equal", directions, paper)
 
-    return collect
+    return found

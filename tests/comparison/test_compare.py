@@ -110,8 +110,7 @@ def test_the_plan_says_what_is_there_and_how_long_the_rest_takes(config, tmp_pat
     run.mkdir()
     (run / "teacher.pt").touch()
     (run / "student_alone_resume.pt").touch()
-    line = "INFO student_alone: epoch {0}/4: loss 0.5, {1} s\n"
-    (run / "student_alone.log").write_text(line.format(1, 50.0) + line.format(2, 70.0))
+    (run / "student_alone.csv").write_text("epoch,iterations,seconds,loss\n1,5,50.0,0.5\n2,5,70.0,nan\n")
     said = module.plan(tmp_path, seeds=2).splitlines()
     assert said[1:] == [
         "  seed_3 teacher: completed",

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -7,6 +8,7 @@ from PIL import Image
 
 from monai_kd.comparison.figures import calibration_plot, curve_plots, paired_plot, pareto_plot
 from monai_kd.comparison.report import write_report
+from monai_kd.comparison.results import Bin, Curve, Drawn
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -43,14 +45,8 @@ class _Page(HTMLParser):
 def page(comparison, tmp_path) -> _Page:
     found = comparison(generated=True)
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "worst.png")
-    found["pictures"] = [
-        {
-            "case": "worst",
-            "input": "a.png",
-            "value": "dice",
-            "values": {"teacher": 0.5, "distilled_student": 0.25},
-            "files": {"distilled_student": "worst.png"},
-        }
+    found.pictures = [
+        Drawn("worst", "a.png", "dice", {"teacher": 0.5, "distilled_student": 0.25}, {"distilled_student": "worst.png"})
     ]
     parsed = _Page()
     parsed.feed(write_report(tmp_path, found).read_text())
@@ -81,7 +77,8 @@ def test_plots_take_the_pages_colours_and_are_the_same_each_time(comparison):
 def test_what_there_is_nothing_of_is_not_drawn(comparison):
     found = comparison({"student_alone": 0.5})
     assert paired_plot(found) == "" and calibration_plot(found) == ""
-    found["models"]["student_alone"]["effort"]["network_ms"] = None
+    own = found.models["student_alone"]
+    own.effort = replace(own.effort, network_ms=None)
     assert pareto_plot(found) == ""
 
 
@@ -90,7 +87,15 @@ def test_curves_are_of_all_models_for_validation_and_of_the_distillation_for_the
     assert list(plots) == ["validation: dice", "distillation: total loss", "loss on the truth"]
 
 
+def test_an_epoch_that_is_not_finite_is_shown(comparison):
+    found = comparison()
+    whole = curve_plots(found)["loss on the truth"]
+    assert "not finite" not in whole
+    found.models["distilled_student"].curves["task"] = Curve([1, 2], [0.5, float("nan")])
+    assert "not finite" in curve_plots(found)["loss on the truth"]
+
+
 def test_a_classification_has_a_calibration_plot(comparison):
     found = comparison()
-    found["calibration"] = {"teacher": [{"confidence": 0.6, "accuracy": 0.5, "cases": 4}]}
+    found.calibration = {"teacher": [Bin(confidence=0.6, accuracy=0.5, cases=4)]}
     assert "share of right cases" in calibration_plot(found)

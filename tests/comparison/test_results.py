@@ -5,53 +5,54 @@ import numpy as np
 import pytest
 
 from monai_kd.comparison.cases import Cases
-from monai_kd.comparison.results import _intervals
-from monai_kd.comparison.wording import p_text
+from monai_kd.comparison.paper import Paper, PaperRow
+from monai_kd.comparison.results import Results
+from monai_kd.comparison.scores import intervals
 from monai_kd.metrics import bootstrap_interval
 
 
 def test_a_better_student_is_found_by_every_metric_in_its_direction(comparison):
     found = comparison()
-    assert found["verdict"]["word"] == "helped"
-    assert found["verdict"]["sentence"].startswith("Distillation helped: +0.1")
-    answers = {(test["before"], test["value"]): test["verdict"] for test in found["tests"]}
+    assert found.verdict.word == "helped"
+    assert found.verdict.sentence.startswith("Distillation helped: +0.1")
+    answers = {(test.before, test.value): test.verdict for test in found.tests}
     assert answers == {
         ("student_alone", "dice"): "helped",
         ("student_alone", "distance_mm"): "helped",
         ("teacher", "dice"): "hurt",
         ("teacher", "distance_mm"): "hurt",
     }
-    assert all(test["patients"] == 10 and test["p_holm"] == 2 * test["p"] for test in found["tests"])
+    assert all(test.patients == 10 and test.p_holm == 2 * test.p for test in found.tests)
 
 
 def test_a_worse_student_and_an_equal_one(comparison):
     models = {"teacher": 0.9, "student_alone": 0.8, "distilled_student": 0.6}
-    assert comparison(models)["verdict"]["word"] == "hurt"
+    assert comparison(models).verdict.word == "hurt"
     same = comparison({**models, "distilled_student": 0.8})
-    assert same["verdict"]["word"] == "made no difference"
-    assert "made no difference that could be told from chance" in same["verdict"]["sentence"]
+    assert same.verdict.word == "made no difference"
+    assert "made no difference that could be told from chance" in same.verdict.sentence
 
 
 def test_means_spreads_shares_and_gains_by_hand(comparison):
-    models = comparison()["models"]
-    teacher, alone, student = (models[name]["metrics"] for name in ("teacher", "student_alone", "distilled_student"))
+    models = comparison().models
+    teacher, alone, student = (models[name].metrics for name in ("teacher", "student_alone", "distilled_student"))
     dice = student["dice"]
-    assert dice["mean"] == pytest.approx(np.mean(dice["by_seed"])) and len(dice["by_seed"]) == 2
-    assert dice["std"] == pytest.approx(np.std(dice["by_seed"], ddof=1))
-    assert dice["gain"] == pytest.approx(dice["mean"] - alone["dice"]["mean"])
-    assert dice["gain_low"] < dice["gain"] < dice["gain_high"]
-    assert dice["retained_percent"] == pytest.approx(100 * dice["mean"] / teacher["dice"]["mean"])
+    assert dice.mean == pytest.approx(np.mean(dice.by_seed)) and len(dice.by_seed) == 2
+    assert dice.std == pytest.approx(np.std(dice.by_seed, ddof=1))
+    assert dice.gain == pytest.approx(dice.mean - alone["dice"].mean)
+    assert dice.gain_low < dice.gain < dice.gain_high
+    assert dice.retained_percent == pytest.approx(100 * dice.mean / teacher["dice"].mean)
     distance = student["distance_mm"]
-    assert distance["retained_percent"] == pytest.approx(100 * teacher["distance_mm"]["mean"] / distance["mean"])
-    assert "gain" not in teacher["dice"] and "retained_percent" not in teacher["dice"]
+    assert distance.retained_percent == pytest.approx(100 * teacher["distance_mm"].mean / distance.mean)
+    assert teacher["dice"].gain is None and teacher["dice"].retained_percent is None
 
 
 def test_intervals_draw_patients(comparison, tmp_path):
-    found = comparison(seeds=1)["models"]["distilled_student"]["metrics"]["dice"]
+    found = comparison(seeds=1).models["distilled_student"].metrics["dice"]
     rows = (tmp_path / "compare/seed_0/evaluation/distilled_student/cases.csv").read_text().splitlines()[1:]
     patients, values = zip(*((row.split(",")[1], float(row.split(",")[2])) for row in rows))
     low, high = bootstrap_interval(values, patients, np.mean)
-    assert found["low"] == pytest.approx(low) and found["high"] == pytest.approx(high) and found["std"] is None
+    assert found.low == pytest.approx(low) and found.high == pytest.approx(high) and found.std is None
 
 
 def test_a_draw_that_lacks_a_finding_has_no_mean_over_findings():
@@ -61,42 +62,59 @@ def test_a_draw_that_lacks_a_finding_has_no_mean_over_findings():
 
     truth = np.array([[1, 0], [1, 0], [1, 1], [1, 0]])  # one patient has the second finding
     own = Cases(list("abcd"), list("abcd"), {}, np.full((1, 4, 2), 0.7), truth, ("common", "rare"))
-    limits, _ = _intervals({"teacher": own}, {"auroc_macro": True, "common": True}, scores)
-    assert limits == {("teacher", "auroc_macro"): (0.5, 0.5), ("teacher", "common"): (0.0, 0.0)}
+    limits = intervals({"teacher": own}, {"auroc_macro": True, "common": True}, scores)
+    assert limits["teacher/auroc_macro"] == (0.5, 0.5) and limits["teacher/common"] == (0.0, 0.0)
 
 
 def test_a_teacher_of_another_task_keeps_nothing_and_a_sentence_says_so(comparison):
     found = comparison(teacher_metrics=("psnr", "mae"))
-    assert "retained_percent" not in found["models"]["distilled_student"]["metrics"]["dice"]
-    assert any("its task is another one" in note for note in found["notes"])
-    assert {test["before"] for test in found["tests"]} == {"student_alone"}
+    assert found.models["distilled_student"].metrics["dice"].retained_percent is None
+    assert any("its task is another one" in note for note in found.notes)
+    assert {test.before for test in found.tests} == {"student_alone"}
 
 
 def test_generated_data_and_groups_are_said(comparison):
     found = comparison(generated=True)
-    assert found["generated_data"] and "GENERATED" in found["notes"][0]
-    assert found["data"]["generated_by"]["generator"] == "Maker"
-    assert {name: group["cases"] for name, group in found["by_group"]["site"].items()} == {"False": 10, "True": 10}
-    assert not comparison()["by_group"].get("patient")
+    assert found.generated_data and "GENERATED" in found.notes[0]
+    assert found.data.generated_by["generator"] == "Maker"
+    assert {name: group.cases for name, group in found.by_group["site"].items()} == {"False": 10, "True": 10}
+    assert not comparison().by_group.get("patient")
 
 
 def test_the_fingerprint_follows_the_split_and_the_files(comparison, tmp_path):
-    first = comparison()["data"]["fingerprint"]
-    assert comparison()["data"]["fingerprint"] == first
+    first = comparison().data.fingerprint
+    assert comparison().data.fingerprint == first
     (tmp_path / "data" / "3.png").write_bytes(b"other pixels")
-    assert comparison()["data"]["fingerprint"] != first
+    assert comparison().data.fingerprint != first
 
 
 def test_steps_curves_and_settings_are_kept(comparison, tmp_path):
     found = comparison()
-    assert {stage["stage"]: stage["steps"] for stage in found["stages"]} == dict.fromkeys(
+    assert {stage.stage: stage.steps for stage in found.stages} == dict.fromkeys(
         ("teacher", "student_alone", "distillation"), 10
     )
-    assert found["curves"]["distilled_student"]["loss"] == ([1, 2], [0.1, 0.2])
-    assert found["configuration"] == {"batch_size": 4}  # no folder of somebody's machine
-    assert json.loads((tmp_path / "compare" / "results.json").read_text())["seeds"] == [0, 1]
+    curve = found.models["distilled_student"].curves["loss"]
+    assert (curve.epochs, curve.values) == ([1, 2], [0.1, 0.2])
+    assert found.configuration == {"batch_size": 4}  # no folder of somebody's machine
 
 
-@pytest.mark.parametrize("value, text", [(0.2, "0.200"), (0.00123, "0.0012"), (1e-6, "< 0.0001")])
-def test_p_values_as_they_are_printed(value, text):
-    assert p_text(value) == text
+def test_curves_are_by_whole_names_and_hold_what_is_not_finite(comparison):
+    epochs = [
+        {"epoch": 1, "iterations": 5, "seconds": 1, "soft-target": 0.5, "a-x": 1, "b-x": "nan", "val_mean_dice": ""},
+        {"epoch": 2, "iterations": 5, "seconds": 1, "soft-target": 0.25, "a-x": 2, "b-x": "inf", "val_mean_dice": 0.5},
+    ]
+    curves = comparison(epochs=epochs).models["distilled_student"].curves
+    assert set(curves) == {"soft-target", "a-x", "b-x", "val_mean_dice"}
+    assert curves["soft-target"].values == [0.5, 0.25] and curves["a-x"].values == [1, 2]
+    assert np.isnan(curves["b-x"].values[0]) and curves["b-x"].values[1] == float("inf")
+    assert curves["val_mean_dice"].epochs == [2]
+
+
+def test_what_is_written_is_read_back(comparison, tmp_path):
+    paper = Paper("Somebody", "Data.", [PaperRow("Theirs", "Table I", {"dice": 0.5}, "teacher", {"batch_size": 4})])
+    found = comparison(paper=paper)
+    file = tmp_path / "compare" / "results.json"
+    assert Results.read(file) == found and json.loads(file.read_text())["format"] == 2
+    file.write_text(json.dumps({"seeds": [0], "models": {}}))  # as versions before wrote it
+    with pytest.raises(ValueError, match="has format 1, this version reads 2; the `compare` that made it writes it"):
+        Results.read(file)

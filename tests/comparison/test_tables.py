@@ -4,21 +4,17 @@ import re
 
 import pytest
 
-from monai_kd.comparison.tables import (
-    chance_rows,
-    effort_rows,
-    paper_rows,
-    quality_tables,
-    with_prefix,
-    write_tables,
-)
+from monai_kd.comparison.paper import Paper, PaperRow
+from monai_kd.comparison.rows import chance_rows, effort_rows, paper_rows, quality_tables, with_prefix
+from monai_kd.comparison.tables import write_tables
 from monai_kd.engines import markdown_table
 
-PAPER = {
-    "paper": "Somebody, Something, 2026",
-    "data": "Other data.",
-    "results": [{"name": "Theirs", "model": "teacher", "table": "Table I", "metrics": {"dice": 0.95, "iou": 0.9}}],
-}
+
+@pytest.fixture
+def paper() -> Paper:
+    theirs = PaperRow("Theirs", "Table I", {"dice": 0.95, "iou": 0.9}, "teacher", {"batch_size": 4}, {"iou": 0.01})
+    wider = PaperRow("Wider", "Table I", {"dice": 0.97}, "teacher", {"batch_size": 8})
+    return Paper("Somebody, Something, 2026", "Other data.", [theirs, wider, PaperRow("Else", "Table I", {"iou": 0.5})])
 
 
 def test_every_model_has_a_row_for_every_metric(comparison):
@@ -37,7 +33,7 @@ def test_without_a_teacher_nothing_is_said_of_it(comparison):
 
 def test_a_student_below_its_teacher_is_called_so(comparison):
     answers = [row[-1] for row in chance_rows(comparison())[1:]]
-    assert answers == ["helped", "helped", "worse than the teacher", "worse than the teacher"]
+    assert answers == ["better than student alone"] * 2 + ["worse than teacher"] * 2
 
 
 def test_size_and_speed(comparison):
@@ -50,17 +46,19 @@ def test_large_numbers(number, text):
     assert with_prefix(number) == text
 
 
-def test_the_papers_numbers_stand_beside_these(comparison):
-    rows = paper_rows(comparison(paper=PAPER))
-    assert rows[1][:5] == ["Theirs", "teacher", "Table I", "0.95", "0.9"] and rows[1][5].startswith("dice 0.9")
+def test_the_papers_numbers_stand_beside_these_where_the_settings_agree(comparison, paper):
+    theirs, wider, other = paper_rows(comparison(paper=paper))[1:]
+    assert theirs[:5] == ["Theirs", "teacher", "Table I", "0.95", "0.9 ± 0.01"] and theirs[5].startswith("dice 0.9")
+    assert wider[3:] == ["0.97", "–", "– (differs: batch_size)"]
+    assert other[1:] == ["–", "Table I", "–", "0.5", "–"]
     assert paper_rows(comparison()) == []
 
 
-def test_the_files(comparison, tmp_path):
-    found = comparison(generated=True, paper=PAPER)
+def test_the_files(comparison, paper, tmp_path):
+    found = comparison(generated=True, paper=paper)
     write_tables(tmp_path, found)
     table = (tmp_path / "table.md").read_text()
-    assert found["verdict"]["sentence"] in table and markdown_table(chance_rows(found)) in table
+    assert found.verdict.sentence in table and markdown_table(chance_rows(found)) in table
     assert "GENERATED" in table and "measured on other data" in table and "Other data." in table
     with open(tmp_path / "table.csv", newline="") as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}

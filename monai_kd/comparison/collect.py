@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that a comparison has found, gathered from the files that its runs left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from monai.utils import CommonKeys as Keys
+from monai.utils import ensure_tuple
+
+import monai_kd
+from monai_kd.engines import (
+    EPOCH_COLUMNS,
+    MODELS,
+    STAGES,
+    describe_data,
+    generated_by,
+    plain_settings,
+    read_epochs,
+)
+
+from .cases import TRUE_PROBABILITY, Cases, Row, read_cases
+from .effort import measure
+from .notes import notes
+from .paper import Paper, match_paper
+from .pictures import draw_cases
+from .results import Curve, Data, Groups, Model, PatientValues, Results, Side, StageSteps
+from .scores import by_group, calibration, model_scores, score_function
+from .significance import ModelTest, answer, compare_pairs, patient_means, tested_values
+from .wording import ALONE, DISTILLED, TEACHER
+
+__all__ = ["collect_results"]
+
+_VERSIONS = ("monai", "numpy", "pytorch-ignite", "scikit-learn", "scipy", "timm", "torch")
+
+
+def collect_results(
+    folder: Path,
+    bundle_root: Path,
+    config: Mapping[str, Any],
+    dataset_dir: str | os.PathLike,
+    datalist: Mapping[str, Sequence[Mapping[str, Any]]],
+    rows: Sequence[Row],
+    effort: str,
+    directions: Mapping[str, bool],
+    paper: Paper | None = None,
+) -> Results:
+    """Read, measure and test; the results are written to ``results.json`` as well.
+
+    Args:
+        folder: of the comparison.
+        bundle_root: the bundle's directory.
+        config: the configuration that was run.
+        dataset_dir: the data set.
+        datalist: its items by side of the split.
+        rows: the models; those that were not trained are left out.
+        effort: how long the student alone trained.
+        directions: whether higher values are better, for each metric to compare, the most telling first.
+        paper: the published numbers to put beside the results.
+    """
+    group_by = json.loads((bundle_root / "configs" / "evaluate.json").read_text())["compared_groups"]
+    rows = [row for row in rows if all(file.is_file() for file in row.evaluation("summary.json"))]
+    cases = _cases(rows, group_by)
+    metadata = json.loads((bundle_root / "configs" / "metadata.json").read_text())
+    first = next(iter(cases.values()))
+    metrics = model_scores(rows, cases, directions, score_function(rows[-1], bundle_root))
+    tests = compare_pairs(cases, directions, [(ALONE, DISTILLED), (TEACHER, DISTILLED)])
+    results = Results(
+        bundle=bundle_root.name,
+        title=metadata["name"],
+        generated_data=generated_by(dataset_dir) is not None,
+        metrics=dict(directions),
+        groups=Groups(group_by, len(set(first.groups)), len(first.inputs)),
+        seeds=[int(path.name.removeprefix("seed_")) for path in rows[0].folders],
+        effort=effort,
+        stages=_stages(rows[0], config),
+        models={row.name: Model(metrics[row.name], _curves(row, config)) for row in rows},
+        tests=tests,
+        verdict=answer(tests),
+        data=_data(config, dataset_dir, datalist, metadata),
+        configuration=plain_settings(config),
+        versions={"python": platform.python_version(), "monai_kd": monai_kd.__version__}
+        | {name: version(name) for name in _VERSIONS},
+        metadata=metadata,
+        by_group=by_group(cases, directions, datalist["test"]),
+        calibration=calibration(cases),
+        patients=_by_patient(cases, tests),
+        pictures=draw_cases(folder / "pictures", bundle_root, rows, cases, _key_value(cases, directions)),
+        paper=paper,
+    )
+    if paper is not None:
+        match_paper(paper, config, rows)
+    students = [row for row in rows if row.model != TEACHER]
+    for row in rows:  # all students are the same network
+        measured = row if row.model == TEACHER else students[0]
+        results.models[row.name].effort = measure(measured.folders[0], bundle_root, measured.model)
+    results.notes = notes(results, cases)
+    results.write(folder / "results.json")
+    return results
+
+
+def _cases(rows: Sequence[Row], group_by: str) -> dict[str, Cases]:
+    """The test cases of every model.
+
+    Raises:
+        ValueError: when they are not the same.
+    """
+    cases = {row.name: read_cases(row.evaluation("cases.csv"), group_by) for row in rows}
+    for name, own in cases.items():
+        if own.inputs != cases[rows[0].name].inputs:
+            raise ValueError(f"{name} was tested on other cases than {rows[0].name}; choose another folder")
+    return cases
+
+
+def _by_patient(cases: Mapping[str, Cases], tests: Sequence[ModelTest]) -> PatientValues:
+    """The values that the first test compared, for the plot of pairs."""
+    if not tests:
+        return PatientValues()
+    name = tests[0].value
+    shown = [model for model in (TEACHER, ALONE, DISTILLED) if model in cases and name in cases[model].values]
+    values = {model: patient_means(cases[model], name).tolist() for model in shown}
+    return PatientValues(name, list(dict.fromkeys(next(iter(cases.values())).groups)), values)
+
+
+def _key_value(cases: Mapping[str, Cases], directions: Mapping[str, bool]) -> tuple[str, bool] | None:
+    """The value per case by which the worst and the median case are chosen, and whether higher is better."""
+    tested = tested_values(cases, directions)
+    for name in (TRUE_PROBABILITY, *tested):  # being right or not gives no order
+        if name in tested:
+            return name, tested[name]
+    return None
+
+
+def _stages(row: Row, config: Mapping[str, Any]) -> list[StageSteps]:
+    """Epochs and optimiser steps of every stage of the first seed."""
+    tables = {name: read_epochs(row.folders[0] / f"{name}.csv") for name in _stage_names(config).values()}
+    return [
+        StageSteps(name, len(epochs), int(epochs[-1]["iterations"])) for name, epochs in tables.items() if epochs
+    ]
+
+
+def _curves(row: Row, config: Mapping[str, Any]) -> dict[str, Curve]:
+    """Learning curves of the first seed, by name; an epoch without a value, such as one that was not validated, is not
+    in them, one whose value is not finite is."""
+    epochs = read_epochs(row.folders[0] / f"{_stage_names(config)[row.model]}.csv")
+    names = dict.fromkeys(name for epoch in epochs for name in epoch if name not in EPOCH_COLUMNS)
+    points = {name: [(int(epoch["epoch"]), epoch[name]) for epoch in epochs if name in epoch] for name in names}
+    return {name: Curve(*map(list, zip(*own))) for name, own in points.items()}
+
+
+def _stage_names(config: Mapping[str, Any]) -> dict[str, str]:
+    """What the log calls the stage that trains each model."""
+    return {model: config[section]["stage"]["name"] for model, section in zip(MODELS, STAGES)}
+
+
+def _data(
+    config: Mapping[str, Any],
+    dataset_dir: str | os.PathLike,
+    datalist: Mapping[str, Sequence[Mapping[str, Any]]],
+    metadata: Mapping[str, Any],
+) -> Data:
+    split = {}
+    for side, items in datalist.items():
+        patients = {str(item["patient"]) for item in items if item.get("patient") is not None}
+        split[side] = Side(len(items), len(patients) or None)
+    source = describe_data({**config, "dataset_dir": dataset_dir}, metadata)
+    return Data(source, generated_by(dataset_dir), split, _fingerprint(datalist))
+
+
+def _fingerprint(datalist: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """A hash of the files' content and of the sides that they are on."""
+    fingerprint = hashlib.blake2b(digest_size=16)
+    for side, items in datalist.items():
+        for item in sorted(items, key=lambda item: str(item[Keys.IMAGE])):
+            paths = [str(path) for key in (Keys.IMAGE, Keys.LABEL) for path in ensure_tuple(item.get(key, ()))]
+            for path in dict.fromkeys(paths):
+                fingerprint.update(f"{side}/{os.path.basename(path)}".encode())
+                if os.path.isfile(path):
+                    with open(path, "rb") as file:
+                        fingerprint.update(hashlib.file_digest(file, "blake2b").digest())
+    return fingerprint.hexdigest()

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The numbers of a comparison: how good each model is, how sure that is, and in which groups of the cases."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.bundle import ConfigParser
+from monai.utils import CommonKeys as Keys
+
+from monai_kd.metrics import score_intervals
+
+from .cases import CORRECT, Cases, Row
+from .results import Bin, Cell, Score
+from .significance import tested_values
+from .statistics import LEVEL
+from .wording import ALONE, DISTILLED, TEACHER
+
+__all__ = ["ScoreFunction", "by_group", "calibration", "intervals", "model_scores", "score_function"]
+
+ScoreFunction = Callable[..., Mapping[str, float]]
+"""From probabilities, labels and class names to scores of all cases together, by name."""
+
+_MOST_GROUPS = 8  # of the cases, that are shown one by one
+_REPEATS = 1000  # of the bootstrap
+
+_Limits = tuple[float, float]
+
+
+def score_function(row: Row, bundle_root: Path) -> ScoreFunction | None:
+    """What computes the scores of all cases together, where the evaluation's table of cases has such a function."""
+    files = [row.folders[0] / "model.json", bundle_root / "configs" / "evaluate.json"]
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    for number, handler in enumerate(parser["validate"]["handlers"]):
+        if "scores" in handler:
+            return parser.get_parsed_content(f"validate#handlers#{number}#scores")
+    return None
+
+
+def model_scores(
+    rows: Sequence[Row], cases: Mapping[str, Cases], directions: Mapping[str, bool], scores: ScoreFunction | None
+) -> dict[str, dict[str, Score]]:
+    """Every model's metrics: mean and deviation over seeds, interval by patient, share of the teacher, gain.
+
+    Args:
+        rows: the models.
+        cases: theirs, by name.
+        directions: whether higher values are better, for each metric to compare.
+        scores: as :func:`score_function` gives it.
+    """
+    limits = intervals(cases, directions, scores)
+    found = {}
+    for row in rows:
+        own = cases[row.name]
+        summaries = [json.loads(file.read_text()) for file in row.evaluation("summary.json")]
+        found[row.name] = {
+            metric: _score(
+                np.nanmean(own.values[metric], axis=1).tolist()
+                if metric in own.values
+                else [summary[metric]["value"] for summary in summaries],
+                limits.get(_place(row.name, metric)),
+            )
+            for metric in directions
+            if metric in own.values or metric in summaries[0]
+        }
+    for name, metrics in found.items():
+        for metric, score in metrics.items():
+            teacher, alone = (found.get(model, {}).get(metric) for model in (TEACHER, ALONE))
+            if teacher and name != TEACHER:
+                part, whole = (score, teacher) if directions[metric] else (teacher, score)
+                score = replace(score, retained_percent=100 * part.mean / whole.mean if whole.mean else None)
+            if alone and name not in (TEACHER, ALONE):
+                low, high = limits.get(_gain(name, metric), (None, None))
+                score = replace(score, gain=score.mean - alone.mean, gain_low=low, gain_high=high)
+            metrics[metric] = score
+    return found
+
+
+def _score(by_seed: list[float], limits: _Limits | None) -> Score:
+    std = float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None
+    low, high = limits or (None, None)
+    return Score(float(np.mean(by_seed)), std, low, high, by_seed)
+
+
+def intervals(
+    cases: Mapping[str, Cases], directions: Mapping[str, bool], scores: ScoreFunction | None
+) -> dict[str, _Limits]:
+    """Bootstrap intervals of the metrics, and of their gains over the student alone, where enough draws have them.
+
+    Every draw of patients is the same for all models, so that a gain is that of the same patients.
+    """
+    first = next(iter(cases.values()))
+    if len(set(first.groups)) < 2:
+        return {}
+    values = {
+        _place(model, metric): own.values[metric].mean(axis=0)
+        for model, own in cases.items()
+        for metric in directions
+        if metric in own.values
+    }
+    table = np.stack([*values.values(), np.zeros(len(first.inputs))])
+
+    def scores_of(rows: np.ndarray) -> dict[str, float]:
+        found = dict(zip(values, _means(table[:, rows])))
+        for model, own in cases.items():
+            of_all = own.scores(scores, rows) if scores is not None else {}
+            # Also those that are not compared: by their names the bootstrap sees that a draw lacks a class.
+            found |= {_place(model, metric): value for metric, value in of_all.items()}
+        return found | {
+            _gain(model, metric): found[_place(model, metric)] - found[_place(ALONE, metric)]
+            for model in cases
+            for metric in directions
+            if model not in (TEACHER, ALONE) and {_place(model, metric), _place(ALONE, metric)} <= found.keys()
+        }
+
+    repeats = _REPEATS if scores is None else _REPEATS // 2  # scores of all cases take their time
+    return score_intervals(scores_of, first.groups, level=1 - LEVEL, repeats=repeats)
+
+
+def _place(model: str, metric: str) -> str:
+    return f"{model}/{metric}"
+
+
+def _gain(model: str, metric: str) -> str:
+    return f"{model}/{metric}/gain"
+
+
+def _means(values: np.ndarray) -> list[float]:
+    """The mean of each row without its NaN."""
+    there = np.isfinite(values)
+    sums, counts = np.where(there, values, 0).sum(axis=1), there.sum(axis=1)
+    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0).tolist()
+
+
+def by_group(
+    cases: Mapping[str, Cases], directions: Mapping[str, bool], items: Sequence[Mapping[str, Any]]
+) -> dict[str, dict[str, Cell]]:
+    """Mean values per case in the groups that the data name: by key of the items, group and model."""
+    by_image = {os.path.abspath(str(item[Keys.IMAGE])): item for item in items}
+    first = next(iter(cases.values()))
+    own = [by_image.get(os.path.abspath(path), {}) for path in first.inputs]
+    tested = tested_values(cases, directions)
+    shown = {model: cases[model].values for model in (TEACHER, ALONE, DISTILLED) if model in cases}
+    found = {}
+    for key in dict.fromkeys(key for item in own for key in item if key not in (Keys.IMAGE, "patient")):
+        names = np.array([str(item.get(key, "")) for item in own])
+        groups = sorted(set(names))
+        if not 2 <= len(groups) <= _MOST_GROUPS or any(os.sep in group for group in groups):
+            continue
+        found[key] = {group: _cell(names == group, shown, list(tested)) for group in groups}
+    return found
+
+
+def _cell(members: np.ndarray, shown: Mapping[str, Mapping[str, np.ndarray]], tested: Sequence[str]) -> Cell:
+    means = {
+        model: {name: float(np.nanmean(values[name][:, members])) for name in tested if name in values}
+        for model, values in shown.items()
+    }
+    return Cell(int(members.sum()), means)
+
+
+def calibration(cases: Mapping[str, Cases], bins: int = 10) -> dict[str, list[Bin]]:
+    """Share of right cases by confidence, over all seeds, of classifications into one of several classes."""
+    found = {}
+    for model in (TEACHER, ALONE, DISTILLED):
+        own = cases.get(model)
+        if own is None or own.probabilities is None or not own.of_one_class:
+            continue
+        confidence, right = own.probabilities.max(axis=-1).ravel(), own.values[CORRECT].ravel()
+        places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+        found[model] = [
+            Bin(float(confidence[members].mean()), float(right[members].mean()), int(members.sum()))
+            for members in (places == place for place in np.unique(places))
+        ]
+    return found

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether models differ by more than chance: paired tests by patient, and what they say in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .cases import CORRECT, TRUE_PROBABILITY, Cases
+from .statistics import LEVEL, group_means, holm, paired_test, verdict
+from .wording import ALONE, DISTILLED, label, p_text
+
+__all__ = ["ModelTest", "Verdict", "answer", "compare_pairs", "patient_means", "relation_word", "tested_values"]
+
+
+@dataclass(frozen=True)
+class ModelTest:
+    """What a paired test of two models found.
+
+    Attributes:
+        before, after: the models; the second is better where the effect is above 0.
+        value: name of the values that were compared.
+        patients: number of patients who have it from both models.
+        difference: mean over them of the second model's value minus the first's.
+        p: of the Wilcoxon signed-rank test, two-sided.
+        p_holm: the same, corrected for the number of values.
+        effect: matched-pairs rank-biserial correlation, -1..1.
+        verdict: ``helped``, ``hurt`` or ``made no difference``.
+    """
+
+    before: str
+    after: str
+    value: str
+    patients: int
+    difference: float
+    p: float
+    p_holm: float
+    effect: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether distillation helped, in one word and in one sentence."""
+
+    word: str
+    sentence: str
+
+
+def tested_values(cases: Mapping[str, Cases], directions: Mapping[str, bool]) -> dict[str, bool]:
+    """The values per case that are tested by patient, with their direction.
+
+    Metrics that have values per case are tested themselves. In the place of those that only exist for all cases
+    together, a classification's cases have whether they are right, and how probable the truth was held.
+    """
+    own = cases[DISTILLED].values if DISTILLED in cases else next(iter(cases.values())).values
+    tested = {metric: higher for metric, higher in directions.items() if metric in own}
+    if len(tested) < len(directions):
+        tested |= {name: True for name in (CORRECT, TRUE_PROBABILITY) if name in own}
+    return tested
+
+
+def compare_pairs(
+    cases: Mapping[str, Cases], directions: Mapping[str, bool], pairs: Sequence[tuple[str, str]]
+) -> list[ModelTest]:
+    """ModelTest pairs of models by patient; each pair's p-values are corrected over its values.
+
+    Args:
+        cases: of every model.
+        directions: whether higher values are better, for each metric to compare.
+        pairs: models, the one that is expected to be better second. Pairs of models that are not there are left out.
+    """
+    tests = []
+    for before, after in pairs:
+        if before not in cases or after not in cases:
+            continue
+        tested = {
+            name: higher
+            for name, higher in tested_values(cases, directions).items()
+            if name in cases[before].values and name in cases[after].values
+        }
+        found = [
+            paired_test(patient_means(cases[before], name), patient_means(cases[after], name), higher)
+            for name, higher in tested.items()
+        ]
+        for name, test, corrected in zip(tested, found, holm([test.p_value for test in found])):
+            word = verdict(corrected, test.effect)
+            numbers = (test.groups, test.difference, test.p_value, corrected, test.effect)
+            tests.append(ModelTest(before, after, name, *numbers, word))
+    return tests
+
+
+def patient_means(cases: Cases, name: str) -> np.ndarray:
+    """A value's mean over seeds and over the cases of each patient."""
+    return group_means(cases.values[name].mean(axis=0), cases.groups)
+
+
+def answer(tests: Sequence[ModelTest]) -> Verdict:
+    """Whether distillation helped: by the first of the compared metrics."""
+    own = [test for test in tests if (test.before, test.after) == (ALONE, DISTILLED)]
+    if not own:
+        return Verdict("unknown", "No value per case is there to test, so chance cannot be ruled out.")
+    first = own[0]
+    said = {
+        "helped": "Distillation helped",
+        "hurt": "Distillation hurt",
+        "made no difference": "Distillation made no difference that could be told from chance",
+    }[first.verdict]
+    sentence = (
+        f"{said}: {first.difference:+.4f} in {label(first.value)} over the student alone, mean of "
+        f"{first.patients} patients; Wilcoxon signed-rank p {_equals(first.p_holm)} after Holm's correction, effect "
+        f"size {first.effect:+.2f}."
+    )
+    if len(own) * 2 / 2**first.patients >= LEVEL:  # the smallest p-value that there can be
+        sentence += f" {first.patients} patients are too few for this test to find anything."
+    others = [f"{label(test.value)} {test.verdict}" for test in own[1:] if test.verdict != first.verdict]
+    if others:
+        sentence += f" By other values the answer differs: {', '.join(others)}."
+    return Verdict(first.verdict, sentence)
+
+
+def relation_word(test: ModelTest) -> str:
+    """How the second model of a test stands to the first, with what chance allows.
+
+    >>> test = ModelTest("student_alone", "distilled_student", "dice", 20, 0.02, 0.3, 0.6, 0.2, "made no difference")
+    >>> relation_word(test)
+    'no difference beyond chance'
+    """
+    other = label(test.before)
+    words = {"helped": f"better than {other}", "hurt": f"worse than {other}"}
+    return words.get(test.verdict, "no difference beyond chance")
+
+
+def _equals(p_value: float) -> str:
+    text = p_text(p_value)
+    return text if text[0] == "<" else f"= {text}"
