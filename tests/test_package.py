@@ -22,7 +22,7 @@ ALLOWED = {
     "transforms": set(),
     "data": {"transforms"},
     "handlers": {"losses.distillation", "networks.feature_tap"},
-    "engines": {"handlers", "networks.onnx_network", "networks.torchscript_network"},
+    "engines": {"handlers", "metrics", "networks.onnx_network", "networks.torchscript_network"},
     "comparison": {"engines", "metrics"},
 }
 # What every subpackage may use, and needs nothing of this package itself.
@@ -109,6 +109,18 @@ def test_every_file_states_its_licence(folder):
     files = [file for file in (ROOT / folder).rglob("*.py") if "runs" not in file.parts]
     without = [file for file in files if not file.read_text().startswith("# SPDX-License-Identifier: Apache-2.0\n")]
     assert not without, "put '# SPDX-License-Identifier: Apache-2.0' on the first line"
+
+
+def test_every_file_that_is_no_module_is_installed():
+    if not (ROOT / "setup.cfg").is_file():
+        pytest.skip("not a checkout")
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    for file in PACKAGE.rglob("*"):
+        if file.is_file() and file.suffix not in (".py", ".pyc"):
+            home = next(folder for folder in file.parents if (folder / "__init__.py").is_file())
+            patterns = setup["options.package_data"][".".join(home.relative_to(PACKAGE.parent).parts)].split()
+            assert any(file.relative_to(home).match(pattern) for pattern in patterns), file
 
 
 def test_paths_follow_the_package_and_not_the_current_folder(tmp_path, monkeypatch):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Comparing teacher, student alone and distilled student: whether distillation helped, and at what cost."""
 
-from .cases import Row
+from monai_kd.engines.case_values import Row
+
 from .collect import collect_results
 from .compare import compare, plan
 from .results import Results

@@ -25,16 +25,16 @@ from monai_kd.engines import (
     plain_settings,
     read_epochs,
 )
+from monai_kd.engines.case_values import TRUE_PROBABILITY, Cases, Row, read_cases
+from monai_kd.engines.significance import ModelTest, answer, compare_pairs, patient_means, tested_values
+from monai_kd.engines.wording import ALONE, DISTILLED, TEACHER
 
-from .cases import TRUE_PROBABILITY, Cases, Row, read_cases
 from .effort import measure
 from .notes import notes
 from .paper import Paper, match_paper
 from .pictures import draw_cases
 from .results import Curve, Data, Groups, Model, PatientValues, Results, Side, StageSteps
 from .scores import by_group, calibration, model_scores, score_function
-from .significance import ModelTest, answer, compare_pairs, patient_means, tested_values
-from .wording import ALONE, DISTILLED, TEACHER
 
 __all__ = ["collect_results"]
 

@@ -23,14 +23,14 @@ from monai_kd.engines import (
     tabulate_run,
     train_run,
 )
+from monai_kd.engines.case_values import Row
+from monai_kd.engines.wording import DISTILLED
 
-from .cases import Row
 from .collect import collect_results
 from .paper import read_paper
 from .report import write_report
 from .results import Results
 from .tables import write_tables
-from .wording import DISTILLED
 
 __all__ = ["EFFORTS", "compare", "plan"]
 

@@ -15,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
+from monai_kd.engines.wording import ALONE, DISTILLED, TEACHER, label
+
 from .results import Curve, Results
-from .wording import ALONE, DISTILLED, TEACHER, label
 
 __all__ = ["COLOURS", "calibration_plot", "curve_plots", "paired_plot", "pareto_plot"]
 

@@ -7,14 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .cases import CORRECT, TRUE_PROBABILITY, Cases
+from monai_kd.engines.case_values import CORRECT, TRUE_PROBABILITY, Cases
+from monai_kd.engines.wording import ALONE, DISTILLED, GENERATED, TEACHER, label
+
 from .results import Results
-from .wording import ALONE, DISTILLED, TEACHER, label
 
-__all__ = ["GENERATED", "notes"]
-
-GENERATED = "The data are GENERATED, no patient's: the results say nothing about real images."
-"""Stands with every table of results on generated data."""
+__all__ = ["notes"]
 
 
 def notes(results: Results, cases: Mapping[str, Cases]) -> list[str]:

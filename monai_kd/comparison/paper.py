@@ -11,7 +11,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from .cases import Row
+from monai_kd.engines.case_values import Row
 
 __all__ = ["Paper", "PaperRow", "match_paper", "read_paper"]
 

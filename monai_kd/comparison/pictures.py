@@ -22,10 +22,10 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor
 
 from monai_kd.engines import MODELS, evaluation_workflow
+from monai_kd.engines.case_values import Cases, Row
+from monai_kd.engines.wording import DISTILLED, TEACHER
 
-from .cases import Cases, Row
 from .results import Drawn
-from .wording import DISTILLED, TEACHER
 
 __all__ = ["choose_cases", "draw_cases"]
 

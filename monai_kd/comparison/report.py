@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from monai_kd.engines.wording import DISTILLED, TEACHER, label
+
 from .figures import COLOURS, calibration_plot, curve_plots, paired_plot, pareto_plot
 from .results import Drawn, Results
 from .rows import (
@@ -26,7 +28,6 @@ from .rows import (
     stage_rows,
     with_prefix,
 )
-from .wording import DISTILLED, TEACHER, label
 
 __all__ = ["write_report"]
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from monai_kd.engines import write_json
+from monai_kd.engines.significance import ModelTest, Verdict
 
 from .effort import Effort
 from .paper import Paper
-from .significance import ModelTest, Verdict
 
 __all__ = [
     "FORMAT",

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from monai_kd.engines.significance import relation_word
+from monai_kd.engines.wording import ALONE, DISTILLED, TEACHER, label, p_text
+
 from .paper import PaperRow
 from .results import Cell, Results, Score
-from .significance import relation_word
-from .wording import ALONE, DISTILLED, TEACHER, label, p_text
 
 __all__ = [
     "NONE",

@@ -14,13 +14,12 @@ import numpy as np
 from monai.bundle import ConfigParser
 from monai.utils import CommonKeys as Keys
 
+from monai_kd.engines.case_values import CORRECT, Cases, Row
+from monai_kd.engines.significance import LEVEL, tested_values
+from monai_kd.engines.wording import ALONE, DISTILLED, TEACHER
 from monai_kd.metrics import score_intervals
 
-from .cases import CORRECT, Cases, Row
 from .results import Bin, Cell, Score
-from .significance import tested_values
-from .statistics import LEVEL
-from .wording import ALONE, DISTILLED, TEACHER
 
 __all__ = ["ScoreFunction", "by_group", "calibration", "intervals", "model_scores", "score_function"]
 

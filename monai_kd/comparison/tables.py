@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_kd.engines import describe_model, markdown_table
+from monai_kd.engines.wording import label
 
 from .results import Results
 from .rows import (
@@ -23,7 +24,6 @@ from .rows import (
     quality_tables,
     stage_rows,
 )
-from .wording import label
 
 __all__ = ["write_tables"]
 

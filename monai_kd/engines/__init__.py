@@ -5,7 +5,7 @@ from .batch import plain_batch
 from .batch_inference import BatchInference, BatchReport
 from .cross_validation import cross_validate
 from .epoch_table import EPOCH_COLUMNS, read_epochs
-from .evaluation import MODELS, compared_metrics, evaluation_workflow, tabulate_run, values_of
+from .evaluation import MODELS, compared_metrics, evaluation_workflow, values_of
 from .export import EXPORTED, ExportReport, describe_network, export_network, load_exported, read_metadata
 from .model_card import describe_data, describe_model, generated_by
 from .nested_run import STAGES, keep_settings, train_run
@@ -13,6 +13,7 @@ from .parameters import parameters
 from .planar_inferer import PlanarInferer
 from .processes import process_device, start_processes
 from .run_config import plain_settings, read_run_config, running_config, write_json, write_run_config
+from .run_table import tabulate_run
 from .stage import TRAINED_ON, Stage, check_data
 from .step_decay import StepDecay
 from .tables import markdown_table

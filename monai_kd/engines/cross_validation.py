@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from .evaluation import tabulate_run, values_of
+from .evaluation import values_of
 from .nested_run import keep_settings, train_run
 from .run_config import running_config
+from .run_table import tabulate_run
 from .tables import write_table
 
 __all__ = ["cross_validate"]

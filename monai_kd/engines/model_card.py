@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe_data", "describe_model", "generated_by"]
+__all__ = ["describe_data", "describe_model", "generated_by", "is_generated"]
 
 
 def describe_model(
@@ -59,14 +59,23 @@ def describe_data(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> str
         config: ``dataset_dir`` and ``datalist_file``, as a run keeps them or while it is running.
         metadata: the bundle's ``metadata.json``.
     """
-    folder = str(config.get("dataset_dir", ""))
     if config.get("datalist_file"):
         return f"Those that `{Path(config['datalist_file']).name}` lists."
-    made = generated_by(folder)
-    if made is not None or "@generator" in folder:
+    made = generated_by(str(config.get("dataset_dir", "")))
+    if is_generated(config):
         by = f" by {made['generator']}" if made else ""
         return f"GENERATED images{by}, no patient's, free to use: the results say nothing about real ones."
     return f"{metadata['data_source']}. Licence: see `data_license.txt` of the bundle."
+
+
+def is_generated(config: Mapping[str, Any]) -> bool:
+    """Whether a configuration trains on generated data.
+
+    >>> is_generated({"dataset_dir": "$@generator.once(@ckpt_dir + '/data')"}), is_generated({"dataset_dir": "/data"})
+    (True, False)
+    """
+    folder = str(config.get("dataset_dir", ""))
+    return not config.get("datalist_file") and (generated_by(folder) is not None or "@generator" in folder)
 
 
 def generated_by(dataset_dir: str | os.PathLike) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from .image_quality import (
     visual_information_fidelity,
 )
 from .multi_task import MultiTaskAUROC, multi_task_scores
+from .paired_test import PairedTest, group_means, holm, paired_test, rank_biserial
 from .segmentation import CenterlineDice, ComponentCount, ConfusionRate, SurfaceDistance, VolumeError
 
 __all__ = [
@@ -21,15 +22,20 @@ __all__ = [
     "ConfusionRate",
     "ImageQuality",
     "MultiTaskAUROC",
+    "PairedTest",
     "SurfaceDistance",
     "VolumeError",
     "bootstrap_interval",
     "classification_scores",
     "expected_calibration_error",
+    "group_means",
     "high_frequency_error_norm",
+    "holm",
     "multi_task_scores",
     "of_same_classes",
+    "paired_test",
     "peak_signal_to_noise_ratio",
+    "rank_biserial",
     "score_intervals",
     "structural_similarity",
     "visual_information_fidelity",

@@ -4,10 +4,10 @@ import json
 import numpy as np
 import pytest
 
-from monai_kd.comparison.cases import Cases
 from monai_kd.comparison.paper import Paper, PaperRow
 from monai_kd.comparison.results import Results
 from monai_kd.comparison.scores import intervals
+from monai_kd.engines.case_values import Cases
 from monai_kd.metrics import bootstrap_interval
 
 

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from monai_kd.engines import MODELS
+from .evaluation import MODELS
 
-__all__ = ["ALONE", "DISTILLED", "TEACHER", "label", "p_text"]
+__all__ = ["ALONE", "DISTILLED", "GENERATED", "TEACHER", "label", "p_text"]
+
+GENERATED = "The data are GENERATED, no patient's: the results say nothing about real images."
+"""Stands with every table of results on generated data."""
 
 TEACHER, ALONE, DISTILLED = MODELS
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from monai_kd.comparison.statistics import LEVEL, group_means, holm, paired_test, rank_biserial, verdict
+from monai_kd.engines.significance import LEVEL, verdict
+from monai_kd.metrics import group_means, holm, paired_test, rank_biserial
 
 
 def test_means_of_groups_are_in_order_of_appearance_and_pass_over_missing_values():

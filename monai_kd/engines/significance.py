@@ -8,11 +8,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .cases import CORRECT, TRUE_PROBABILITY, Cases
-from .statistics import LEVEL, group_means, holm, paired_test, verdict
+from monai_kd.metrics import group_means, holm, paired_test
+
+from .case_values import CORRECT, TRUE_PROBABILITY, Cases
 from .wording import ALONE, DISTILLED, label, p_text
 
-__all__ = ["ModelTest", "Verdict", "answer", "compare_pairs", "patient_means", "relation_word", "tested_values"]
+__all__ = [
+    "LEVEL",
+    "ModelTest",
+    "Verdict",
+    "answer",
+    "compare_pairs",
+    "patient_means",
+    "relation_in_words",
+    "relation_word",
+    "tested_values",
+    "verdict",
+]
+
+LEVEL = 0.05
+"""Probability of a false alarm that a test allows; an interval holds the rest."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +148,24 @@ def relation_word(test: ModelTest) -> str:
     return words.get(test.verdict, "no difference beyond chance")
 
 
+def relation_in_words(test: ModelTest | None) -> str:
+    """The same with the p-value; of metrics that have no value per case nothing is known of chance."""
+    if test is None:
+        return "no value per case, so chance cannot be ruled out"
+    return f"{relation_word(test)} (p {_equals(test.p_holm)}, {test.patients} patients)"
+
+
 def _equals(p_value: float) -> str:
     text = p_text(p_value)
     return text if text[0] == "<" else f"= {text}"
+
+
+def verdict(p_value: float, effect: float) -> str:
+    """``helped``, ``hurt`` or ``made no difference``: what a corrected p-value and the sign of the effect say.
+
+    >>> verdict(0.01, 0.5), verdict(0.3, 0.5)
+    ('helped', 'made no difference')
+    """
+    if p_value >= LEVEL:
+        return "made no difference"
+    return "helped" if effect > 0 else "hurt"

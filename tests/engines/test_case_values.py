@@ -4,7 +4,7 @@ import csv
 import numpy as np
 import pytest
 
-from monai_kd.comparison.cases import CORRECT, TRUE_PROBABILITY, read_cases
+from monai_kd.engines.case_values import CORRECT, TRUE_PROBABILITY, read_cases
 from monai_kd.metrics import classification_scores
 
 

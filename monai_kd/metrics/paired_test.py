@@ -10,18 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-__all__ = [
-    "LEVEL",
-    "PairedTest",
-    "group_means",
-    "holm",
-    "paired_test",
-    "rank_biserial",
-    "verdict",
-]
-
-LEVEL = 0.05
-"""Probability of a false alarm that a test allows; an interval holds the rest."""
+__all__ = ["PairedTest", "group_means", "holm", "paired_test", "rank_biserial"]
 
 
 @dataclass(frozen=True)
@@ -117,10 +106,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     corrected = np.empty(len(order))
     corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1)
     return corrected.tolist()
-
-
-def verdict(p_value: float, effect: float) -> str:
-    """``helped``, ``hurt`` or ``made no difference``: what a corrected p-value and the sign of the effect say."""
-    if p_value >= LEVEL:
-        return "made no difference"
-    return "helped" if effect > 0 else "hurt"

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The networks of a run on its test cases: a table, and what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .case_values import Cases, read_cases
+from .evaluation import MODELS, compared_metrics, evaluation_workflow, values_of
+from .model_card import is_generated
+from .run_config import read_run_config
+from .tables import write_table
+from .wording import ALONE, DISTILLED, GENERATED, TEACHER, label
+
+__all__ = ["order_in_words", "tabulate_run"]
+
+_SPREADS = ("std", "low", "high")
+_ZEROFILLED = "zerofilled"
+_HOPED_ORDER = (_ZEROFILLED, ALONE, DISTILLED, TEACHER)
+
+
+def tabulate_run(
+    run: str | os.PathLike, bundle_root: str | os.PathLike, keep: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Evaluate every network that a run has trained on the test cases, and write and log a table of them.
+
+    Under the table stands how the models compare by the bundle's ``compared_metrics``, with what chance allows, as a
+    comparison says it. ``table.csv`` and ``table.md`` go into the run's folder, the values per case into
+    ``evaluation/<model>/``.
+
+    Args:
+        run: the run's folder.
+        bundle_root: the bundle's directory.
+        keep: take an evaluation that is newer than its checkpoint as it is.
+
+    Returns:
+        The summaries by model: ``teacher``, ``student_alone``, ``distilled_student``, as far as they were trained. None
+        where several processes train together: one of them cannot evaluate while the others go on.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return {}
+    folder, root = Path(run), Path(bundle_root)
+    summaries = {
+        model: (keep and _evaluated(folder, model)) or _evaluate(folder, root, model)
+        for model, (checkpoint, _) in MODELS.items()
+        if (folder / checkpoint).is_file()
+    }
+    rows = [_row(model, summary, folder / MODELS[model][0]) for model, summary in summaries.items()]
+    title = "test cases: mean +- standard deviation over cases, or one value of all cases (with its interval)"
+    write_table(folder / "table", rows, title, _notes(folder, root, rows) if rows else ())
+    return summaries
+
+
+def _evaluated(run: Path, model: str) -> dict[str, Any] | None:
+    """The summary of an evaluation that was made since the model was trained."""
+    summary = run / "evaluation" / model / "summary.json"
+    if not summary.is_file() or summary.stat().st_mtime < (run / MODELS[model][0]).stat().st_mtime:
+        return None
+    return json.loads(summary.read_text())
+
+
+def _evaluate(run: Path, bundle_root: Path, model: str) -> dict[str, Any]:
+    output_dir = run / "evaluation" / model
+    evaluation_workflow(run, bundle_root, model, output_dir).run()
+    return json.loads((output_dir / "summary.json").read_text())
+
+
+def _notes(run: Path, bundle_root: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What stands under a run's table."""
+    evaluation = json.loads((bundle_root / "configs" / "evaluate.json").read_text())
+    files = {str(row["model"]): run / "evaluation" / str(row["model"]) / "cases.csv" for row in rows}
+    group_by = evaluation.get("compared_groups", "patient")
+    cases = {model: read_cases([file], group_by) for model, file in files.items() if file.is_file()}
+    first = next(iter(cases.values()), None)
+    cases = {model: own for model, own in cases.items() if first is not None and own.inputs == first.inputs}
+    said = [GENERATED] if is_generated(read_run_config(run / MODELS[str(rows[-1]["model"])][0])) else []
+    return said + order_in_words(rows, cases, compared_metrics(bundle_root))
+
+
+def order_in_words(
+    rows: Sequence[Mapping[str, Any]], cases: Mapping[str, Cases], higher_is_better: Mapping[str, bool]
+) -> list[str]:
+    """Whether distillation helped, and for each metric the order of the models, with what chance allows.
+
+    The hoped-for order is zero-filled (where a metric has a ``<metric>_zerofilled``), student alone, distilled student,
+    teacher; each stands beside the one that it should not fall behind.
+
+    Args:
+        rows: ``model`` and the models' metrics. A model that lacks a metric is left out.
+        cases: the models' values per case; without them nothing is said of chance.
+        higher_is_better: direction of each compared metric.
+    """
+    # Only here, because what they import takes its time, and most that is done with engines needs none of it.
+    from .significance import answer, compare_pairs, relation_in_words
+
+    known = {model: cases[model] for model in MODELS if model in cases}
+    if known:
+        known |= {_ZEROFILLED: _zerofilled(next(iter(known.values())))}
+    pairs = [(below, above) for below in _HOPED_ORDER for above in _HOPED_ORDER]
+    tests = {(test.before, test.after, test.value): test for test in compare_pairs(known, higher_is_better, pairs)}
+    sentences = []
+    if {ALONE, DISTILLED} <= {str(row["model"]) for row in rows} and higher_is_better:
+        sentences.append(answer(list(tests.values())).sentence)
+    for metric in higher_is_better:
+        values = {_ZEROFILLED: row[f"{metric}_{_ZEROFILLED}"] for row in rows if f"{metric}_{_ZEROFILLED}" in row}
+        values |= {str(row["model"]): row[metric] for row in rows if metric in row}
+        order = [model for model in _HOPED_ORDER if model in values]
+        relations = [
+            f"{label(above)} {values[above]} and {label(below)} {values[below]}: "
+            + relation_in_words(tests.get((below, above, metric)))
+            for below, above in pairwise(order)
+        ]
+        if relations:
+            sentences.append(f"{label(metric)}: {'; '.join(relations)}")
+    return sentences
+
+
+def _zerofilled(cases: Cases) -> Cases:
+    """What the values per case are of images that no network has seen, where the table of cases has them."""
+    suffix = f"_{_ZEROFILLED}"
+    values = {name.removesuffix(suffix): own for name, own in cases.values.items() if name.endswith(suffix)}
+    return Cases(cases.inputs, cases.groups, values)
+
+
+def _row(model: str, summary: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
+    values = values_of(summary)
+    row: dict[str, Any] = {
+        "model": model,
+        "parameters": summary["parameters"],
+        "megabytes": round(checkpoint.stat().st_size / 1e6, 2),
+        "cases": summary[next(iter(values))]["cases"],
+    }
+    for name, value in values.items():
+        spread = {f"{name}_{key}": round(summary[name][key], 4) for key in _SPREADS if key in summary[name]}
+        row |= {name: round(value, 4), **spread}
+    return row
