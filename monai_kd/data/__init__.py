@@ -5,16 +5,12 @@ from __future__ import annotations
 
 from monai_kd.data.datalists.brain import brain_extraction_datalist
 from monai_kd.data.datalists.chest_xray import VINDR_FINDINGS, chest_xray_datalist
-from monai_kd.data.datalists.datalist import (
-    UnavailableData,
-    figshare_datalist,
-    find_images,
-    image_items,
-    load_datalist,
-    require,
-)
+from monai_kd.data.datalists.decathlon import load_datalist
+from monai_kd.data.datalists.figshare import figshare_datalist
+from monai_kd.data.datalists.image_items import find_images, image_items
 from monai_kd.data.datalists.mri import mri_datalist
 from monai_kd.data.datalists.splits import SIDES, assign_folds, check_no_patient_leaks, patient_family, split_by_patient
+from monai_kd.data.datalists.unavailable import UnavailableData, require
 from monai_kd.data.datalists.vessel import vessel_datalist
 from monai_kd.data.generators.base import GENERATED, DatasetGenerator
 from monai_kd.data.generators.cine import CineGenerator

@@ -5,27 +5,19 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from monai.config import PathLike
 from monai.utils import CommonKeys, ensure_tuple
 
-from monai_kd.data.datalists.datalist import (
-    UnavailableData,
-    explain_empty_sides,
-    images_under,
-    load_datalist,
-    natural_order,
-    take_labelled,
-)
-from monai_kd.data.datalists.splits import SIDES, split_items
+from monai_kd.data.datalists.image_files import images_under
+from monai_kd.data.datalists.template import DatasetLayout, take_labelled
+from monai_kd.data.datalists.unavailable import Datalist, Item
 from monai_kd.data.readers.image_file import VOLUME_SUFFIXES, image_stem
 
 __all__ = ["brain_extraction_datalist"]
-
-Item = dict[str, Any]
 
 _MASK_FOLDER = re.compile(r"(brain[-_]?)?(masks?|labels?)", re.IGNORECASE)
 _MASK_NAME = re.compile(r"(^|[-_.])((desc-)?brain[-_]?)?mask$", re.IGNORECASE)
@@ -41,7 +33,7 @@ def brain_extraction_datalist(
     modalities: str | Sequence[str] | None = None,
     datalist: PathLike | None = None,
     bundle: str = "brain_extraction",
-) -> dict[str, list[Item]]:
+) -> Datalist:
     """List head volumes with their brain masks, split by patient.
 
     An item is ``{"image": file, "label": the mask's file, "patient": name, "modality": "T1"}``. Every NIfTI (.nii,
@@ -80,28 +72,39 @@ def brain_extraction_datalist(
     """
     if repeat < 1:
         raise ValueError(f"repeat counts from 1, got {repeat}")
-    wanted = None if modalities is None else {_modality(name) for name in ensure_tuple(modalities)}
-    if datalist is not None:
-        splits = load_datalist(datalist, label_required=True, complete=lambda item, _: {**_describe(item), **item})
-        for items in splits.values():
-            items[:] = _of_modalities(items, wanted, datalist)
-        return explain_empty_sides(splits, datalist)
+    seeds: dict[str, int | list[int]] = {"seeded": seed, "rsv": [seed, repeat]}
+    return _Heads(modalities).datalist(dataset_dir, bundle, split, seeds, fractions, datalist)
 
-    folder = Path(dataset_dir)
-    names = [_Name.of(path, folder) for path in images_under(folder, VOLUME_SUFFIXES)]
-    images = [name for name in names if name.is_image]
-    if not images:
-        reason = (
-            f"{dataset_dir}: no head volumes ({', '.join(VOLUME_SUFFIXES)}) there: give dataset_dir=FOLDER, or "
-            f"generate a data set by `python -m monai_kd generate {bundle} {dataset_dir}`"
-        )
-        return {side: UnavailableData(reason) for side in SIDES}
-    images.sort(key=lambda name: natural_order(str(name.path)))
-    items = _of_modalities(_with_masks(images, [name for name in names if name.is_mask], folder), wanted, folder)
 
-    drawn_by: dict[str, int | list[int]] = {"seeded": seed, "rsv": [seed, repeat]}
-    splits = split_items(items, folder, split, drawn_by, fractions, _ids)
-    return explain_empty_sides(splits, dataset_dir)
+class _Heads(DatasetLayout):
+    kind = f"head volumes ({', '.join(VOLUME_SUFFIXES)})"
+
+    def __init__(self, modalities: str | Sequence[str] | None) -> None:
+        self.modalities = None if modalities is None else {_modality(name) for name in ensure_tuple(modalities)}
+
+    def items(self, folder: Path) -> list[Item]:
+        names = [_Name.of(path, folder) for path in images_under(folder, VOLUME_SUFFIXES)]
+        images = [name for name in names if name.is_image]
+        return _with_masks(images, [name for name in names if name.is_mask], folder) if images else []
+
+    def complete(self, item: Item, where: str) -> Item:
+        """Patient and modality by the name of the (first) image, unless the list says them."""
+        path = Path(ensure_tuple(item[CommonKeys.IMAGE])[0])
+        name = _Name.of(path, path.parents[1] if len(path.parents) > 1 else path.parent)
+        return {"patient": name.patient, "modality": name.modality, **item}
+
+    def choose(self, items: list[Item], source: PathLike) -> list[Item]:
+        if self.modalities is None or not items:
+            return items
+        chosen = [item for item in items if _modality(item["modality"]) in self.modalities]
+        if not chosen:
+            wanted = ", ".join(sorted(self.modalities))
+            found = ", ".join(sorted({item["modality"] or "unnamed" for item in items}))
+            raise ValueError(f"{source}: no image of {wanted}, found the modalities {found}")
+        return chosen
+
+    def ids(self, item: Item) -> Sequence[str]:
+        return [image_stem(item[CommonKeys.IMAGE]), item["patient"]]
 
 
 class _Name(NamedTuple):
@@ -159,24 +162,3 @@ def _with_masks(images: Iterable[_Name], masks: Iterable[_Name], folder: Path) -
         found.append((item, [str(mask.path) for mask in fitting if mask.closeness == most]))
     cure = "put the masks into a folder `mask` under the images' names, or name them <image>_mask.nii.gz"
     return take_labelled(found, folder, "mask", cure)
-
-
-def _of_modalities(items: list[Item], wanted: Collection[str] | None, source: PathLike) -> list[Item]:
-    if wanted is None or not items:
-        return items
-    chosen = [item for item in items if _modality(item["modality"]) in wanted]
-    if not chosen:
-        found = sorted({item["modality"] or "unnamed" for item in items})
-        raise ValueError(f"{source}: no image of {', '.join(sorted(wanted))}, found the modalities {', '.join(found)}")
-    return chosen
-
-
-def _describe(item: Item) -> Item:
-    """Patient and modality of a user's item, by the name of its (first) image."""
-    path = Path(ensure_tuple(item[CommonKeys.IMAGE])[0])
-    name = _Name.of(path, path.parents[1] if len(path.parents) > 1 else path.parent)
-    return {"patient": name.patient, "modality": name.modality}
-
-
-def _ids(item: Item) -> tuple[str, str]:
-    return image_stem(item[CommonKeys.IMAGE]), item["patient"]

@@ -13,23 +13,12 @@ import numpy as np
 from monai.config import PathLike
 from monai.utils import CommonKeys, ensure_tuple
 
-from monai_kd.data.datalists.datalist import (
-    UnavailableData,
-    explain_empty_sides,
-    images_under,
-    load_datalist,
-    natural_order,
-)
+from monai_kd.data.datalists.image_files import images_under
+from monai_kd.data.datalists.index import INDEX
 from monai_kd.data.datalists.label_table import NO_FINDING, ImageLabel, match_finding, read_label_table, split_names
-from monai_kd.data.datalists.splits import (
-    INDEX,
-    SIDES,
-    check_no_patient_leaks,
-    find_index,
-    name_patients,
-    split_by_index,
-    split_by_patient,
-)
+from monai_kd.data.datalists.splits import split_by_patient
+from monai_kd.data.datalists.template import DatasetLayout
+from monai_kd.data.datalists.unavailable import Datalist, Item
 from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, image_stem
 
 __all__ = ["VINDR_FINDINGS", "chest_xray_datalist"]
@@ -64,8 +53,6 @@ _TRAIN_AND_TEST = [(f"{kind}_train.csv", f"{kind}_test.csv") for kind in ("annot
 _SINGLE = ("train.csv", "labels.csv", "Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv", INDEX)
 _TABLES = (*_TRAIN_AND_TEST, *((name,) for name in _SINGLE))
 
-Item = dict[str, Any]
-
 logger = logging.getLogger(__name__)
 
 
@@ -78,7 +65,7 @@ def chest_xray_datalist(
     label_table: PathLike | Sequence[PathLike] | None = None,
     datalist: PathLike | None = None,
     bundle: str = "chest_xray_classification",
-) -> dict[str, list[Item]]:
+) -> Datalist:
     """List chest X-rays with their findings, split by patient.
 
     An item is ``{"image": file, "label": float32 (F + 1,), "patient": name}``; the label holds 0 and 1 for the F
@@ -122,38 +109,64 @@ def chest_xray_datalist(
             'findings must be names that differ, and one at least, without "abnormal", which comes after them anyway, '
             f"got {list(findings)}"
         )
-    if datalist is not None:
-        return _of_datalist(datalist, names)
-    folder = Path(dataset_dir)
-    images = sorted(map(str, images_under(folder, IMAGE_SUFFIXES)), key=natural_order)
-    if not images:
-        reason = (
-            f"{dataset_dir}: no X-rays there: give dataset_dir=FOLDER, or generate a data set by "
-            f"`python -m monai_kd generate {bundle} {dataset_dir}`"
-        )
-        return {side: UnavailableData(reason) for side in SIDES}
+    layout = _ChestXrays(names, ensure_tuple(label_table) if label_table else ())
+    return layout.datalist(dataset_dir, bundle, split, {"seeded": seed, "official": seed}, fractions, datalist)
 
-    tables = [Path(file) for file in ensure_tuple(label_table)] if label_table else _find_tables(folder)
-    labels = {file: read_label_table(file, names, VINDR_FINDINGS) for file in tables}
-    items = {file: _with_images(table, images, names, file) for file, table in labels.items()}
-    index = find_index(folder, split, ("seeded", "official"))
-    if folder / INDEX not in tables:  # a table has said already who the patients are
-        items = {file: name_patients(of_table, folder / INDEX, _ids) for file, of_table in items.items()}
-    listed = [item for of_table in items.values() for item in of_table]
-    if not listed:
-        shown = ", ".join(map(str, tables))
-        raise ValueError(f"{shown}: no row names one of the {len(images)} images below {folder}, as {images[0]}")
-    if len(listed) < len(images):
-        logger.warning("%s: %d images have no row and are left out", folder, len(images) - len(listed))
 
-    if split == "seeded":
-        splits = split_by_patient(listed, fractions, seed)
-    elif split == "official":
-        splits = _official(items, fractions, seed)
-    else:
-        splits = split_by_index(listed, index, _ids)
-    check_no_patient_leaks(splits)
-    return explain_empty_sides(splits, dataset_dir)
+class _ChestXrays(DatasetLayout):
+    kind = "X-rays"
+    label_is_path = False
+
+    def __init__(self, findings: Sequence[str], tables: Sequence[PathLike]) -> None:
+        self.findings = findings
+        self.tables = [Path(file) for file in tables]
+        self.table_of: dict[str, Path] = {}
+
+    def items(self, folder: Path) -> list[Item]:
+        images = list(map(str, images_under(folder, IMAGE_SUFFIXES)))
+        if not images:
+            return []
+        self.tables = self.tables or _find_tables(folder)
+        items = []
+        for file in self.tables:
+            of_table = _with_images(read_label_table(file, self.findings, VINDR_FINDINGS), images, self.findings, file)
+            self.table_of.update((item[CommonKeys.IMAGE], file) for item in of_table)
+            items += of_table
+        if not items:
+            shown = ", ".join(map(str, self.tables))
+            raise ValueError(f"{shown}: no row names one of the {len(images)} images below {folder}, as {images[0]}")
+        if len(items) < len(images):
+            logger.warning("%s: %d images have no row and are left out", folder, len(images) - len(items))
+        return items
+
+    def complete(self, item: Item, where: str) -> Item:
+        item = {"patient": str(item[CommonKeys.IMAGE]), **item}
+        label = item.get(CommonKeys.LABEL)
+        return item if label is None else {**item, CommonKeys.LABEL: _label(label, self.findings, where)}
+
+    def patients(self, items: list[Item], folder: Path) -> list[Item]:
+        return items if folder / INDEX in self.tables else super().patients(items, folder)  # the table said it already
+
+    def draw(
+        self, items: list[Item], folder: Path, split: str, fractions: Sequence[float], seed: int | Sequence[int]
+    ) -> Datalist:
+        if split != "official":
+            return super().draw(items, folder, split, fractions, seed)
+        sides: Datalist = {"train": [], "test": []}
+        for item in items:
+            file = self.table_of[item[CommonKeys.IMAGE]]
+            side = file.stem.rpartition("_")[2]
+            if side not in sides:
+                raise ValueError(f'{file}: split="official" needs tables called ..._train.csv and ..._test.csv')
+            sides[side].append(item)
+        training, validation, _ = fractions
+        whole = training + validation
+        if not whole:
+            raise ValueError(
+                f'split="official" draws training and validation, their fractions cannot be 0, got {fractions}'
+            )
+        drawn = split_by_patient(sides["train"], (training / whole, validation / whole, 0), seed)
+        return {**drawn, "test": sides["test"]}
 
 
 def _find_tables(folder: Path) -> list[Path]:
@@ -185,36 +198,6 @@ def _with_images(
     if len(items) < len(labels):
         logger.warning("%s: %d rows have no image and are skipped", table, len(labels) - len(items))
     return items
-
-
-def _ids(item: Item) -> list[str]:
-    return [image_stem(item[CommonKeys.IMAGE])]
-
-
-def _official(items: dict[Path, list[Item]], fractions: Sequence[float], seed: int) -> dict[str, list[Item]]:
-    sides: dict[str, list[Item]] = {"train": [], "test": []}
-    for file, of_table in items.items():
-        side = file.stem.rpartition("_")[2]
-        if side not in sides:
-            raise ValueError(f'{file}: split="official" needs tables called ..._train.csv and ..._test.csv')
-        sides[side] += of_table
-    training, validation, _ = fractions
-    whole = training + validation
-    if not whole:
-        raise ValueError(
-            f'split="official" draws training and validation, their fractions cannot be 0, got {fractions}'
-        )
-    drawn = split_by_patient(sides["train"], (training / whole, validation / whole, 0), seed)
-    return {**drawn, "test": sides["test"]}
-
-
-def _of_datalist(file: PathLike, findings: Sequence[str]) -> dict[str, list[Item]]:
-    splits = load_datalist(file, label_is_path=False, label_required=True)
-    for side, items in splits.items():
-        for number, item in enumerate(items):
-            item.setdefault("patient", str(item[CommonKeys.IMAGE]))
-            item[CommonKeys.LABEL] = _label(item[CommonKeys.LABEL], findings, f"{file}: {side}[{number}]")
-    return splits
 
 
 def _label(value: Any, findings: Sequence[str], where: str) -> np.ndarray:

@@ -14,28 +14,13 @@ from typing import Any
 from monai.config import PathLike
 from monai.utils import CommonKeys
 
-from monai_kd.data.datalists.datalist import (
-    UnavailableData,
-    explain_empty_sides,
-    images_under,
-    load_datalist,
-    natural_order,
-)
-from monai_kd.data.datalists.splits import (
-    INDEX,
-    SIDES,
-    check_no_patient_leaks,
-    find_index,
-    name_patients,
-    split_by_index,
-    split_by_patient,
-)
+from monai_kd.data.datalists.image_files import images_under, natural_order
+from monai_kd.data.datalists.template import DatasetLayout
+from monai_kd.data.datalists.unavailable import Datalist, Item
 from monai_kd.data.readers.array_file import ARRAY_SUFFIXES
 from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, VOLUME_SUFFIXES, image_stem
 
 __all__ = ["mri_datalist"]
-
-Item = dict[str, Any]
 
 _VOLUMES = (*VOLUME_SUFFIXES, *ARRAY_SUFFIXES)
 _PICTURES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".mat", *_VOLUMES))
@@ -51,7 +36,7 @@ def mri_datalist(
     pattern: str = "*",
     datalist: PathLike | None = None,
     bundle: str = "mri_reconstruction",
-) -> dict[str, list[Item]]:
+) -> Datalist:
     """List MR images, split by patient.
 
     An item is a volume, ``{"image": file or list of files, "patient": name}``, for
@@ -85,33 +70,30 @@ def mri_datalist(
         ValueError: when an argument or a file is wrong, nothing says whose the frames are, or a patient would be on two
             sides.
     """
-    if datalist is not None:
-        splits = load_datalist(datalist)
-        for items in splits.values():
-            items[:] = [{key: item[key] for key in (CommonKeys.IMAGE, "patient") if key in item} for item in items]
-        return splits
+    return _MRImages(pattern).datalist(dataset_dir, bundle, split, {"seeded": seed}, fractions, datalist)
 
-    folder = Path(dataset_dir)
-    paths = [path for path in images_under(folder, (*_PICTURES, *_VOLUMES)) if _is_wanted(path, folder, pattern)]
-    if not paths:
-        reason = (
-            f"{dataset_dir}: no MR images (PNG frames, NIfTI, .h5, .npy) there that match {pattern!r}: give "
-            "dataset_dir=FOLDER, or generate a data set by "
-            f"`python -m monai_kd generate {bundle} {dataset_dir}`"
-        )
-        return {side: UnavailableData(reason) for side in SIDES}
-    index = find_index(folder, split)
-    items = name_patients(_with_patients(_without_series_of_frames(paths), folder), folder / INDEX, _ids)
-    if split == "seeded":
-        _check_whose_frames(items, folder)
-        splits = split_by_patient(items, fractions, seed)
-    else:
-        splits = split_by_index(items, index, _ids)
-        _check_whose_frames([item for chosen in splits.values() for item in chosen], folder)
-    for side, chosen in splits.items():
-        splits[side] = _joined(chosen)
-    check_no_patient_leaks(splits)
-    return explain_empty_sides(splits, dataset_dir)
+
+class _MRImages(DatasetLayout):
+    label_required = False
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self.kind = f"MR images (PNG frames, NIfTI, .h5, .npy) that match {pattern!r}"
+
+    def items(self, folder: Path) -> list[Item]:
+        paths = images_under(folder, (*_PICTURES, *_VOLUMES))
+        paths = [path for path in paths if _is_wanted(path, folder, self.pattern)]
+        return _with_patients(_without_series_of_frames(paths), folder) if paths else []
+
+    def complete(self, item: Item, where: str) -> Item:
+        return {key: item[key] for key in (CommonKeys.IMAGE, "patient") if key in item}
+
+    def ids(self, item: Item) -> Sequence[str]:
+        return [image_stem(item[CommonKeys.IMAGE]), item["patient"]]
+
+    def finish(self, splits: Datalist, folder: Path) -> Datalist:
+        _check_whose_frames([item for items in splits.values() for item in items], folder)
+        return {side: _joined(items) for side, items in splits.items()}
 
 
 def _is_wanted(path: Path, folder: Path, pattern: str) -> bool:
@@ -150,10 +132,6 @@ def _check_whose_frames(items: Sequence[Item], folder: Path) -> None:
 
 def _is_picture(path: PathLike) -> bool:
     return str(path).lower().endswith(_PICTURES)
-
-
-def _ids(item: Item) -> tuple[str, str]:
-    return image_stem(item[CommonKeys.IMAGE]), item["patient"]
 
 
 def _joined(items: Sequence[Item]) -> list[Item]:

@@ -7,25 +7,16 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from monai.config import PathLike
 from monai.utils import CommonKeys, ensure_tuple
 
-from monai_kd.data.datalists.datalist import (
-    UnavailableData,
-    explain_empty_sides,
-    images_under,
-    load_datalist,
-    natural_order,
-    take_labelled,
-)
-from monai_kd.data.datalists.splits import SIDES, split_items
+from monai_kd.data.datalists.image_files import images_under
+from monai_kd.data.datalists.template import DatasetLayout, take_labelled
+from monai_kd.data.datalists.unavailable import Datalist, Item
 from monai_kd.data.readers.image_file import VOLUME_SUFFIXES, image_stem
 
 __all__ = ["vessel_datalist"]
-
-Item = dict[str, Any]
 
 _LABEL_WORD = r"(vessels?|masks?|labels?|gt|ground[-_]?truth|seg(mentation)?s?|annotations?)"
 _LABEL_FOLDER = re.compile(rf"({_LABEL_WORD}[-_]?)+", re.IGNORECASE)
@@ -41,7 +32,7 @@ def vessel_datalist(
     fractions: Sequence[float] = (0.7, 0.1, 0.2),
     datalist: PathLike | None = None,
     bundle: str = "vessel_segmentation",
-) -> dict[str, list[Item]]:
+) -> Datalist:
     """List angiograms with their voxel labels, split by patient.
 
     An item is ``{"image": file, "label": file, "patient": name}``. Every NIfTI (.nii, .nii.gz) and MetaImage (.mha,
@@ -70,21 +61,22 @@ def vessel_datalist(
         ValueError: when an argument or a file is wrong, no image has a label, several labels or several images with one
             have one name, or a patient would be on two sides.
     """
-    if datalist is not None:
-        return load_datalist(datalist, label_required=True, complete=lambda item, _: {"patient": _ids(item)[0], **item})
+    return _Angiograms().datalist(dataset_dir, bundle, split, {"seeded": seed}, fractions, datalist)
 
-    folder = Path(dataset_dir)
-    paths = sorted(images_under(folder, VOLUME_SUFFIXES), key=lambda path: natural_order(str(path)))
-    images = [path for path in paths if not _is_label(path, folder)]
-    if not images:
-        reason = (
-            f"{dataset_dir}: no angiograms ({', '.join(VOLUME_SUFFIXES)}) there: give dataset_dir=FOLDER, or generate "
-            f"a data set by `python -m monai_kd generate {bundle} {dataset_dir}`"
-        )
-        return {side: UnavailableData(reason) for side in SIDES}
-    items = _with_labels(images, [path for path in paths if _is_label(path, folder)], folder)
-    splits = split_items(items, folder, split, {"seeded": seed}, fractions, _ids)
-    return explain_empty_sides(splits, dataset_dir)
+
+class _Angiograms(DatasetLayout):
+    kind = f"angiograms ({', '.join(VOLUME_SUFFIXES)})"
+
+    def items(self, folder: Path) -> list[Item]:
+        paths = images_under(folder, VOLUME_SUFFIXES)
+        images = [path for path in paths if not _is_label(path, folder)]
+        return _with_labels(images, [path for path in paths if _is_label(path, folder)], folder) if images else []
+
+    def complete(self, item: Item, where: str) -> Item:
+        return {"patient": self.ids(item)[0], **item}
+
+    def ids(self, item: Item) -> Sequence[str]:
+        return [_name(Path(ensure_tuple(item[CommonKeys.IMAGE])[0]))]
 
 
 def _is_label(path: Path, root: Path) -> bool:
@@ -96,10 +88,6 @@ def _name(path: Path) -> str:
     """What an angiogram and its label have in common."""
     name = _STRIPPED.sub("", _LABEL_NAME.sub("", image_stem(path)))
     return path.parent.name if _NO_NAME.fullmatch(name) else name
-
-
-def _ids(item: Item) -> tuple[str]:
-    return (_name(Path(ensure_tuple(item[CommonKeys.IMAGE])[0])),)
 
 
 def _with_labels(images: Sequence[Path], labels: Sequence[Path], folder: Path) -> list[Item]:

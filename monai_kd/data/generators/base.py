@@ -7,18 +7,28 @@ import csv
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from monai.utils import ensure_tuple, ensure_tuple_rep
 
-from monai_kd.data.datalists.splits import INDEX
+from monai_kd.data.datalists.index import INDEX
 from monai_kd.files import remove_unfinished, temporary_folder, write_text
 
-__all__ = ["GENERATED", "DatasetGenerator", "case_name", "make_nifti", "write_index"]
+__all__ = [
+    "GENERATED",
+    "DatasetGenerator",
+    "case_name",
+    "check_choices",
+    "check_grid",
+    "check_smallest",
+    "make_nifti",
+    "write_index",
+]
 
 GENERATED = "generated.json"
 """Name of the file that marks a folder as generated and says by which generator, with which settings."""
@@ -48,8 +58,7 @@ class DatasetGenerator(ABC):
             ValueError: when ``cases`` or ``seed`` is too small.
             FileExistsError: when ``out_dir`` holds files but no data set of this generator.
         """
-        if cases < 1 or seed < 0:
-            raise ValueError(f"expected cases >= 1 and seed >= 0, got cases={cases} and seed={seed}")
+        check_smallest(cases=(cases, 1), seed=(seed, 0))
         out_dir = Path(out_dir)
         self._clear(out_dir)
         # First of all, so that an interrupted data set can be generated again.
@@ -113,6 +122,56 @@ def case_name(index: int) -> str:
     'SIM0001'
     """
     return f"SIM{index + 1:04d}"
+
+
+def check_choices(name: str, values: str | Sequence[str], choices: Collection[str]) -> None:
+    """Refuse a setting, or several values of one, that is not among the choices.
+
+    >>> check_choices("difficulty", "medium", ["easy", "hard"])
+    Traceback (most recent call last):
+    ValueError: difficulty must be of easy, hard, got 'medium'
+    """
+    given = ensure_tuple(values)
+    if not given or not set(given) <= set(choices):
+        got = ", ".join(map(repr, given)) or "none"
+        raise ValueError(f"{name} must be of {', '.join(choices)}, got {got}")
+
+
+def check_smallest(**settings: tuple[int, int]) -> None:
+    """Refuse numbers that are too small.
+
+    Args:
+        settings: for each its value, and the smallest that it may have.
+
+    >>> check_smallest(image_size=(64, 32), frames=(0, 1))
+    Traceback (most recent call last):
+    ValueError: expected image_size >= 32 and frames >= 1, got image_size=64 and frames=0
+    """
+    if any(value < smallest for value, smallest in settings.values()):
+        wanted = " and ".join(f"{name} >= {smallest}" for name, (_, smallest) in settings.items())
+        got = " and ".join(f"{name}={value}" for name, (value, _) in settings.items())
+        raise ValueError(f"expected {wanted}, got {got}")
+
+
+def check_grid(
+    shape: Sequence[int], spacing: float | Sequence[float], smallest: int
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Refuse a volume's grid that is too small.
+
+    Args:
+        shape: voxels along the three axes.
+        spacing: voxel size in mm, one number or one for each axis.
+        smallest: number of voxels that an axis must have.
+
+    Returns:
+        Shape and spacing, three numbers each.
+    """
+    if len(shape) != 3 or min(shape) < smallest:
+        raise ValueError(f"expected a shape of three axes with at least {smallest} voxels each, got {tuple(shape)}")
+    sizes = tuple(map(float, ensure_tuple_rep(spacing, 3)))
+    if min(sizes) <= 0:
+        raise ValueError(f"expected voxel sizes above 0 mm, got {sizes}")
+    return tuple(map(int, shape)), sizes
 
 
 def make_nifti(array: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from monai_kd.data.datalists.splits import INDEX
-from monai_kd.data.generators.base import DatasetGenerator, write_index
+from monai_kd.data.datalists.index import INDEX
+from monai_kd.data.generators.base import DatasetGenerator, check_choices, check_smallest, write_index
 
 __all__ = ["CineGenerator"]
 
@@ -56,13 +56,8 @@ class CineGenerator(DatasetGenerator):
     """
 
     def __init__(self, image_size: int = 256, frames_per_patient: int = 12, difficulty: str = "easy") -> None:
-        if difficulty not in _DIFFICULTIES:
-            raise ValueError(f"difficulty must be one of {', '.join(_DIFFICULTIES)}, got {difficulty!r}")
-        if image_size < 32 or frames_per_patient < 1:
-            raise ValueError(
-                "expected image_size >= 32 and frames_per_patient >= 1, "
-                f"got image_size={image_size} and frames_per_patient={frames_per_patient}"
-            )
+        check_choices("difficulty", difficulty, _DIFFICULTIES)
+        check_smallest(image_size=(image_size, 32), frames_per_patient=(frames_per_patient, 1))
         self.image_size = image_size
         self.frames_per_patient = frames_per_patient
         self.difficulty = difficulty

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from scipy import ndimage
 
-from monai_kd.data.generators.base import DatasetGenerator
+from monai_kd.data.generators.base import DatasetGenerator, check_choices, check_smallest
 from monai_kd.data.readers.figshare import border_to_mask
 
 __all__ = ["FigshareGenerator"]
@@ -64,13 +64,8 @@ class FigshareGenerator(DatasetGenerator):
     """
 
     def __init__(self, image_size: int = 512, slices_per_patient: int = 5, difficulty: str = "easy") -> None:
-        if difficulty not in _DIFFICULTIES:
-            raise ValueError(f"difficulty must be one of {', '.join(_DIFFICULTIES)}, got {difficulty!r}")
-        if image_size < 32 or slices_per_patient < 1:
-            raise ValueError(
-                "expected image_size >= 32 and slices_per_patient >= 1, "
-                f"got image_size={image_size} and slices_per_patient={slices_per_patient}"
-            )
+        check_choices("difficulty", difficulty, _DIFFICULTIES)
+        check_smallest(image_size=(image_size, 32), slices_per_patient=(slices_per_patient, 1))
         self.image_size = image_size
         self.slices_per_patient = slices_per_patient
         self.difficulty = difficulty

@@ -10,11 +10,18 @@ from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
-from monai.utils import ensure_tuple, ensure_tuple_rep
+from monai.utils import ensure_tuple
 from scipy import ndimage
 
-from monai_kd.data.datalists.splits import INDEX
-from monai_kd.data.generators.base import DatasetGenerator, case_name, make_nifti, write_index
+from monai_kd.data.datalists.index import INDEX
+from monai_kd.data.generators.base import (
+    DatasetGenerator,
+    case_name,
+    check_choices,
+    check_grid,
+    make_nifti,
+    write_index,
+)
 
 __all__ = ["HeadGenerator"]
 
@@ -92,22 +99,12 @@ class HeadGenerator(DatasetGenerator):
         layout: str = "folders",
     ) -> None:
         contrasts = ensure_tuple(contrasts)
-        for name, values, choices in (
-            ("difficulty", [difficulty], _DIFFICULTIES),
-            ("contrasts", contrasts, _SIGNALS),
-            ("layout", [layout], ("folders", "bids")),
-        ):
-            if not values or not set(values) <= set(choices):
-                got = ", ".join(map(repr, values)) or "none"
-                raise ValueError(f"{name} must be of {', '.join(choices)}, got {got}")
-        if len(shape) != 3 or min(shape) < 16:
-            raise ValueError(f"expected a shape of three axes with at least 16 voxels each, got {tuple(shape)}")
+        check_choices("difficulty", difficulty, _DIFFICULTIES)
+        check_choices("contrasts", contrasts, _SIGNALS)
+        check_choices("layout", layout, ("folders", "bids"))
         if spacing is None:
-            spacing = max(extent / count for extent, count in zip(_FIELD_OF_VIEW, shape))
-        self.spacing = tuple(map(float, ensure_tuple_rep(spacing, 3)))
-        if min(self.spacing) <= 0:
-            raise ValueError(f"expected voxel sizes above 0 mm, got {self.spacing}")
-        self.shape = tuple(map(int, shape))
+            spacing = max(extent / max(count, 1) for extent, count in zip(_FIELD_OF_VIEW, shape))
+        self.shape, self.spacing = check_grid(shape, spacing, smallest=16)
         self.difficulty = difficulty
         self.contrasts = contrasts
         self.vary_grid = vary_grid

@@ -9,11 +9,17 @@ from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
-from monai.utils import ensure_tuple_rep
 from scipy import ndimage
 
-from monai_kd.data.datalists.splits import INDEX
-from monai_kd.data.generators.base import DatasetGenerator, case_name, make_nifti, write_index
+from monai_kd.data.datalists.index import INDEX
+from monai_kd.data.generators.base import (
+    DatasetGenerator,
+    case_name,
+    check_choices,
+    check_grid,
+    make_nifti,
+    write_index,
+)
 
 __all__ = ["VesselGenerator"]
 
@@ -64,14 +70,8 @@ class VesselGenerator(DatasetGenerator):
         spacing: float | Sequence[float] = (0.5, 0.5, 0.8),
         difficulty: str = "easy",
     ) -> None:
-        if difficulty not in _DIFFICULTIES:
-            raise ValueError(f"difficulty must be of {', '.join(_DIFFICULTIES)}, got {difficulty!r}")
-        if len(shape) != 3 or min(shape) < 8:
-            raise ValueError(f"expected a shape of three axes with at least 8 voxels each, got {tuple(shape)}")
-        self.spacing = tuple(map(float, ensure_tuple_rep(spacing, 3)))
-        if min(self.spacing) <= 0:
-            raise ValueError(f"expected voxel sizes above 0 mm, got {self.spacing}")
-        self.shape = tuple(map(int, shape))
+        check_choices("difficulty", difficulty, _DIFFICULTIES)
+        self.shape, self.spacing = check_grid(shape, spacing, smallest=8)
         self.difficulty = difficulty
 
     @classmethod

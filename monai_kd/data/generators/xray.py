@@ -16,7 +16,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 from scipy import ndimage
 
 from monai_kd.data.datalists.label_table import NO_FINDING
-from monai_kd.data.generators.base import DatasetGenerator
+from monai_kd.data.generators.base import DatasetGenerator, check_choices, check_smallest
 
 __all__ = ["XrayGenerator"]
 
@@ -75,10 +75,8 @@ class XrayGenerator(DatasetGenerator):
     """
 
     def __init__(self, image_size: int = 512, difficulty: str = "easy") -> None:
-        if difficulty not in _DIFFICULTIES:
-            raise ValueError(f"difficulty must be one of {', '.join(_DIFFICULTIES)}, got {difficulty!r}")
-        if image_size < 32:
-            raise ValueError(f"expected image_size >= 32, got {image_size}")
+        check_choices("difficulty", difficulty, _DIFFICULTIES)
+        check_smallest(image_size=(image_size, 32))
         self.image_size = image_size
         self.difficulty = difficulty
 

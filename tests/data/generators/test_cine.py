@@ -90,7 +90,7 @@ def test_a_smaller_frame_shows_the_same(easy, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"difficulty": "impossible"}, "one of easy, hard, got 'impossible'"),
+        ({"difficulty": "impossible"}, "must be of easy, hard, got 'impossible'"),
         ({"image_size": 31}, "image_size >= 32"),
         ({"frames_per_patient": 0}, "frames_per_patient >= 1"),
     ],

@@ -128,5 +128,5 @@ def test_few_cases_are_a_data_set_without_test_images(tmp_path):
 def test_arguments_out_of_range():
     with pytest.raises(ValueError, match="easy, hard, got 'medium'"):
         XrayGenerator(difficulty="medium")
-    with pytest.raises(ValueError, match="expected image_size >= 32, got 16"):
+    with pytest.raises(ValueError, match="expected image_size >= 32, got image_size=16"):
         XrayGenerator(16)

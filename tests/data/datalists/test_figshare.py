@@ -1,24 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-import copy
 import json
 import logging
-import pickle
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from monai.bundle import ConfigParser
 from monai.data import Dataset
 
-from monai_kd.data import (
-    UnavailableData,
-    check_no_patient_leaks,
-    figshare_datalist,
-    find_images,
-    load_datalist,
-    require,
-)
+from monai_kd.data import UnavailableData, check_no_patient_leaks, figshare_datalist, require
 
 SIDES = ("training", "validation", "test")
 
@@ -58,127 +48,6 @@ def test_missing_data_set_is_an_error_only_when_needed(tmp_path):
 def test_folder_with_nothing_but_the_fold_index_is_missing_data(tmp_path):
     (tmp_path / "cvind.mat").touch()
     assert isinstance(figshare_datalist(tmp_path)["test"], UnavailableData)
-
-
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda data: pickle.loads(pickle.dumps(data))])
-def test_reason_survives_copies(duplicate):
-    assert duplicate(UnavailableData("why")).reason == "why"
-
-
-def test_require_in_a_bundle(tmp_path):
-    config = {
-        "imports": ["$import monai_kd"],
-        "datalist": {"_target_": "monai_kd.data.figshare_datalist", "dataset_dir": str(tmp_path / "nowhere")},
-        "dataset": {"_target_": "monai.data.Dataset", "data": "$@datalist['training']"},
-        "initialize": ["$monai_kd.data.require(@datalist['training'])"],
-    }
-    parser = ConfigParser(config)
-    parser.get_parsed_content("imports")
-    assert len(parser.get_parsed_content("dataset")) == 0
-    with pytest.raises(RuntimeError) as error:
-        parser.get_parsed_content("initialize")
-    assert isinstance(error.value.__cause__, FileNotFoundError)
-
-
-def test_require_refuses_any_empty_list():
-    require([1], [{"image": "1.png"}])
-    with pytest.raises(ValueError, match="is empty"):
-        require([1], [])
-
-
-def test_datalist_paths_and_labels(tmp_path):
-    items = {
-        "training": [{"image": "images/1.nii.gz", "label": "../labels/1.nii.gz", "patient": "a", "age": 50}],
-        "validation": [{"image": ["2_t1.png", "2_t2.png"], "label": [0, 1, 0]}, {"image": "/abs/3.png", "label": 2}],
-        "test": ["4.png"],
-        "name": "my data",
-    }
-    splits = load_datalist(write_json(tmp_path, items))
-    label = str(tmp_path.parent / "labels/1.nii.gz")
-    frames = [f"{tmp_path}/2_t1.png", f"{tmp_path}/2_t2.png"]
-    assert splits == {
-        "training": [{"image": f"{tmp_path}/images/1.nii.gz", "label": label, "patient": "a", "age": 50}],
-        "validation": [
-            {"image": frames, "label": [0, 1, 0], "patient": str(frames)},
-            {"image": "/abs/3.png", "label": 2, "patient": "/abs/3.png"},
-        ],
-        "test": [{"image": f"{tmp_path}/4.png", "patient": f"{tmp_path}/4.png"}],
-    }
-    assert load_datalist(tmp_path / "datalist.json", base_dir="/data")["test"][0]["image"] == "/data/4.png"
-
-
-def test_list_that_a_datalist_lacks_is_unavailable(tmp_path):
-    splits = load_datalist(write_json(tmp_path, {"training": [{"image": "1.png"}], "val": [{"image": "2.png"}]}))
-    require(splits["training"])
-    with pytest.raises(FileNotFoundError, match="datalist.json: no list `validation`, found: training, val"):
-        require(splits["validation"])
-
-
-def test_labels_that_are_no_paths(tmp_path):
-    path = write_json(tmp_path, {"training": [{"image": "1.png", "label": "glioma"}, {"image": "2.png", "label": 0}]})
-    splits = load_datalist(path, label_is_path=False, label_required=True)
-    assert splits["training"] == [
-        {"image": f"{tmp_path}/1.png", "label": "glioma"},
-        {"image": f"{tmp_path}/2.png", "label": 0},
-    ]
-
-
-def test_labels_are_needed_where_they_are_used(tmp_path):
-    labelled, bare = {"image": "1.png", "label": "1_mask.png"}, [{"image": "2.png"}, {"image": "3.png", "label": None}]
-    path = write_json(tmp_path, {"training": [labelled], "test": ["2.png"]})
-    splits = load_datalist(path, label_required=True)
-    require(splits["training"])
-    with pytest.raises(ValueError, match=r"1 of the 1 items of `test` .*the first is test\[0\], .*2.png"):
-        require(splits["test"])
-    path = write_json(tmp_path, {"training": [labelled, *bare]})
-    named = r"datalist.json: 2 of the 3 items of `training` .*training\[1\], .*2.png: add the labels or leave"
-    with pytest.raises(ValueError, match=named):
-        load_datalist(path, label_required=True)
-    assert len(load_datalist(write_json(tmp_path, {"training": bare}))["training"]) == 2
-
-
-def test_empty_list_of_a_datalist_is_named(tmp_path):
-    splits = load_datalist(write_json(tmp_path, {"training": ["1.png"], "validation": []}))
-    with pytest.raises(ValueError, match="datalist.json: no items on the side `validation` of the split"):
-        require(splits["training"], splits["validation"])
-
-
-def test_patients_of_a_datalist_are_text_and_who_is_not_named_is_one_of_his_own(tmp_path):
-    items = [{"image": "1.png", "patient": 7}, {"image": "2.png", "patient": None}, "3.png"]
-    splits = load_datalist(write_json(tmp_path, {"training": items, "test": ["4.png"]}))
-    patients = [item["patient"] for items in splits.values() for item in items]
-    assert patients == ["7", *(str(tmp_path / f"{number}.png") for number in (2, 3, 4))]
-    nobody = load_datalist(write_json(tmp_path, {"training": items[1:]}))["training"]
-    assert all("patient" not in item for item in nobody)
-
-
-def test_datalist_with_a_leak_is_refused(tmp_path):
-    items = {"training": [{"image": "1.png", "patient": "a"}], "test": [{"image": "2.png", "patient": "a"}]}
-    with pytest.raises(ValueError, match="patient a is in training and test"):
-        load_datalist(write_json(tmp_path, items))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", "datalist.json: not a JSON file"),
-        ("[]", "datalist.json: a datalist is a JSON object with the lists training, validation, test"),
-        ('{"train": []}', "a JSON object with the lists"),
-        ('{"training": [{"label": "1.png"}]}', r'training\[0\]: expected {"image": path'),
-        ('{"training": [7]}', r"training\[0\]: expected .* got 7"),
-        ('{"training": [], "validation": null}', "`validation` must be a list of items, got null: remove it or list"),
-        ('{"training": [], "test": {"image": "1"}}', "`test` must be a list of items, got {"),
-    ],
-)
-def test_wrong_datalist(tmp_path, content, message):
-    (tmp_path / "datalist.json").write_text(content)
-    with pytest.raises(ValueError, match=message):
-        load_datalist(tmp_path / "datalist.json")
-
-
-def test_missing_datalist(tmp_path):
-    with pytest.raises(FileNotFoundError, match="gone.json: there is no such datalist"):
-        load_datalist(tmp_path / "gone.json")
 
 
 def test_seeded_split(slices):
@@ -269,7 +138,8 @@ def test_wrong_index_file(slices, tmp_path, content, message):
 
 
 def test_wrong_arguments(slices):
-    with pytest.raises(FileNotFoundError, match='split must be "seeded", "cvind" or the path .* no file \'random\''):
+    named = 'split must be "seeded", "cvind", "index" or the path .* no file .random.'
+    with pytest.raises(FileNotFoundError, match=named):
         figshare_datalist(slices, split="random")
     with pytest.raises(ValueError, match='group_by must be "family" or "pid"'):
         figshare_datalist(slices, group_by="patient")
@@ -352,48 +222,3 @@ def test_masks_of_a_datalist_of_pictures_are_needed(tmp_path):
     path = write_json(tmp_path, {"training": [{"image": "1.png"}]})
     with pytest.raises(ValueError, match="items of `training` have no `label`"):
         figshare_datalist(tmp_path, datalist=path)
-
-
-def test_linked_folders_are_followed_once(tmp_path):
-    (tmp_path / "elsewhere" / "sub").mkdir(parents=True)
-    (tmp_path / "elsewhere" / "sub" / "1.png").touch()
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "2.png").touch()
-    (data / "link").symlink_to(tmp_path / "elsewhere")
-    (data / "same").symlink_to(tmp_path / "elsewhere" / "sub")
-    (tmp_path / "elsewhere" / "loop").symlink_to(data)
-    assert find_images(data) == [str(data / "2.png"), str(data / "link" / "sub" / "1.png")]
-
-
-def test_find_images_in_natural_order(tmp_path):
-    (tmp_path / "sub").mkdir()
-    names = ["10.png", "2.JPG", "1.mat", "sub/3.nii.gz", "cvind.mat", "notes.txt", "._1.mat", "sub/4.npz"]
-    for name in names:
-        (tmp_path / name).touch()
-    expected = [str(tmp_path / name) for name in ("1.mat", "2.JPG", "10.png", "sub/3.nii.gz")]
-    assert find_images(tmp_path) == expected
-    assert find_images(f"{tmp_path}/*.[pJ]*") == expected[1:3]
-    assert find_images(f"{tmp_path}/**/*.nii.gz") == expected[3:]
-    assert find_images(tmp_path / "10.png") == [str(tmp_path / "10.png")]
-
-
-def test_find_images_knows_dicom_without_its_suffix(tmp_path):
-    for name in ("1.2.840.7", "scan", ".hidden", "DICOMDIR"):
-        (tmp_path / name).write_bytes(bytes(128) + b"DICM")
-    (tmp_path / "notes").write_bytes(bytes(132))
-    assert find_images(tmp_path) == [str(tmp_path / "1.2.840.7"), str(tmp_path / "scan")]
-    assert find_images(tmp_path / "scan") == [str(tmp_path / "scan")]
-
-
-def test_find_images_takes_a_name_literally_when_it_exists(tmp_path):
-    (tmp_path / "scan[1].png").touch()
-    assert find_images(tmp_path / "scan[1].png") == [str(tmp_path / "scan[1].png")]
-
-
-@pytest.mark.parametrize("source", ["", "nowhere", "*.png", "cvind.mat", "notes.txt"])
-def test_find_images_finds_none(tmp_path, source):
-    for name in ("cvind.mat", "notes.txt"):
-        (tmp_path / name).touch()
-    with pytest.raises(FileNotFoundError, match="no image there; images are files with .mat .png"):
-        find_images(tmp_path / source)

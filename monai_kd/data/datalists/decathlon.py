@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data lists in the form of the Medical Segmentation Decathlon."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.config import PathLike
+from monai.utils import CommonKeys
+
+from monai_kd.data.datalists.splits import SIDES, check_no_patient_leaks
+from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData, explain_empty_sides
+
+__all__ = ["load_datalist"]
+
+
+def load_datalist(
+    file: PathLike,
+    base_dir: PathLike | None = None,
+    label_is_path: bool = True,
+    label_required: bool = False,
+    complete: Callable[[Item, str], Item] | None = None,
+) -> Datalist:
+    """Read a datalist in the form of the Medical Segmentation Decathlon.
+
+    ``{"training": [{"image": ..., "label": ..., "patient": ...}, ...], "validation": [...], "test": [...]}``. A label
+    is a path, a list of paths, a class number or a list of numbers; ``label`` and ``patient`` are optional, and any
+    other key is kept as it is; a patient comes as text, and where only some items have one, each of the others is its
+    own. A bare path stands for ``{"image": path}``. A list that the file lacks, or that is empty, comes as
+    :class:`UnavailableData`: a run that needs it refuses, an evaluation can do with ``test`` alone.
+
+    Args:
+        file: the JSON file.
+        base_dir: folder that relative paths start from, by default the file's own.
+        label_is_path: whether a label that is text is a path. Otherwise it is the name of a class and left as it is.
+        label_required: whether an image without label is an error. It is in ``training`` and ``validation`` at once;
+            a ``test`` list often has no labels, and is then unavailable to runs that need them.
+        complete: adds to an item what else is known of it, also given the words that say where it stands.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is no datalist, when a patient or an image is in two of its lists, or when a label
+            is missing.
+    """
+    path = Path(file)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: there is no such datalist: check the path") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: not a JSON file: {error}") from error
+    if not isinstance(content, dict) or not any(isinstance(content.get(side), list) for side in SIDES):
+        raise ValueError(f"{path}: a datalist is a JSON object with the lists {', '.join(SIDES)}")
+    base = path.parent if base_dir is None else Path(base_dir)
+    splits: Datalist = {}
+    for side in SIDES:
+        if side not in content:
+            splits[side] = UnavailableData(f"{path}: no list `{side}`, found: {', '.join(content)}; add it to the file")
+            continue
+        entries = content[side]
+        if not isinstance(entries, list):
+            raise ValueError(
+                f"{path}: `{side}` must be a list of items, got {json.dumps(entries)[:60]}: remove it or list the items"
+            )
+        keys = (CommonKeys.IMAGE, CommonKeys.LABEL) if label_is_path else (CommonKeys.IMAGE,)
+        places = [f"{path}: {side}[{i}]" for i in range(len(entries))]
+        splits[side] = [_resolve(entry, base, keys, place) for entry, place in zip(entries, places)]
+        if complete is not None:
+            splits[side] = [complete(item, place) for item, place in zip(splits[side], places)]
+    listed = [item for items in splits.values() for item in items]
+    if any("patient" in item for item in listed):  # a batch takes no mixture of items with and without
+        for item in listed:
+            item.setdefault("patient", str(item[CommonKeys.IMAGE]))
+    check_no_patient_leaks(splits)
+    return explain_empty_sides(_with_labels(splits, path) if label_required else splits, path)
+
+
+def _with_labels(splits: Datalist, file: PathLike) -> Datalist:
+    """Refuse training and validation items without a label; a test list with such items becomes unavailable."""
+    for side, items in splits.items():
+        missing = [i for i, item in enumerate(items) if item.get(CommonKeys.LABEL) is None]
+        if missing:
+            reason = (
+                f"{file}: {len(missing)} of the {len(items)} items of `{side}` have no `label`, the first is "
+                f"{side}[{missing[0]}], {items[missing[0]][CommonKeys.IMAGE]}: add the labels or leave these items out"
+            )
+            if side != "test":
+                raise ValueError(reason)
+            splits[side] = UnavailableData(reason, ValueError)
+    return splits
+
+
+def _resolve(entry: Any, base: Path, keys: Sequence[str], where: str) -> Item:
+    """One entry of a datalist with the paths under ``keys`` joined to ``base``."""
+    item = {CommonKeys.IMAGE: entry} if isinstance(entry, str) else entry
+    if not isinstance(item, dict) or not item.get(CommonKeys.IMAGE):
+        raise ValueError(f'{where}: expected {{"image": path, "label": ...}}, got {entry!r}')
+
+    def join(value: Any) -> Any:
+        if isinstance(value, list):
+            return [join(element) for element in value]
+        return os.path.normpath(base / value) if isinstance(value, str) else value
+
+    item = {**item, **{key: join(item[key]) for key in keys if key in item}}
+    patient = item.pop("patient", None)  # as text: a batch takes no mixture of types
+    return item if patient is None else {**item, "patient": str(patient)}

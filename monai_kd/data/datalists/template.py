@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the data lists of all bundles have in common; each says only what is its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from monai.config import PathLike
+from monai.utils import CommonKeys
+
+from monai_kd.data.datalists.decathlon import load_datalist
+from monai_kd.data.datalists.index import INDEX, find_index, name_patients, split_by_index
+from monai_kd.data.datalists.splits import check_no_patient_leaks, split_by_patient
+from monai_kd.data.datalists.unavailable import Datalist, Item, explain_empty_sides, unavailable
+from monai_kd.data.readers.image_file import image_stem
+
+__all__ = ["DatasetLayout", "take_labelled"]
+
+logger = logging.getLogger(__name__)
+
+
+class DatasetLayout(ABC):
+    """Where a data set has its images, their labels and the names of the patients.
+
+    :meth:`datalist` is the same for all: it lists the folder or reads the user's own list, splits by patient, and lets
+    what is missing be an error only once a run needs it.
+
+    Attributes:
+        kind: what the images are called where there are none.
+        label_is_path: whether the labels of a user's own list are files.
+        label_required: whether a user's own list must have labels.
+    """
+
+    kind: str
+    label_is_path = True
+    label_required = True
+
+    @abstractmethod
+    def items(self, folder: Path) -> list[Item]:
+        """The images below a folder, with ``label`` and ``patient``; none when there is no image.
+
+        Raises:
+            ValueError: when there are images that cannot be used.
+        """
+
+    def complete(self, item: Item, where: str) -> Item:
+        """An item of a user's own list with what its files say beside it; ``where`` is its place, for errors."""
+        return item
+
+    def choose(self, items: list[Item], source: PathLike) -> list[Item]:
+        """Those items that the user asks for."""
+        return items
+
+    def ids(self, item: Item) -> Sequence[str]:
+        """The names under which an index may know an item, the best one first."""
+        return [image_stem(item[CommonKeys.IMAGE])]
+
+    def patients(self, items: list[Item], folder: Path) -> list[Item]:
+        """The items with the patients that the folder's index names."""
+        return name_patients(items, folder / INDEX, self.ids)
+
+    def draw(
+        self, items: list[Item], folder: Path, split: str, fractions: Sequence[float], seed: int | Sequence[int]
+    ) -> Datalist:
+        """The items on the sides of a split that no index says."""
+        return split_by_patient(items, fractions, seed)
+
+    def finish(self, splits: Datalist, folder: Path) -> Datalist:
+        """The items by side in the form that the readers take."""
+        return splits
+
+    def datalist(
+        self,
+        dataset_dir: PathLike,
+        bundle: str,
+        split: str,
+        seeds: Mapping[str, int | Sequence[int]],
+        fractions: Sequence[float],
+        datalist: PathLike | None = None,
+    ) -> Datalist:
+        """List the images of a folder, or of the user's own list, by the side of the split.
+
+        Args:
+            dataset_dir: the folder.
+            bundle: name of the bundle that asks, for the hint how to generate a data set.
+            split: one of ``seeds``, ``"index"`` for the folder's ``index.csv``, or the path of another such file.
+            seeds: of the splits that are drawn, by name.
+            fractions: shares for training, validation and test in those.
+            datalist: the user's own list (:func:`~monai_kd.data.load_datalist`), used instead of the folder.
+
+        Raises:
+            FileNotFoundError: when the CSV file or the datalist is missing.
+            ValueError: when an argument or a file is wrong, or a patient would be on two sides.
+        """
+        if datalist is not None:
+            splits = load_datalist(
+                datalist,
+                label_is_path=self.label_is_path,
+                label_required=self.label_required,
+                complete=self.complete,
+            )
+            for items in splits.values():
+                items[:] = self.choose(items, datalist)
+            return explain_empty_sides(splits, datalist)
+
+        folder = Path(dataset_dir)
+        items = self.items(folder)
+        if not items:
+            return unavailable(
+                f"{dataset_dir}: no {self.kind} there: give dataset_dir=FOLDER, or generate a data set by "
+                f"`python -m monai_kd generate {bundle} {dataset_dir}`"
+            )
+        index = find_index(folder, split, list(seeds))
+        named = self.patients(self.choose(items, folder), folder)
+        if split in seeds:
+            splits = self.draw(named, folder, split, fractions, seeds[split])
+        else:
+            splits = split_by_index(named, index, self.ids)
+        splits = self.finish(splits, folder)
+        check_no_patient_leaks(splits)
+        return explain_empty_sides(splits, dataset_dir)
+
+
+def take_labelled(found: Iterable[tuple[Item, Sequence[str]]], folder: PathLike, kind: str, cure: str) -> list[Item]:
+    """Give images the labels that were found for them; those without are left out with a warning.
+
+    Args:
+        found: items, each with the files that may be its label.
+        folder: of the data set.
+        kind: what a label is called, such as "mask".
+        cure: what to do when no image has one.
+
+    Raises:
+        ValueError: when several labels fit one image, or none fits any.
+    """
+    items, without = [], []
+    for item, labels in found:
+        image = item[CommonKeys.IMAGE]
+        if len(labels) > 1:
+            raise ValueError(f"{image}: several {kind}s fit it: {', '.join(labels)}; leave one or use a datalist")
+        if labels:
+            items.append({**item, CommonKeys.LABEL: labels[0]})
+        else:
+            without.append(os.path.relpath(image, folder))
+    shown = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
+    if not items:
+        raise ValueError(f"{folder}: no image has a {kind}: {shown}; {cure}, or use a datalist")
+    if without:
+        logger.warning("%s: %d images have no %s and are left out: %s", folder, len(without), kind, shown)
+    return items

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data that are not there, which is an error only once a run needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from monai.config import PathLike
+
+from monai_kd.data.datalists.splits import SIDES
+
+__all__ = ["Datalist", "Item", "UnavailableData", "explain_empty_sides", "require", "unavailable"]
+
+Item = dict[str, Any]
+Datalist = dict[str, list[Item]]
+"""Items by side of the split, :data:`~monai_kd.data.SIDES`."""
+
+
+class UnavailableData(list):
+    """An empty list that knows why it is empty.
+
+    MONAI builds data sets as soon as a bundle is inspected, so a missing data set is an error only once a run needs it:
+    :func:`require` raises it then.
+
+    Args:
+        reason: one line that names what is missing and the cure.
+        error: what :func:`require` raises. The default is for files that are not there.
+    """
+
+    def __init__(self, reason: str, error: type[Exception] = FileNotFoundError) -> None:
+        super().__init__()
+        self.reason = reason
+        self.error = error
+
+
+def require(*data: Sequence) -> None:
+    """Raise an error for a list of data that a run needs and that is empty.
+
+    Raises:
+        FileNotFoundError: with the reason of :class:`UnavailableData`, or the other error that it asks for.
+        ValueError: for any other empty list.
+    """
+    for items in data:
+        if isinstance(items, UnavailableData):
+            raise items.error(items.reason)
+        if not len(items):
+            raise ValueError("a list of the data that this run needs is empty: give every side of the split some items")
+
+
+def unavailable(reason: str) -> Datalist:
+    """A data list of which every side is missing for one reason."""
+    return {side: UnavailableData(reason) for side in SIDES}
+
+
+def explain_empty_sides(splits: Datalist, source: PathLike) -> Datalist:
+    """Let every empty side of a split say which one it is, and where it came from, once a run needs it.
+
+    Args:
+        splits: items by side; empty lists are replaced in it.
+        source: folder or file that the split was made of.
+    """
+    for side, items in splits.items():
+        if not items and not isinstance(items, UnavailableData):
+            reason = f"{source}: no items on the side `{side}` of the split: split it otherwise, or add patients"
+            splits[side] = UnavailableData(reason, ValueError)
+    return splits

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+
+import pytest
+
+from monai_kd.data import load_datalist, require
+
+
+def write_json(folder, content):
+    path = folder / "datalist.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_datalist_paths_and_labels(tmp_path):
+    items = {
+        "training": [{"image": "images/1.nii.gz", "label": "../labels/1.nii.gz", "patient": "a", "age": 50}],
+        "validation": [{"image": ["2_t1.png", "2_t2.png"], "label": [0, 1, 0]}, {"image": "/abs/3.png", "label": 2}],
+        "test": ["4.png"],
+        "name": "my data",
+    }
+    splits = load_datalist(write_json(tmp_path, items))
+    label = str(tmp_path.parent / "labels/1.nii.gz")
+    frames = [f"{tmp_path}/2_t1.png", f"{tmp_path}/2_t2.png"]
+    assert splits == {
+        "training": [{"image": f"{tmp_path}/images/1.nii.gz", "label": label, "patient": "a", "age": 50}],
+        "validation": [
+            {"image": frames, "label": [0, 1, 0], "patient": str(frames)},
+            {"image": "/abs/3.png", "label": 2, "patient": "/abs/3.png"},
+        ],
+        "test": [{"image": f"{tmp_path}/4.png", "patient": f"{tmp_path}/4.png"}],
+    }
+    assert load_datalist(tmp_path / "datalist.json", base_dir="/data")["test"][0]["image"] == "/data/4.png"
+
+
+def test_list_that_a_datalist_lacks_is_unavailable(tmp_path):
+    splits = load_datalist(write_json(tmp_path, {"training": [{"image": "1.png"}], "val": [{"image": "2.png"}]}))
+    require(splits["training"])
+    with pytest.raises(FileNotFoundError, match="datalist.json: no list `validation`, found: training, val"):
+        require(splits["validation"])
+
+
+def test_labels_that_are_no_paths(tmp_path):
+    path = write_json(tmp_path, {"training": [{"image": "1.png", "label": "glioma"}, {"image": "2.png", "label": 0}]})
+    splits = load_datalist(path, label_is_path=False, label_required=True)
+    assert splits["training"] == [
+        {"image": f"{tmp_path}/1.png", "label": "glioma"},
+        {"image": f"{tmp_path}/2.png", "label": 0},
+    ]
+
+
+def test_labels_are_needed_where_they_are_used(tmp_path):
+    labelled, bare = {"image": "1.png", "label": "1_mask.png"}, [{"image": "2.png"}, {"image": "3.png", "label": None}]
+    path = write_json(tmp_path, {"training": [labelled], "test": ["2.png"]})
+    splits = load_datalist(path, label_required=True)
+    require(splits["training"])
+    with pytest.raises(ValueError, match=r"1 of the 1 items of `test` .*the first is test\[0\], .*2.png"):
+        require(splits["test"])
+    path = write_json(tmp_path, {"training": [labelled, *bare]})
+    named = r"datalist.json: 2 of the 3 items of `training` .*training\[1\], .*2.png: add the labels or leave"
+    with pytest.raises(ValueError, match=named):
+        load_datalist(path, label_required=True)
+    assert len(load_datalist(write_json(tmp_path, {"training": bare}))["training"]) == 2
+
+
+def test_empty_list_of_a_datalist_is_named(tmp_path):
+    splits = load_datalist(write_json(tmp_path, {"training": ["1.png"], "validation": []}))
+    with pytest.raises(ValueError, match="datalist.json: no items on the side `validation` of the split"):
+        require(splits["training"], splits["validation"])
+
+
+def test_patients_of_a_datalist_are_text_and_who_is_not_named_is_one_of_his_own(tmp_path):
+    items = [{"image": "1.png", "patient": 7}, {"image": "2.png", "patient": None}, "3.png"]
+    splits = load_datalist(write_json(tmp_path, {"training": items, "test": ["4.png"]}))
+    patients = [item["patient"] for items in splits.values() for item in items]
+    assert patients == ["7", *(str(tmp_path / f"{number}.png") for number in (2, 3, 4))]
+    nobody = load_datalist(write_json(tmp_path, {"training": items[1:]}))["training"]
+    assert all("patient" not in item for item in nobody)
+
+
+def test_datalist_with_a_leak_is_refused(tmp_path):
+    items = {"training": [{"image": "1.png", "patient": "a"}], "test": [{"image": "2.png", "patient": "a"}]}
+    with pytest.raises(ValueError, match="patient a is in training and test"):
+        load_datalist(write_json(tmp_path, items))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "datalist.json: not a JSON file"),
+        ("[]", "datalist.json: a datalist is a JSON object with the lists training, validation, test"),
+        ('{"train": []}', "a JSON object with the lists"),
+        ('{"training": [{"label": "1.png"}]}', r'training\[0\]: expected {"image": path'),
+        ('{"training": [7]}', r"training\[0\]: expected .* got 7"),
+        ('{"training": [], "validation": null}', "`validation` must be a list of items, got null: remove it or list"),
+        ('{"training": [], "test": {"image": "1"}}', "`test` must be a list of items, got {"),
+    ],
+)
+def test_wrong_datalist(tmp_path, content, message):
+    (tmp_path / "datalist.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        load_datalist(tmp_path / "datalist.json")
+
+
+def test_missing_datalist(tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone.json: there is no such datalist"):
+        load_datalist(tmp_path / "gone.json")
