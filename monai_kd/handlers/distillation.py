@@ -153,9 +153,9 @@ class DistillationHandler:
             raise RuntimeError("the distillation handler has not seen Events.STARTED: attach it before the run")
         output = engine.state.output
         student = {"": output[Keys.PRED], **self._student.pop()}
-        task = output[Keys.LOSS]
+        task, label = output[Keys.LOSS], output.get(Keys.LABEL)
         if self.loss.active_terms():
-            output[Keys.LOSS], values = self._synchronised_loss(task, student, self.teacher(engine))
+            output[Keys.LOSS], values = self._synchronised_loss(task, student, self.teacher(engine), label)
         else:  # neither teacher nor projectors have anything to do
             output[Keys.LOSS], values = self.loss(task, student, {})
         if not self.loss.task_weight and isinstance(engine.network, DistributedDataParallel):

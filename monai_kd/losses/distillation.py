@@ -9,6 +9,8 @@ from typing import Union
 import torch
 from torch import Tensor, nn
 
+from monai_kd.losses.labels import call_with_label
+
 __all__ = ["DistillationLoss", "DistillationTerm"]
 
 Layers = Union[str, Sequence[str]]
@@ -23,7 +25,7 @@ class DistillationTerm(nn.Module):
 
     Args:
         loss: called as ``loss(student, teacher)``; gives a scalar. Any of :mod:`monai_kd.losses`, or any PyTorch or
-            MONAI loss of two tensors.
+            MONAI loss of two tensors. If its ``forward`` has a parameter ``label``, it gets the batch's label by it.
         student_layer: dotted name of the student's layer. ``""`` is the network's prediction itself. A list of names
             hands the loss (or the projector) a list of tensors.
         teacher_layer: the same for the teacher.
@@ -55,18 +57,22 @@ class DistillationTerm(nn.Module):
         self.teacher_projector = teacher_projector
         self.weight = weight
 
-    def forward(self, student: Features, teacher: Features) -> Tensor:
+    def forward(self, student: Features, teacher: Features, label: Tensor | None = None) -> Tensor:
         """
         Args:
             student: the student's tensors by layer name, its prediction under ``""``.
             teacher: the teacher's, in the same manner.
+            label: the batch's label, for a loss that asks for it.
 
         Returns:
             The term's value before weighting, a scalar.
+
+        Raises:
+            ValueError: when the loss asks for a label and there is none.
         """
         s = _pick(student, self.student_layer, self.student_projector)
         t = _pick(teacher, self.teacher_layer, self.teacher_projector)
-        return self.loss(s, t)
+        return call_with_label(self.loss, s, t, label)
 
 
 class DistillationLoss(nn.Module):
@@ -106,12 +112,15 @@ class DistillationLoss(nn.Module):
         """Names of the teacher's layers that the active terms look at, without the prediction, each once."""
         return _layer_names(term.teacher_layer for term in self.active_terms().values())
 
-    def forward(self, task_loss: Tensor, student: Features, teacher: Features) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, task_loss: Tensor, student: Features, teacher: Features, label: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """
         Args:
             task_loss: the loss on the ground truth, a scalar.
             student: the student's tensors by layer name, its prediction under ``""``.
             teacher: the teacher's, in the same manner.
+            label: the batch's label, for the terms whose loss asks for it.
 
         Returns:
             The total, with its graph, and every active term's value before weighting, detached, by name.
@@ -120,7 +129,7 @@ class DistillationLoss(nn.Module):
         total = self.task_weight * task_loss if self.task_weight else torch.zeros_like(task_loss)
         values = {}
         for name, term in self.active_terms().items():
-            value = term(student, teacher)
+            value = term(student, teacher, label)
             total = total + term.weight * value
             values[name] = value.detach()
         return total, values

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from monai_kd.losses.labels import call_with_label
+
 __all__ = ["LayerwiseLoss"]
 
 
@@ -35,11 +37,12 @@ class LayerwiseLoss(nn.Module):
         self.loss = loss
         self.layers_per_loss = layers_per_loss
 
-    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], label: Tensor | None = None) -> Tensor:
         """
         Args:
             student: outputs of some layers, as the loss takes them.
             teacher: outputs of as many layers.
+            label: the batch's label, for a loss that asks for it.
 
         Returns:
             Scalar.
@@ -56,7 +59,7 @@ class LayerwiseLoss(nn.Module):
                 f"{self.layers_per_loss}, got {len(student)} and {len(teacher)}"
             )
         pairs = zip(*(_groups(layers, self.layers_per_loss) for layers in (student, teacher)))
-        return torch.stack([self.loss(s, t) for s, t in pairs]).mean()
+        return torch.stack([call_with_label(self.loss, s, t, label) for s, t in pairs]).mean()
 
 
 def _groups(layers: Sequence[Tensor], length: int) -> list[Tensor] | list[list[Tensor]]:

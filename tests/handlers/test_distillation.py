@@ -127,6 +127,18 @@ def test_scalars_in_the_output_survive_decollation():
     assert len(seen) == 4 and all(float(value) > 0 for pair in seen for value in pair)
 
 
+def test_a_loss_that_asks_for_it_gets_the_batch_label():
+    class Labelled(nn.Module):
+        def forward(self, student, teacher, label):
+            labels.append(label)
+            return student.mean()
+
+    labels = []
+    loss = DistillationLoss({"labelled": DistillationTerm(Labelled())})
+    _trainer(_network(2, 0), [DistillationHandler(_network(4, 1), loss)], loss).run()
+    assert [torch.equal(given, batch["label"]) for given, batch in zip(labels, [*_loader(), *_loader()])] == [True] * 4
+
+
 def test_taps_are_open_during_the_run_only():
     student, teacher = _network(2, 0), _network(4, 1)
     trainer = _trainer(student, [DistillationHandler(teacher, loss := _loss())], loss)
