@@ -30,6 +30,7 @@ from monai_kd.data.readers.figshare import (
 )
 from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, ImageFileReader
 from monai_kd.data.readers.mri import MRIReader
+from monai_kd.data.seeded_dataset import SeededDataset
 from monai_kd.data.slice_dataset import SliceDataset
 from monai_kd.data.writers.classification import ClassificationWriter
 from monai_kd.data.writers.reconstruction import ReconstructionWriter
@@ -52,6 +53,7 @@ __all__ = [
     "ImageFileReader",
     "MRIReader",
     "ReconstructionWriter",
+    "SeededDataset",
     "SegmentationWriter",
     "SliceDataset",
     "UnavailableData",

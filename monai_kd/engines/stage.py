@@ -243,7 +243,10 @@ class Stage:
         # The process number makes augmentation differ between processes; the order of the data is the sampler's.
         seed = int(np.random.SeedSequence([self.seed, engine.state.epoch, engine.state.rank]).generate_state(1)[0])
         set_determinism(seed)
-        set_rnd(getattr(engine.data_loader, "dataset", None), seed)
+        dataset: Any = getattr(engine.data_loader, "dataset", None)
+        set_rnd(dataset, seed)
+        if hasattr(dataset, "set_epoch"):  # one whose items have random states of their own in every epoch
+            dataset.set_epoch(engine.state.epoch)
 
     def _epoch_completed(self, engine: Any) -> None:
         state, validation = engine.state, self.evaluator.state

@@ -14,11 +14,12 @@ from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.handlers import CheckpointLoader, LrScheduleHandler, ValidationHandler
-from monai.transforms import RandFlipd
+from monai.transforms import RandFlipd, RandScaleIntensityd
 from monai.utils import set_determinism
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from monai_kd.data import SeededDataset
 from monai_kd.engines import EPOCH_COLUMNS, Stage, parameters, plain_batch, read_epochs
 from monai_kd.handlers import DistillationHandler, EpochAverages
 from monai_kd.losses import DistillationLoss, DistillationTerm
@@ -275,6 +276,29 @@ def test_stages_of_one_seed_see_the_same_batches_whatever_ran_before(tmp_path):
     assert not all(torch.equal(first, other) for first, other in zip(seen[0], seen[2], strict=True))
     epochs = [torch.cat(seen[0][first : first + ITERATIONS]) for first in range(0, EPOCHS * ITERATIONS, ITERATIONS)]
     assert not torch.equal(epochs[0], epochs[1]) and not torch.equal(epochs[1], epochs[2])
+
+
+@pytest.mark.parametrize("views", [None, 2])
+def test_recorded_views_are_the_same_for_any_workers_and_after_a_resume(tmp_path, views):
+    def seeded(folder: str, num_workers: int = 0, **arguments) -> tuple[Stage, list[torch.Tensor]]:
+        stage = _stage(tmp_path / folder, **arguments)
+        augmented = Dataset(stage.trainer.data_loader.dataset.data, RandScaleIntensityd("image", factors=0.5, prob=1))
+        dataset = SeededDataset(augmented, views=views)
+        stage.trainer.data_loader = DataLoader(dataset, batch_size=2, shuffle=True, num_workers=num_workers)
+        return stage, _batches(stage)
+
+    seen = []
+    for num_workers in (0, 2):
+        stage, batches = seeded(str(num_workers), num_workers)
+        stage.run()
+        seen.append(batches)
+    _interrupt(seeded("broken")[0], Events.ITERATION_COMPLETED(once=ITERATIONS + 1))
+    resumed, batches = seeded("broken", resume=True)
+    resumed.run()
+    assert all(torch.equal(*pair) for pair in zip(*seen, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(seen[0][ITERATIONS:], batches, strict=True))
+    forms = torch.cat(seen[0]).flatten(1).unique(dim=0)
+    assert len(forms) == 4 * (views or EPOCHS)
 
 
 def test_a_loss_that_is_not_finite_ends_the_stage_by_name_and_epoch(tmp_path):
