@@ -53,7 +53,7 @@ class Paper:
 def read_paper(file: Path) -> Paper:
     """Read a bundle's ``docs/paper_results.json``.
 
-    Its ``settings`` are those of all rows that stand for one of a distillation's models; a row's own come on top.
+    Its ``settings`` are those of all rows that stand for a model of a distillation, by model; a row's own come on top.
 
     Raises:
         FileNotFoundError: when there is none.
@@ -64,7 +64,7 @@ def read_paper(file: Path) -> Paper:
     rows = [PaperRow(**row) for row in content["results"]]
     for row in rows:
         if row.model is not None:
-            row.settings = {**content.get("settings", {}), **row.settings}
+            row.settings = {**content["settings"].get(row.model, {}), **row.settings}
     return Paper(content["paper"], content["data"], rows)
 
 
