@@ -20,6 +20,7 @@ from monai_kd.data.readers.deferred_reader import DeferredReader
 from monai_kd.data.readers.dicom import DICOM_SUFFIXES, DicomReader, UnusableDicom
 from monai_kd.data.readers.dicom_series import is_series, read_dicom_series
 from monai_kd.data.readers.figshare import FigshareReader
+from monai_kd.data.readers.limits import TooLarge
 from monai_kd.data.readers.meta_image import META_IMAGE_SUFFIXES, read_meta_image
 
 __all__ = ["IMAGE_SUFFIXES", "VOLUME_SUFFIXES", "ImageFileReader", "image_stem", "is_volume", "load_volume"]
@@ -75,6 +76,8 @@ class ImageFileReader(DeferredReader):
         all_volumes: take all of them, the slices of one behind those of the other: (x, y, z * volumes).
         dataset: name of the image in an HDF5 file (.h5, .hdf5), as :class:`~monai_kd.data.ArrayReader` takes it.
         windowed: whether a picture in DICOM is windowed, as :class:`~monai_kd.data.DicomReader` does it.
+        magnitude: a complex image comes as its magnitude; without, an array has two channels, a volume stays complex.
+        max_voxels: how large an image may be, as :func:`~monai_kd.data.readers.limits.check_size` takes it.
 
     Raises:
         ValueError: when ``key`` is neither.
@@ -87,6 +90,8 @@ class ImageFileReader(DeferredReader):
         all_volumes: bool = False,
         dataset: str | None = None,
         windowed: bool = True,
+        magnitude: bool = True,
+        max_voxels: int | None = None,
     ) -> None:
         super().__init__()
         pictures = PILReader(converter=_load_grey if key == "image" else _load_labels)
@@ -94,7 +99,7 @@ class ImageFileReader(DeferredReader):
         self._readers.update(dict.fromkeys(_PICTURES, pictures))
         self._readers.update(dict.fromkeys(DICOM_SUFFIXES, DicomReader(windowed)))
         self._readers.update(dict.fromkeys((*VOLUME_SUFFIXES, _SERIES), _VolumeReader(first_volume, all_volumes)))
-        self._readers.update(dict.fromkeys(ARRAY_SUFFIXES, ArrayReader(dataset)))
+        self._readers.update(dict.fromkeys(ARRAY_SUFFIXES, ArrayReader(dataset, magnitude, max_voxels)))
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return all(_kind(name) for name in ensure_tuple(filename))
@@ -106,8 +111,8 @@ class ImageFileReader(DeferredReader):
             img: what :meth:`read` gave.
 
         Returns:
-            array (x, y[, z]), or (number of files, x, y[, z]) when there are several; a complex image has two channels,
-            (2, x, y[, z]). The first file's metadata.
+            array (x, y[, z]), or (number of files, x, y[, z]) when there are several; a complex array, without
+            ``magnitude``, has two channels, (2, x, y[, z]). The first file's metadata.
 
         Raises:
             FileNotFoundError: when there is no such file.
@@ -128,7 +133,7 @@ class ImageFileReader(DeferredReader):
                 raise ValueError(f"{name}: the file is empty: copy it again")
         try:
             return reader.get_data(reader.read(img))
-        except (_UnusableVolume, UnusableArray, UnusableDicom):
+        except (_UnusableVolume, TooLarge, UnusableArray, UnusableDicom):
             raise
         # A damaged file makes its decoder raise OSError, EOFError, SyntaxError, zlib.error, struct.error and more.
         except Exception as error:

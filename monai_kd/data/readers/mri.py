@@ -37,18 +37,23 @@ class MRIReader(DeferredReader):
         slice_axis: "axial", "coronal" or "sagittal": the slices of a NIfTI volume are those that are closest to this
             plane. By default they lie along the file's own third axis, in which they were mostly acquired.
         dataset: name of the image in an HDF5 file, as :class:`~monai_kd.data.ArrayReader` takes it.
+        max_voxels: how large an image may be, as :func:`~monai_kd.data.readers.limits.check_size` takes it.
 
     Raises:
         ValueError: for another ``slice_axis``.
     """
 
-    def __init__(self, slice_axis: str | None = None, dataset: str | None = None) -> None:
+    def __init__(
+        self, slice_axis: str | None = None, dataset: str | None = None, max_voxels: int | None = None
+    ) -> None:
         super().__init__()
         if slice_axis is not None and slice_axis not in PLANES:
             raise ValueError(f"slice_axis must be one of {', '.join(PLANES)}, or none, got {slice_axis!r}")
         self.slice_axis = slice_axis
         # A series has no axis but its third along which its frames could follow one another.
-        self._reader = ImageFileReader(all_volumes=slice_axis is None, dataset=dataset, windowed=False)
+        self._reader = ImageFileReader(
+            all_volumes=slice_axis is None, dataset=dataset, windowed=False, magnitude=False, max_voxels=max_voxels
+        )
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return self._reader.verify_suffix(filename)

@@ -3,9 +3,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
 
-from monai_kd.data import ArrayReader, ImageFileReader, find_images
+from monai_kd.data import ArrayReader, ImageFileReader, MRIReader, find_images
+from monai_kd.transforms import ToInputGrid
 
 
 def write_hdf5(path, **arrays):
@@ -16,7 +18,7 @@ def write_hdf5(path, **arrays):
 
 
 def read(path, **arguments):
-    reader = ImageFileReader(**arguments)
+    reader = ImageFileReader(**{"magnitude": False, **arguments})
     return reader.get_data(reader.read(path))
 
 
@@ -48,7 +50,7 @@ def test_complex_arrays_have_two_channels(tmp_path, shape):
     np.save(tmp_path / "complex.npy", array)
     np.save(tmp_path / "pairs.npy", np.stack([array.real, array.imag], axis=-1))
     write_hdf5(tmp_path / "complex.h5", image=array)
-    load = Compose([LoadImaged("image", reader=ImageFileReader), EnsureChannelFirstd("image")])
+    load = Compose([LoadImaged("image", reader=MRIReader), EnsureChannelFirstd("image")])
     write_hdf5(tmp_path / "volfs.h5", volfs=array if array.ndim == 2 else np.stack([array.real, array.imag], axis=-1))
     for name in ("complex.npy", "pairs.npy", "complex.h5", "volfs.h5"):
         image = load({"image": str(tmp_path / name)})["image"]
@@ -134,7 +136,7 @@ def test_damaged_files_say_so(tmp_path, volume, name, keep):
 
 def test_pickles_are_not_opened(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{}], dtype=object))
-    with pytest.raises(ValueError, match="cannot be read as .npy: Object arrays"):
+    with pytest.raises(ValueError, match="cannot be read as .npy: Array can.t be memory-mapped: Python objects"):
         read(tmp_path / "a.npy")
 
 
@@ -143,3 +145,120 @@ def test_arrays_are_found(tmp_path, volume):
         (tmp_path / name).touch()
     assert find_images(tmp_path) == [str(tmp_path / name) for name in ("a.h5", "b.npy", "c.hdf5")]
     assert ArrayReader().verify_suffix(["a.NPY", "b.h5"]) and not ArrayReader().verify_suffix("a.npz")
+
+
+def test_complex_arrays_are_magnitudes_for_networks_without_phase(tmp_path, volume):
+    np.save(tmp_path / "a.npy", volume * np.exp(2j))
+    image, meta = read(tmp_path / "a.npy", magnitude=True)
+    np.testing.assert_allclose(image, volume, rtol=1e-6)
+    assert np.isnan(meta["original_channel_dim"])
+
+
+@pytest.fixture
+def slices() -> np.ndarray:
+    """Two discs on a slope, (slice, y, x): no two axes are the same."""
+    y, x = np.mgrid[:32, :24]
+    disc = ((y - 16) / 12.0) ** 2 + ((x - 12) / 8.0) ** 2 < 1
+    return np.stack([disc * (1 + k + 0.02 * x + 0.05 * y) for k in range(5)]).astype(np.float32)
+
+
+def kspace_of_slices(image: np.ndarray) -> np.ndarray:
+    return np.moveaxis(kspace_of(np.moveaxis(image, 0, -1)), -1, 0).astype(np.complex64)
+
+
+def on_input_grid(image: np.ndarray, meta: dict) -> np.ndarray:
+    """A result of the reader as a writer gets it, (x, y, slice)."""
+    tensor = MetaTensor(torch.as_tensor(image if image.ndim == 4 else image[None]), meta=meta)
+    return ToInputGrid()(tensor, tensor).numpy()
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+@pytest.mark.parametrize("extra", ["reconstruction_esc", "ismrmrd_header", "nothing"])
+def test_slices_come_first_in_files_of_fastmri(tmp_path, slices, extra, pairs):
+    kspace = kspace_of_slices(slices)
+    kspace = np.stack([kspace.real, kspace.imag], axis=-1) if pairs else kspace
+    others = {"reconstruction_esc": slices, "ismrmrd_header": "<xml/>"}
+    image, meta = read(write_hdf5(tmp_path / "a.h5", kspace=kspace, **{k: v for k, v in others.items() if k == extra}))
+    np.testing.assert_allclose(np.hypot(*image), np.moveaxis(slices, 0, -1), atol=1e-5)  # lines along the second axis
+    np.testing.assert_allclose(np.hypot(*on_input_grid(image, meta)), slices.T, atol=1e-5)
+    assert "mask" not in meta
+
+
+@pytest.mark.parametrize("shape", [(24,), (1, 24), (32, 24)])
+@pytest.mark.parametrize("header", [True, False])
+def test_a_mask_of_the_last_axis_leaves_out_lines(tmp_path, slices, shape, header):
+    lines = np.arange(24) % 3 != 1
+    others = {"ismrmrd_header": "<xml/>"} if header else {}
+    path = write_hdf5(
+        tmp_path / "a.h5", kspace=kspace_of_slices(slices), mask=np.broadcast_to(lines, shape), **others
+    )
+    image, meta = read(path)
+    expected = kspace_of_slices(slices) * lines
+    np.testing.assert_allclose(kspace_of(image[0] + 1j * image[1]), np.moveaxis(expected, 0, -1), atol=1e-4)
+    np.testing.assert_array_equal(meta["mask"], np.broadcast_to(lines, (32, 24)))
+    assert on_input_grid(image, meta).shape == (2, 24, 32, 5)
+
+
+def test_images_are_cropped_to_what_the_file_reconstructs(tmp_path, slices):
+    wide = np.pad(slices, ((0, 0), (16, 16), (4, 4)))  # the readout is oversampled twice
+    header = "<a><reconSpace><matrixSize><x>32</x><y>24</y><z>1</z></matrixSize></reconSpace></a>"
+    for others in ({"reconstruction_rss": slices}, {"ismrmrd_header": header}):
+        image, meta = read(write_hdf5(tmp_path / "a.h5", kspace=kspace_of_slices(wide), **others))
+        np.testing.assert_allclose(np.hypot(*image), np.moveaxis(slices, 0, -1), atol=1e-5)
+        assert tuple(meta["spatial_shape"]) == (24, 32, 5)
+    lines = np.arange(32) % 4 != 1  # all of them stay
+    path = write_hdf5(tmp_path / "a.h5", kspace=kspace_of_slices(wide), mask=lines, ismrmrd_header=header)
+    image, meta = read(path)
+    assert image.shape == (2, 32, 32, 5) and meta["mask"].shape == (32, 32)
+    left_out = kspace_of(image[0] + 1j * image[1])[:, ~lines]
+    np.testing.assert_allclose(left_out, 0, atol=1e-4)  # so the mask holds for what was cropped
+
+
+def test_coils_are_combined_by_the_root_of_the_sum_of_squares(tmp_path, slices):
+    sensitivities = np.stack([np.linspace(0.2, 1, 24)[None], 1j * np.linspace(1, 0.4, 24)[None]])[:, None]
+    coils = kspace_of_slices((sensitivities * slices).reshape(-1, 32, 24)).reshape(2, 5, 32, 24).swapaxes(0, 1)
+    image, meta = read(write_hdf5(tmp_path / "a.h5", kspace=coils, reconstruction_rss=slices))
+    expected = slices * np.linalg.norm(sensitivities[:, 0], axis=0)
+    np.testing.assert_allclose(image, np.moveaxis(expected, 0, -1), atol=1e-5)
+    assert np.isnan(meta["original_channel_dim"])
+    lines = np.arange(24) % 3 != 1
+    with pytest.raises(ValueError, match="`kspace`: k-space of 2 coils of which lines were left out: .*save the k-sp"):
+        read(write_hdf5(tmp_path / "a.h5", kspace=coils, mask=lines, ismrmrd_header="<xml/>"))
+    image, meta = read(write_hdf5(tmp_path / "a.h5", kspace=coils, mask=0 * lines + 1, ismrmrd_header="<xml/>"))
+    assert image.shape == (32, 24, 5) and "mask" not in meta
+    with pytest.raises(ValueError, match=r"`kspace`: expected an image .*got the shape \(5, 2, 32, 24\)"):
+        read(write_hdf5(tmp_path / "a.h5", kspace=coils))
+
+
+def test_images_of_fastmri_begin_with_the_slices_too(tmp_path, slices):
+    path = write_hdf5(tmp_path / "a.h5", kspace=kspace_of_slices(slices), reconstruction_esc=slices)
+    image, meta = read(path, dataset="reconstruction_esc")
+    np.testing.assert_array_equal(image, np.moveaxis(slices, 0, -1))
+    np.testing.assert_array_equal(on_input_grid(image, meta)[0], slices.T)
+    image, _ = read(write_hdf5(tmp_path / "b.h5", reconstruction=slices))
+    np.testing.assert_array_equal(image, np.moveaxis(slices, 0, -1))
+
+
+@pytest.mark.parametrize("shape", ["flat", "volume"])
+def test_kspace_whose_zero_frequency_lies_elsewhere_is_refused(tmp_path, slices, shape):
+    kspace = np.fft.ifftshift(kspace_of_slices(slices), axes=(1, 2)).T
+    path = write_hdf5(tmp_path / "a.h5", kspace=kspace[..., 0] if shape == "flat" else kspace)
+    with pytest.raises(ValueError, match="a.h5: `kspace`: .*zero frequency in the middle, but the energy .*fftshift"):
+        read(path)
+
+
+@pytest.mark.parametrize("write", [np.save, lambda path, array: write_hdf5(path, image=array)], ids=["npy", "h5"])
+def test_sizes_are_looked_at_before_anything_is_read(tmp_path, write):
+    path = tmp_path / ("a.npy" if write is np.save else "a.h5")
+    write(path, np.ones((40, 50), np.uint8))
+    with pytest.raises(ValueError, match="has 40 x 50 = 2,000 voxels, at most 1,999 are read: .*max_voxels=NUMBER"):
+        read(path, max_voxels=1999)
+    assert read(path, max_voxels=2000)[0].shape == (40, 50)
+
+
+def test_a_small_file_of_a_huge_array_is_refused(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("image", (23000, 23000), "f4", chunks=(100, 100))  # nothing is written
+    assert (tmp_path / "a.h5").stat().st_size < 5000
+    with pytest.raises(ValueError, match="a.h5: has 23000 x 23000 = 529,000,000 voxels"):
+        read(tmp_path / "a.h5")
