@@ -1,28 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m monai_kd VERB ...``"""
 
-import os
-import signal
 import sys
 
-from monai_kd.cli import main
+from monai_kd.command_line.errors import SOME_FAILED
+from monai_kd.command_line.interrupt import exit_at_once, raise_on_interrupt
+
+__all__ = ["command"]
 
 
-class _Interrupted(KeyboardInterrupt):
-    """Ctrl-C. A plain KeyboardInterrupt, though caught, ends Python with a signal once it has passed MONAI's `eval`."""
+def command() -> None:
+    """Run the command that this process was started for, and end the process."""
+    interrupted = raise_on_interrupt()
+    try:
+        from monai_kd.cli import main
 
-
-def _interrupt_only(process: int) -> None:
-    """Let Ctrl-C interrupt this process; the loaders' workers, which get it as well, end with it."""
-
-    def interrupt(*_: object) -> None:
-        if os.getpid() == process:
-            raise _Interrupted
-
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupt)
+        status = main()
+    except KeyboardInterrupt:  # before that began, or after it ended
+        status = SOME_FAILED
+    if interrupted.is_set():
+        exit_at_once(status)
+    sys.exit(status)
 
 
 if __name__ == "__main__":
-    _interrupt_only(os.getpid())
-    sys.exit(main())
+    command()

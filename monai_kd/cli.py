@@ -3,23 +3,28 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from multiprocessing.dummy import DummyProcess
 
 import fire
 from fire.helptext import HelpText
 from fire.trace import FireTrace
 
+import monai_kd
+
 from .command_line.bundles import copy, generate, list_bundles, verify
 from .command_line.comparing import compare
 from .command_line.errors import DONE, SOME_FAILED, reason, status_of
 from .command_line.exporting import export
 from .command_line.inference import evaluate, infer
+from .command_line.interrupt import has_arrived, was_interrupted
 from .command_line.labelling import label_app
-from .command_line.output import say
+from .command_line.output import Console, LogRecord, complain, say
 from .command_line.publishing import publish
 from .command_line.training import train
 from .command_line.words import as_typed, check_options, switches
@@ -43,6 +48,7 @@ VERBS: dict[str, Callable[..., int]] = {
 """What there is to do, in the order in which help shows it."""
 
 _HELP = ("-h", "--help")
+_GO_ON = dict.fromkeys(("train", "infer"), "; go on with --resume") | {"compare": "; the same command goes on"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,28 +63,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    if not words or words[0] in _HELP:
-        return _show_verbs()
+    makes_records = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(LogRecord)
     try:
-        return _run(*words)
+        with redirect_stdout(Console(sys.stdout)):
+            return _end(words, debug)
+    finally:
+        logging.setLogRecordFactory(makes_records)
+
+
+def _end(words: Sequence[str], debug: bool) -> int:
+    """The exit status of a command, however it ends."""
+    try:
+        return _run(*words) if words else _show_verbs()
     except SystemExit as exit_:  # fire's own, on a call that does not fit
         return int(exit_.code or 0)
-    except KeyboardInterrupt:
-        cure = "; go on with --resume" if words[0] in ("train", "infer") else ""
-        cure = "; the same command goes on" if words[0] == "compare" else cure
-        sys.stderr.write(f"interrupted{cure}\n")
-        return SOME_FAILED
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if was_interrupted(error):
+            has_arrived()
+            complain(f"interrupted{_GO_ON.get(words[0], '')}")
+            return SOME_FAILED
         if debug:
             traceback.print_exc()
-        sys.stderr.write(f"error: {reason(error)}\n")
+        complain(f"error: {reason(error)}")
+        _wait_for_readers()
         return status_of(error)
     finally:
-        _wait_for_readers()
+        sys.stdout.flush()
 
 
 def _run(name: str, *words: str) -> int:
     """Run a verb, or show its help wherever in the words that is asked for; then nothing else is done."""
+    if name in _HELP:
+        return _show_verbs()
+    if name == "--version":
+        say(f"monai_kd {monai_kd.__version__}")
+        return DONE
     check_known(name, VERBS, "verb")
     verb = VERBS[name]
     if any(word.partition("=")[0] in _HELP for word in words):
@@ -93,16 +113,16 @@ def _show_help(name: str) -> int:
     """Show what a verb takes."""
     trace = FireTrace(VERBS, name="monai_kd")
     trace.AddAccessedProperty(VERBS[name], name, [name], None, None)
-    say(HelpText(VERBS[name], trace=trace))
+    say(*HelpText(VERBS[name], trace=trace).splitlines())
     return DONE
 
 
 def _show_verbs() -> int:
     """Show what there is to do."""
-    say("python -m monai_kd VERB ...\n")
+    say("python -m monai_kd VERB ...", "")
     for name, verb in VERBS.items():
         say(f"  {name:<9} {(verb.__doc__ or '').splitlines()[0]}")
-    say("\npython -m monai_kd VERB --help shows what a verb takes; --debug shows the trace of an error")
+    say("", "python -m monai_kd VERB --help shows what a verb takes; --debug shows the trace of an error")
     return DONE
 
 

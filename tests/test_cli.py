@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line where no bundle needs to run; what it does with bundles is tested in tests/bundle."""
 
+import importlib
 import subprocess
 import sys
 import threading
 import time
+from configparser import ConfigParser
 from multiprocessing.dummy import DummyProcess
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 
 import pytest
 
 import monai_kd
 from monai_kd import cli
 from monai_kd.cli import main
-from monai_kd.command_line import errors
-from monai_kd.command_line.words import parse
 
 
 def test_list_names_every_bundle(capsys):
@@ -23,7 +24,7 @@ def test_list_names_every_bundle(capsys):
     assert all(name in shown for name in monai_kd.bundle_names())
 
 
-@pytest.mark.parametrize("words", [["trian"], ["generate", "brain_tumor_segmentation"], ["list", "--verbose"]])
+@pytest.mark.parametrize("words", [["generate", "brain_tumor_segmentation"], ["list", "--verbose"]])
 def test_a_call_that_does_not_fit_has_status_2(words, capsys):
     assert main(words) == 2
 
@@ -62,13 +63,77 @@ def test_generate_takes_the_generators_own_options(tmp_path, capsys):
     assert "colour" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [[], ["-h"], ["--help"]], ids=str)
+@pytest.mark.parametrize("words", [[], ["-h"], ["--help"], ["--help", "train"]], ids=str)
 def test_help_lists_every_verb_with_what_it_does(words, capsys):
     assert main(words) == 0
     shown = capsys.readouterr().out
     for verb in cli.VERBS:
         assert f"\n  {verb} " in shown
     assert "Apply the student to a file, a folder, a glob or a zip file of DICOM slices." in shown
+
+
+WORDS = {
+    "list": [],
+    "generate": ["brain_tumor_segmentation", "new"],
+    "train": ["brain_tumor_segmentation", "--demo", "--run", "./new", "max_epochs=1"],
+    "infer": ["brain_tumor_segmentation", "new", "new"],
+    "evaluate": ["brain_tumor_segmentation", "--output", "new"],
+    "compare": ["brain_tumor_segmentation", "--demo", "--out", "new"],
+    "export": ["brain_tumor_segmentation", "new/a.onnx"],
+    "verify": ["brain_tumor_segmentation"],
+    "copy": ["brain_tumor_segmentation", "new"],
+    "label_app": ["new"],
+    "publish": ["brain_tumor_segmentation", "new"],
+}
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_help_of_a_verb_does_nothing_else_wherever_it_stands(verb, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = WORDS[verb]
+    calls = [["--help"], ["-h"], [*words, "--help"], [*words, "-h"], ["--help", *words], [*words, "--", "--help"]]
+    for call in [*calls, [*words[:1], "-h", *words[1:]], ["--unknown", "--help"]]:
+        assert main([verb, *call]) == 0
+        shown, error = capsys.readouterr()
+        assert f"monai_kd {verb}" in shown and (cli.VERBS[verb].__doc__ or "").splitlines()[0] in shown
+        assert not error and not any(tmp_path.iterdir())
+
+
+def test_the_version_is_shown(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"monai_kd {monai_kd.__version__}\n"
+
+
+def test_a_mistyped_verb_gets_the_closest_one(capsys):
+    assert main(["trian", "brain_tumor_segmentation"]) == 2
+    assert capsys.readouterr().err == "error: unknown verb 'trian'; did you mean 'train'?\n"
+
+
+def test_the_command_has_a_name_of_its_own():
+    setup = ConfigParser()
+    setup.read(Path(monai_kd.__file__).parents[1] / "setup.cfg")
+    if not setup.sections():
+        pytest.skip("not a checkout")
+    name, _, place = setup["options.entry_points"]["console_scripts"].strip().partition(" = ")
+    module, _, function = place.partition(":")
+    assert name == "monai_kd" and callable(getattr(importlib.import_module(module), function))
+
+
+def test_a_reader_that_has_seen_enough_breaks_nothing():
+    # More than a pipe holds, so that the command still writes when nobody reads any more.
+    code = """
+import sys
+from monai_kd import __main__, cli
+from monai_kd.command_line.output import say
+cli.VERBS["list"] = lambda: [say("x" * 1000) for _ in range(1000)] and 1
+sys.argv = ["monai_kd", "list"]
+__main__.command()
+"""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as process:
+        assert process.stdout.readline() == b"x" * 1000 + b"\n"
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait(timeout=60) == 1
 
 
 @pytest.mark.parametrize(
@@ -101,22 +166,6 @@ def test_what_cannot_be_meant_is_named_and_nothing_is_written(words, message, tm
     assert not any(tmp_path.iterdir())
 
 
-def test_paths_of_settings_mean_the_current_folder_wherever_they_are_used(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "folds.csv").touch()
-    words = ["dataset_dir=slices", "ckpt_dir=~", "split=folds.csv", "teacher_checkpoint=null", "dataset_dir2=$@x"]
-    words += ['label_table=["folds.csv","./folds.csv"]', 'findings=["Mass","folds.csv"]']
-    settings = parse([*words, "datalist_file=a/../list.json", "fusion=decoder"], {"output_dir": "out"})
-    assert settings["dataset_dir"] == str(tmp_path / "slices") and settings["split"] == str(tmp_path / "folds.csv")
-    assert settings["datalist_file"] == str(tmp_path / "list.json") and settings["output_dir"] == str(tmp_path / "out")
-    assert settings["ckpt_dir"].startswith("/") and settings["fusion"] == "decoder"
-    assert settings["teacher_checkpoint"] is None and settings["dataset_dir2"] == "$@x"
-    assert settings["label_table"] == [str(tmp_path / "folds.csv")] * 2 and settings["findings"] == [
-        "Mass",
-        "folds.csv",
-    ]
-
-
 def test_readers_that_an_error_left_alone_have_ended_when_the_command_ends(monkeypatch, capsys):
     started = threading.Event()
 
@@ -144,28 +193,3 @@ def test_an_interrupted_training_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setitem(cli.VERBS, "train", interrupt)
     assert main(["train"]) == 1
     assert capsys.readouterr().err == "interrupted; go on with --resume\n"
-
-
-def test_an_interrupt_that_was_caught_leaves_the_exit_status_to_the_program():
-    code = """
-import os, signal, sys
-from monai_kd.__main__ import _interrupt_only
-signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background inherit that it is ignored
-_interrupt_only(os.getpid())
-try:
-    eval("signal.raise_signal(signal.SIGINT)")  # Python would now end with a signal, whatever the status
-except KeyboardInterrupt:
-    sys.exit(1)
-"""
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 1
-
-
-def test_what_torch_says_about_other_weights_is_one_line():
-    nn = pytest.importorskip("torch").nn
-    saved = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1), nn.Linear(1, 1)).state_dict()
-    with pytest.raises(RuntimeError) as error:
-        nn.Sequential(nn.Linear(2, 4), nn.Linear(3, 1), nn.Identity(), nn.Linear(1, 1)).load_state_dict(saved)
-    assert errors.reason(error.value) == (
-        "these weights belong to another network: 2 missing (such as 3.weight), 2 unexpected (such as 2.weight), "
-        "2 of another shape (such as 0.weight); name the --run that they were trained in, or other weights"
-    )

@@ -23,9 +23,9 @@ def list_bundles() -> int:
         bundle = Bundle(name)
         metadata = bundle.metadata
         weights = "yes" if (bundle.root / "models" / "model.pt").is_file() else "no (train one, or use --run)"
-        say(f"{name}\n    {metadata['task']}\n    data:    {metadata['data_source']}")
-        say(f"    reads:   {metadata['data_type']}")
-        say(f"    weights: {weights}\n    runs:    {', '.join(bundle.runs) or 'none'}")
+        say(name, f"    {metadata['task']}", f"    data:    {metadata['data_source']}")
+        say(f"    reads:   {metadata['data_type']}", f"    weights: {weights}")
+        say(f"    runs:    {', '.join(bundle.runs) or 'none'}")
     return DONE
 
 

@@ -67,5 +67,6 @@ def compare(
     settings |= {"ckpt_dir": folder, "run": [call]}
     overlays = ["demo.json"] if demo else []
     results = bundle.run("train.json", *overlays, overrides={**settings, **parse(overrides, options)})
-    say(results[-1] if dry_run else f"the comparison is in {folder}: open report.html, or read table.md")
+    written = f"the comparison is in {folder}: open report.html, or read table.md"
+    say(*(results[-1].splitlines() if dry_run else [written]))
     return DONE

@@ -21,6 +21,7 @@ def reason(error: BaseException) -> str:
     text = str(cause.args[0]) if isinstance(cause, KeyError) and cause.args else str(cause)
     if _MISFIT in text:
         text = _misfit(text)
+    text = re.sub(r"(?<=[^\s.:;,!?])\n(?=\S)", r"\\n", text)  # in a name, rather than between two sentences
     return " ".join(text.split()) or type(cause).__name__
 
 

@@ -227,7 +227,7 @@ class BatchInference:
                 stack.callback(pool.shutdown, cancel_futures=True)
             read = _ahead(readers, self._read, todo, depth=2 * self.batch_size)
             written = _ahead(writers, finish, self._predict(read), depth=2 * self.batch_size, at_once=True)
-            for case in tqdm(written, total=len(todo), desc="inference", disable=None):
+            for case in tqdm(written, total=len(todo), desc="inference", leave=False, disable=None):
                 if case.reason:
                     report.failed += 1
                     self.logger.error(f"failed: {case.reason}".encode("utf-8", "backslashreplace").decode())
@@ -244,7 +244,7 @@ class BatchInference:
             pool = ThreadPoolExecutor(self.num_workers)
             stack.callback(pool.shutdown, cancel_futures=True)
             checked = pool.map(lambda case: self._is_done(case, finished.get(case.image)), cases)
-            bar = tqdm(zip(cases, checked), total=len(cases), desc="checking", disable=None)
+            bar = tqdm(zip(cases, checked), total=len(cases), desc="checking", leave=False, disable=None)
             return [case for case, is_done in bar if not is_done]
 
     def _table(self, output: Path, name: str) -> Path:

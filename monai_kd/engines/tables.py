@@ -47,7 +47,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], title: str, notes
     if notes:
         text += "\n" + "".join(f"- {note}\n" for note in notes)
     path.with_suffix(".md").write_text(text, encoding="utf-8")
-    logging.getLogger("monai_kd").info(f"{title}:\n{text}")
+    logging.getLogger("monai_kd").info(f"{title}:\n{text}", extra={"lines": True})
 
 
 def _with_spread(row: Mapping[str, Any], name: str) -> str:
