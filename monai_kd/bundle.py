@@ -248,6 +248,12 @@ def _check_ids(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
                 if not {component, f"{component}#_target_"} & overrides.keys():  # or it will be another one
                     _check_argument(part, node["_target_"])
                 node = None
+            elif isinstance(node, str) and node.startswith("%"):
+                place, rest = "#".join(parts[:depth]), "#".join(parts[depth:])
+                raise ValueError(
+                    f"{key}: {place} is a copy of {node[1:]}; set {node[1:]}#{rest}, which holds for every copy, "
+                    f"or an id of {parts[0]} itself"
+                )
             else:
                 choices = [str(choice) for choice in node] if isinstance(node, Mapping) else []
                 where = f" {key!r}:" if depth else ""

@@ -105,8 +105,8 @@ class Stage:
             it, such as a teacher and the student's blocks that were trained with it.
 
     Raises:
-        ValueError: when no checkpoint is named, or when the trainer is to run for no epoch, or for something that is no
-            number of epochs.
+        ValueError: when no checkpoint is named, when the trainer is to run for no epoch, or for something that is no
+            number of epochs, or when the optimiser has none of the network's parameters.
     """
 
     def __init__(
@@ -130,6 +130,12 @@ class Stage:
         epochs = trainer.state.max_epochs
         if not isinstance(epochs, int) or epochs < 1:
             raise ValueError(f"{name}: max_epochs must be a whole number from 1, got {epochs!r}")
+        own = {id(parameter) for parameter in trainer.network.parameters()}
+        if not any(id(parameter) in own for group in trainer.optimizer.param_groups for parameter in group["params"]):
+            raise ValueError(
+                f"{name}: the optimiser has none of the network's parameters, so nothing would be trained; give it "
+                "those (in a bundle, all stages share train#optimizer: it asks for the parameters of their `trained`)"
+            )
         self.name = name
         self.trainer = trainer
         self.evaluator = evaluator

@@ -12,6 +12,7 @@ from pydicom.sr.codedict import codes
 import monai_kd
 from monai_kd.bundle import Bundle
 from monai_kd.cli import main
+from monai_kd.engines import STAGES
 
 CODES = ("AnatomicalStructure", "MorphologicallyAbnormalStructure", "Brain", "BloodVessel", "Neoplasm")
 
@@ -126,6 +127,29 @@ def test_the_overlays_hold_only_differences(bundle):
         # evaluate.json may be laid over a run's own configuration, whose network can be wrapped for several processes,
         # and whose pretrained weights need not be fetched once more.
         assert not set(same) - {"network", "pretrained"}, overlay
+
+
+def test_what_is_set_for_a_trainer_or_an_evaluator_holds_for_every_stage_by_its_own_parts(bundle, workflow, tmp_path):
+    settings = {"train#trainer#accumulation_steps": 2, "train#optimizer#amsgrad": True}
+    settings |= {"validate#evaluator#non_blocking": True, "dataset_dir": str(tmp_path)}
+    parser = workflow(bundle, "train.json", **settings).parser
+    for stage in STAGES:
+        trainer, own = parser[f"{stage}#trainer"], f"@{stage}::"
+        assert trainer["accumulation_steps"] == 2 and parser[f"{stage}#optimizer#amsgrad"] is True
+        parts = [("max_epochs", "epochs"), ("network", "network"), ("optimizer", "optimizer")]
+        parts += [("train_handlers", "handlers")]
+        assert all(trainer[argument] == own + part for argument, part in parts)
+        assert all(parser[f"{stage}#stage#{part}"] == own + part for part in ("trainer", "evaluator", "checkpoint"))
+    for stage in ("teacher_training", "student_alone", "validate"):
+        evaluator, own = parser[f"{stage}#evaluator"], f"@{stage}::"
+        assert evaluator["non_blocking"] is True
+        assert evaluator["network"] == f"{own}network" and evaluator["key_val_metric"] == f"{own}key_metric"
+        assert evaluator["val_handlers"] == f"${own}val_handlers"  # those of the distillation are no other's
+
+
+def test_a_setting_within_a_copy_is_refused_with_the_place_to_set_it(bundle, capsys):
+    assert main(["train", bundle, "student_alone#trainer#max_epochs=3"]) == 2
+    assert "student_alone#trainer is a copy of train#trainer; set train#trainer#max_epochs" in capsys.readouterr().err
 
 
 def test_metadata_names_the_foreground_by_an_index_above_zero(bundle):

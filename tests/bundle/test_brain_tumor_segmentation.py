@@ -368,6 +368,24 @@ def test_a_copy_is_complete_and_writes_to_itself(run, data, tmp_path, capsys):
     assert (tmp_path / "out" / "1_pred.png").is_file()
 
 
+def test_a_run_whose_stages_were_written_out_one_by_one_is_read_as_well(run, data, tmp_path, capsys):
+    """As runs were kept before their stages shared one trainer and one evaluator."""
+    kept = tmp_path / "kept"
+    shutil.copytree(run, kept, ignore=shutil.ignore_patterns("evaluation*"))
+    config = json.loads((kept / "model.json").read_text())
+    for key in ("network", "val_handlers"):
+        del config["validate"][key]
+    own = {"network": "@network", "key_val_metric": "@validate#key_metric", "val_handlers": "@validate#handlers"}
+    config["validate"]["evaluator"].update(own)
+    for key in ("evaluator", "trained", "learning_rate", "epochs", "name", "checkpoint", "skip_if_trained", "state"):
+        del config["train"][key]
+    (kept / "model.json").write_text(json.dumps(config))
+    assert main(["evaluate", NAME, "--run", str(kept)]) == main(["evaluate", NAME, "--run", str(run)]) == 0
+    assert read_rows(kept / "evaluation" / "cases.csv") == read_rows(run / "evaluation" / "cases.csv")
+    assert main(["infer", NAME, str(data / "1.mat"), str(tmp_path / "out"), "--run", str(kept)]) == 0
+    assert (tmp_path / "out" / "1_pred.png").is_file()
+
+
 @pytest.mark.parametrize("is_validated", [True, False])
 def test_an_app_of_monai_label_serves_what_it_was_fine_tuned_to(is_validated, run, data, tmp_path):
     """As a training of MONAI Label calls it, with the labelled images of its data store."""

@@ -505,6 +505,13 @@ def test_a_stage_of_no_epochs_is_refused(tmp_path, epochs):
         Stage("student", stage.trainer, stage.evaluator, stage.checkpoint)
 
 
+def test_an_optimiser_of_another_network_is_refused(tmp_path):
+    stage = _stage(tmp_path)
+    stage.trainer.optimizer = torch.optim.Adam(_one_weight().parameters())
+    with pytest.raises(ValueError, match="student: the optimiser has none of the network's parameters"):
+        Stage("student", stage.trainer, stage.evaluator, stage.checkpoint)
+
+
 def test_a_stage_without_a_batch_is_refused(tmp_path):
     stage = _stage(tmp_path)
     stage.run()
