@@ -140,6 +140,13 @@ def test_what_is_set_for_a_trainer_or_an_evaluator_holds_for_every_stage_by_its_
         parts += [("train_handlers", "handlers")]
         assert all(trainer[argument] == own + part for argument, part in parts)
         assert all(parser[f"{stage}#stage#{part}"] == own + part for part in ("trainer", "evaluator", "checkpoint"))
+        handlers = {handler["_target_"]: handler for handler in parser[f"{stage}#handlers"] if "_target_" in handler}
+        validator = "@validate::evaluator" if stage == "train" else f"{own}evaluator"
+        assert handlers["ValidationHandler"]["validator"] == validator
+        schedule = handlers.get("LrScheduleHandler", {"lr_scheduler": f"{own}scheduler"})
+        assert schedule["lr_scheduler"] == f"{own}scheduler"
+        scheduler = parser.get(f"{stage}#scheduler", {"optimizer": trainer["optimizer"]})
+        assert scheduler["optimizer"] == trainer["optimizer"]
     for stage in ("teacher_training", "student_alone", "validate"):
         evaluator, own = parser[f"{stage}#evaluator"], f"@{stage}::"
         assert evaluator["non_blocking"] is True
