@@ -160,7 +160,8 @@ class BatchInference:
         """Process all inputs.
 
         Args:
-            data: items with the path of an ``image``, and its ``files`` where it is not one file of that name.
+            data: items with the path of an ``image``, and its ``files`` where it is not one file of that name; the
+                reason under ``unreadable`` where it cannot be read, which is its row among the failures.
             input_root: folder whose sub-folders the outputs keep.
             output_dir: where the outputs go, made if need be.
 
@@ -184,6 +185,9 @@ class BatchInference:
         stems = output_stems(images, input_root)
         chosen = [_part_of(name, self.parts) == self.part - 1 for name in _names(images, input_root)]
         cases = [_Case(image, output / stem, files[image]) for image, stem, mine in zip(images, stems, chosen) if mine]
+        unreadable = {str(item[Keys.IMAGE]): item["unreadable"] for item in data if item.get("unreadable")}
+        for case in cases:
+            case.reason = unreadable.get(case.image, "")
         output.mkdir(parents=True, exist_ok=True)
         with self._locked(output):
             return self._run(cases, output)
@@ -307,6 +311,8 @@ class BatchInference:
             return False
 
     def _read(self, case: _Case) -> _Case:
+        if case.reason:
+            return case
         with _Attempt(case):
             case.fingerprint = self._fingerprint(case.files)  # before reading: a file that changes is done again
             case.sample = self.preprocessing({Keys.IMAGE: case.image})

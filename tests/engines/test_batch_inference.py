@@ -158,6 +158,19 @@ def test_failures_in_reading_network_and_writing_leave_the_others_alone(tmp_path
     assert reasons[unwritten] == f"{unwritten}: {tmp_path / 'out' / '4'}: disk is full"
 
 
+def test_what_could_not_be_listed_is_a_failure_and_is_never_opened(tmp_path):
+    items = _images(tmp_path, 1)
+    pipe = tmp_path / "images" / "pipe.npy"
+    os.mkfifo(pipe)  # opening it would wait for ever
+    items.append({"image": str(pipe), "files": [], "unreadable": f"{pipe}: no plain file"})
+    assert _run(tmp_path, items, _inference(tmp_path)) == Counter(done=1, failed=1)
+    assert _table(tmp_path / "out" / "failures.csv") == [{"input": str(pipe), "reason": f"{pipe}: no plain file"}]
+    pipe.unlink()
+    np.save(pipe, np.ones((1, 2, 2), np.float32))
+    items[1] = {"image": str(pipe)}
+    assert _run(tmp_path, items, _inference(tmp_path, resume=True)) == Counter(done=1, skipped=1)
+
+
 def test_a_reason_is_what_the_reader_says_and_names_the_file_once(tmp_path):
     def read(sample):
         try:

@@ -20,7 +20,8 @@ from monai_kd.data.readers.image_file import VOLUME_SUFFIXES, image_stem
 __all__ = ["brain_extraction_datalist"]
 
 _MASK_FOLDER = re.compile(r"(brain[-_]?)?(masks?|labels?)", re.IGNORECASE)
-_MASK_NAME = re.compile(r"(^|[-_.])((desc-)?brain[-_]?)?mask$", re.IGNORECASE)
+_MASK_NAME = re.compile(r"(^|[-_.])((desc-)?brain[-_]?|bet[-_.])?mask$", re.IGNORECASE)
+_MASK_OF_TOOL = re.compile(r"[-_.]bet[-_.]mask$", re.IGNORECASE)  # HD-BET's
 _MODALITY = re.compile(r"(^|[-_. ])(T1|T2|PD|PDT2|T2star|FLAIR|CT)w?$", re.IGNORECASE)
 
 
@@ -41,6 +42,7 @@ def brain_extraction_datalist(
 
     - A mask lies in a folder ``mask`` (``masks``, ``labels``), or its name ends in ``_mask``, ``_brainmask`` or
       ``_desc-brain_mask``; what comes before that is the image's name.
+      A mask that HD-BET made (``_bet_mask``) is taken where there is no other one.
     - The modality ends the name (``anna_T1``, ``sub-01_T1w``) or is the name of a folder (``T1``, ``IXI-T2``). A mask
       that names a modality belongs to images of this modality, one that names none to all of the patient's.
     - The patient is the name without modality and mask or, where nothing remains (``anna/T1.nii.gz``), the folder.
@@ -77,6 +79,8 @@ def brain_extraction_datalist(
 
 
 class _Heads(DatasetLayout):
+    """Heads and masks by patient, modality and BIDS entities in their names."""
+
     kind = f"head volumes ({', '.join(VOLUME_SUFFIXES)})"
 
     def __init__(self, modalities: str | Sequence[str] | None) -> None:
@@ -157,6 +161,7 @@ def _with_masks(images: Iterable[_Name], masks: Iterable[_Name], folder: Path) -
     found = []
     for image in images:
         fitting = [mask for mask in masks_of[image.patient] if mask.fits(image)]
+        fitting = [mask for mask in fitting if not _MASK_OF_TOOL.search(image_stem(mask.path))] or fitting
         most = max((mask.closeness for mask in fitting), default=0)
         item = {CommonKeys.IMAGE: str(image.path), "patient": image.patient, "modality": image.modality}
         found.append((item, [str(mask.path) for mask in fitting if mask.closeness == most]))

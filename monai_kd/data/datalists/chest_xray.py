@@ -114,6 +114,8 @@ def chest_xray_datalist(
 
 
 class _ChestXrays(DatasetLayout):
+    """Pictures in a folder, findings and patients in tables."""
+
     kind = "X-rays"
     label_is_path = False
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import re
 from pathlib import Path
 
 from monai.config import PathLike
@@ -13,31 +15,39 @@ __all__ = ["read_csv"]
 
 
 def read_csv(file: PathLike) -> tuple[list[str], list[dict[str, str]]]:
-    """Read a table whose first line names the columns.
+    """Read a table whose first line names the columns, as spreadsheets in all countries write it.
 
-    Cells are parted by what that line has most of: commas, semicolons or tabs. Those beyond the last column are
-    dropped, those that a row lacks are empty.
+    Cells are parted by what that line has most of: commas, semicolons or tabs; a line ``sep=;`` before it says so
+    itself. Cells beyond the last column are dropped, those that a row lacks are empty; rows without content and columns
+    without a name, as spreadsheets leave behind a table, are left out, as is space around a cell's text.
 
     Args:
-        file: the table, UTF-8.
+        file: the table, UTF-8, or UTF-16 with a byte order mark.
 
     Returns:
         The columns' names, and the rows by column.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when its text is not UTF-8, or no table.
+        ValueError: when its text has another coding, or is no table.
     """
     try:
-        text = Path(file).read_text(encoding="utf-8-sig").lstrip("\n")
+        content = Path(file).read_bytes()
+        is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if is_wide else "utf-8-sig").replace("\r\n", "\n").lstrip("\n")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{file}: there is no such CSV file: check the path") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: expected a CSV file in UTF-8, got another coding ({error}): save it anew") from error
-    delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    reader = csv.DictReader(io.StringIO(text), restval="", delimiter=delimiter)
+    named = re.match(r"sep=([,;\t])\n+", text)
+    text = text[named.end() :] if named else text
+    delimiter = named[1] if named else max(",;\t", key=text.partition("\n")[0].count)
     try:
-        columns = list(reader.fieldnames or ())
-        return columns, [{column: row[column] for column in columns} for row in reader]
+        header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if text else [[]]
     except csv.Error as error:
         raise ValueError(f"{file}: not a CSV file: {error}; is a quotation mark left open?") from error
+    columns = {name.strip(): index for index, name in enumerate(header) if name.strip()}
+    filled = ([cell.strip() for cell in row] for row in rows if "".join(row).strip())
+    return list(columns), [
+        {name: row[index] if index < len(row) else "" for name, index in columns.items()} for row in filled
+    ]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,13 +14,15 @@ from monai.config import PathLike
 from monai.utils import CommonKeys
 
 from monai_kd.data.datalists.splits import SIDES, check_no_patient_leaks
-from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData, explain_empty_sides
+from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData, explain_empty_sides, unavailable
 
 __all__ = ["load_datalist"]
 
+logger = logging.getLogger(__name__)
+
 
 def load_datalist(
-    file: PathLike,
+    file: PathLike | None,
     base_dir: PathLike | None = None,
     label_is_path: bool = True,
     label_required: bool = False,
@@ -27,14 +30,16 @@ def load_datalist(
 ) -> Datalist:
     """Read a datalist in the form of the Medical Segmentation Decathlon.
 
-    ``{"training": [{"image": ..., "label": ..., "patient": ...}, ...], "validation": [...], "test": [...]}``. A label
-    is a path, a list of paths, a class number or a list of numbers; ``label`` and ``patient`` are optional, and any
-    other key is kept as it is; a patient comes as text, and where only some items have one, each of the others is its
-    own. A bare path stands for ``{"image": path}``. A list that the file lacks, or that is empty, comes as
-    :class:`UnavailableData`: a run that needs it refuses, an evaluation can do with ``test`` alone.
+    ``{"training": [{"image": ..., "label": ..., "patient": ...}, ...], "validation": [...], "test": [...]}``, where
+    ``testing`` stands for ``test`` as well. A label is a path, a list of paths, a class number or a list of numbers;
+    ``label`` and ``patient`` are optional, and any other key is kept as it is; a patient comes as text, and where only
+    some items have one, each of the others is its own. Where none has one, patients may be on two sides unseen: that is
+    warned of. A bare path stands for ``{"image": path}``. A list that the file lacks, or that is empty, comes as
+    :class:`UnavailableData`: a run that needs it refuses, an evaluation can do with ``test`` alone. So does every list
+    of a file that is not there, so that a bundle whose ``datalist`` this is can be inspected without data.
 
     Args:
-        file: the JSON file.
+        file: the JSON file, UTF-8 or another Unicode coding; none for one that is yet to be given.
         base_dir: folder that relative paths start from, by default the file's own.
         label_is_path: whether a label that is text is a path. Otherwise it is the name of a class and left as it is.
         label_required: whether an image without label is an error. It is in ``training`` and ``validation`` at once;
@@ -42,41 +47,68 @@ def load_datalist(
         complete: adds to an item what else is known of it, also given the words that say where it stands.
 
     Raises:
-        FileNotFoundError: when there is no such file.
         ValueError: when the file is no datalist, when a patient or an image is in two of its lists, or when a label
             is missing.
     """
+    if file is None:
+        return unavailable("no data are named: give datalist_file=FILE, a Decathlon datalist")
     path = Path(file)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: there is no such datalist: check the path") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: not a JSON file: {error}") from error
-    if not isinstance(content, dict) or not any(isinstance(content.get(side), list) for side in SIDES):
-        raise ValueError(f"{path}: a datalist is a JSON object with the lists {', '.join(SIDES)}")
+        lists = _read_lists(path)
+    except FileNotFoundError:
+        return unavailable(f"{path}: there is no such datalist: check the path")
+    keys = (CommonKeys.IMAGE, CommonKeys.LABEL) if label_is_path else (CommonKeys.IMAGE,)
     base = path.parent if base_dir is None else Path(base_dir)
     splits: Datalist = {}
     for side in SIDES:
-        if side not in content:
-            splits[side] = UnavailableData(f"{path}: no list `{side}`, found: {', '.join(content)}; add it to the file")
+        if side not in lists:
+            splits[side] = UnavailableData(f"{path}: no list `{side}`, found: {', '.join(lists)}; add it to the file")
             continue
-        entries = content[side]
-        if not isinstance(entries, list):
-            raise ValueError(
-                f"{path}: `{side}` must be a list of items, got {json.dumps(entries)[:60]}: remove it or list the items"
-            )
-        keys = (CommonKeys.IMAGE, CommonKeys.LABEL) if label_is_path else (CommonKeys.IMAGE,)
-        places = [f"{path}: {side}[{i}]" for i in range(len(entries))]
-        splits[side] = [_resolve(entry, base, keys, place) for entry, place in zip(entries, places)]
+        places = [f"{path}: {side}[{i}]" for i in range(len(lists[side]))]
+        splits[side] = [_resolve(entry, base, keys, place) for entry, place in zip(lists[side], places)]
         if complete is not None:
             splits[side] = [complete(item, place) for item, place in zip(splits[side], places)]
+    _name_patients(splits, path)
+    check_no_patient_leaks(splits)
+    return explain_empty_sides(_with_labels(splits, path) if label_required else splits, path)
+
+
+def _read_lists(path: Path) -> dict[str, Any]:
+    """The content of a datalist, whose sides are lists."""
+    try:
+        content = json.loads(path.read_bytes())  # of bytes it knows UTF-8, UTF-16 and UTF-32, with a mark and without
+    except ValueError as error:
+        raise ValueError(f"{path}: not a JSON file: {error}") from error
+    if isinstance(content, dict) and "testing" in content:
+        if "test" in content:
+            raise ValueError(f"{path}: both `test` and `testing`, which are one: leave one of them")
+        content = {("test" if key == "testing" else key): value for key, value in content.items()}
+    if not isinstance(content, dict) or not any(isinstance(content.get(side), list) for side in SIDES):
+        raise ValueError(f"{path}: a datalist is a JSON object with the lists {', '.join(SIDES)}")
+    for side in SIDES:
+        if side in content and not isinstance(content[side], list):
+            got = json.dumps(content[side])[:60]
+            raise ValueError(f"{path}: `{side}` must be a list of items, got {got}: remove it or list the items")
+    others = [key for key, value in content.items() if key not in SIDES and isinstance(value, list) and value]
+    others = [key for key in others if isinstance(value := content[key][0], dict) and CommonKeys.IMAGE in value]
+    if others:
+        logger.warning("%s: not used: %s; the lists are called %s", path, ", ".join(others), ", ".join(SIDES))
+    return content
+
+
+def _name_patients(splits: Datalist, file: Path) -> None:
+    """Give items without a patient one of their own where others have one; warn where nobody has."""
     listed = [item for items in splits.values() for item in items]
     if any("patient" in item for item in listed):  # a batch takes no mixture of items with and without
         for item in listed:
             item.setdefault("patient", str(item[CommonKeys.IMAGE]))
-    check_no_patient_leaks(splits)
-    return explain_empty_sides(_with_labels(splits, path) if label_required else splits, path)
+    known = any(item.get("patient", str(item[CommonKeys.IMAGE])) != str(item[CommonKeys.IMAGE]) for item in listed)
+    if not known and sum(map(bool, splits.values())) > 1:
+        logger.warning(
+            "%s: no item names its `patient`, so each image counts as a patient: images of one patient on two sides "
+            "are not found; add `patient` to the items",
+            file,
+        )
 
 
 def _with_labels(splits: Datalist, file: PathLike) -> Datalist:

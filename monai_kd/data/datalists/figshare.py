@@ -12,7 +12,7 @@ from typing import Any, Literal
 from monai.config import PathLike
 from monai.utils import CommonKeys
 
-from monai_kd.data.datalists.image_files import files_under, images_under, natural_order
+from monai_kd.data.datalists.image_files import images_under, list_files, natural_order
 from monai_kd.data.datalists.splits import assign_folds, patient_family, split_by_side
 from monai_kd.data.datalists.template import DatasetLayout
 from monai_kd.data.datalists.unavailable import Datalist, Item
@@ -78,6 +78,8 @@ def figshare_datalist(
 
 
 class _Slices(DatasetLayout):
+    """Slices that hold their own mask, class and patient."""
+
     kind = "Figshare slices (.mat)"
 
     def __init__(self, split: str, fold: int, group_by: str, target: str) -> None:
@@ -147,7 +149,7 @@ def _class_index(value: Any, where: str) -> int:
 
 
 def _split_by_folds(items: list[Item], folder: Path, fold: int, group_by: str) -> Datalist:
-    index = next((path for path in files_under(folder) if path.name.lower() == _FOLD_INDEX), None)
+    index = next((path for path in list_files(folder).files if path.name.lower() == _FOLD_INDEX), None)
     if index is None:
         raise FileNotFoundError(f'{folder}: no {_FOLD_INDEX} there: copy it from the data set, or use split="seeded"')
     folds = read_figshare_folds(index)

@@ -6,20 +6,35 @@ from __future__ import annotations
 import glob
 import logging
 import os
+import re
 from collections import Counter
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from monai.config import PathLike
 from monai.utils import CommonKeys
 from pydicom.misc import is_dicom
 
-from monai_kd.data.datalists.image_files import files_under, is_image, natural_order
+from monai_kd.data.datalists.image_files import (
+    FolderContent,
+    UnreadableFiles,
+    is_image_name,
+    list_files,
+    natural_order,
+    results_beside_images,
+    why_unreadable,
+)
+from monai_kd.data.datalists.system_files import is_system_name
 from monai_kd.data.datalists.unavailable import Item, UnavailableData
 from monai_kd.data.readers.dicom import UnusableDicom
 from monai_kd.data.readers.dicom_series import DicomSeries, find_series, is_zip
 from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, image_stem
 
 __all__ = ["find_images", "image_items"]
+
+# What brain extraction tools, annotators and this package add to an image's name.
+_RESULT = re.compile(r"([-_.](bet|(brain[-_]?)?masks?|seg(mentation)?s?|labels?|gt))+$", re.IGNORECASE)
 
 logger = logging.getLogger(__name__)
 
@@ -28,14 +43,18 @@ def find_images(source: PathLike) -> list[str]:
     """List the images in a folder and its sub-folders, behind a glob pattern, or one file, in natural order.
 
     Natural order puts 2 before 10. Images are files with a suffix that :class:`~monai_kd.data.ImageFileReader` reads,
-    and DICOM files with another or none, without hidden files and without the Figshare data set's ``cvind.mat``.
+    and DICOM files with another or none, without hidden files and a system's own, and without the Figshare data set's
+    ``cvind.mat``. Masks and other results that lie beside their image (``anna_mask.nii.gz`` beside ``anna.nii.gz``) are
+    left out with a warning, unless they alone are named.
 
     Raises:
         FileNotFoundError: when there is none.
+        UnreadableFiles: when something that may be an image cannot be read.
     """
-    path = Path(source).expanduser()
-    files = files_under(path) if path.is_dir() else _matching(path)
-    found = [file for file in files if is_image(file, IMAGE_SUFFIXES) or _is_unnamed_dicom(file)]
+    files, unreadable = _content(source)
+    if unreadable:
+        raise UnreadableFiles("; ".join(unreadable.values()))
+    found = [file for file in files if is_image_name(file.name, IMAGE_SUFFIXES) or _is_unnamed_dicom(file)]
     if not found:
         raise FileNotFoundError(_no_image(source))
     return sorted(map(str, found), key=natural_order)
@@ -44,7 +63,9 @@ def find_images(source: PathLike) -> list[str]:
 def image_items(source: PathLike, series: bool = False) -> list[Item]:
     """The images of a source as items of a data set, in natural order: ``[{"image": path}, ...]``.
 
-    A source without images gives :class:`UnavailableData`, so that a bundle can be inspected without data.
+    What cannot be read (a folder, a link to nothing) is an item too, with the reason under ``unreadable``, so that
+    batch inference lists it among the failures. A source without images gives :class:`UnavailableData`, so that a
+    bundle can be inspected without data.
 
     Args:
         source: what :func:`find_images` takes; with ``series`` also a zip file.
@@ -52,19 +73,40 @@ def image_items(source: PathLike, series: bool = False) -> list[Item]:
             :func:`~monai_kd.data.find_series` lists them; its item has its ``files`` as well. A single file, or each
             behind a glob, is an image of its own, as without ``series``.
     """
-    try:
-        if series:
-            return _with_series(source)
-        return [{CommonKeys.IMAGE: path} for path in find_images(source)]
-    except FileNotFoundError as error:
-        return UnavailableData(str(error))
+    files, unreadable = _content(source, folders=series)
+    items = _with_series(source, files) if series else _each(files)
+    items += [{CommonKeys.IMAGE: str(path), "files": [], "unreadable": why} for path, why in unreadable.items()]
+    if not items:
+        other = ", and folders and zip files of DICOM slices" if series else ""
+        return UnavailableData(f"{_no_image(source)}{other}")
+    return sorted(items, key=lambda item: natural_order(item[CommonKeys.IMAGE]))
 
 
-def _with_series(source: PathLike) -> list[Item]:
-    paths = _matching(Path(source).expanduser())
-    below = {file for path in paths if path.is_dir() for file in files_under(path)}
-    files = below.union(path for path in paths if path.is_file())
-    series = [one for folder in sorted({file.parent for file in below}) for one in find_series(folder)]
+def _content(source: PathLike, folders: bool = False) -> FolderContent:
+    """The files of a source, and what of it may be an image but cannot be read; ``folders``: also behind a glob."""
+    path = Path(source).expanduser()
+    content = FolderContent([], {})
+    for found in _matching(path):
+        if os.path.isdir(found):
+            below = list_files(found) if folders or found == path else FolderContent([], {})
+        else:
+            why = why_unreadable(found)
+            below = FolderContent([], {found: why}) if why else FolderContent([found], {})
+        content.files.extend(below.files)
+        content.unreadable.update(below.unreadable)
+    unreadable = {file: why for file, why in content.unreadable.items() if _may_be_image(file)}
+    return FolderContent(content.files if content.files == [path] else _without_results(content.files), unreadable)
+
+
+def _each(files: Sequence[Path]) -> list[Item]:
+    found = [file for file in files if is_image_name(file.name, IMAGE_SUFFIXES) or _is_unnamed_dicom(file)]
+    return [{CommonKeys.IMAGE: str(file)} for file in found]
+
+
+def _with_series(source: PathLike, files: Sequence[Path]) -> list[Item]:
+    named = set(_matching(Path(source).expanduser()))
+    folders = sorted({file.parent for file in files if file not in named})
+    series = [one for folder in folders for one in find_series(folder)]
     series += [one for file in sorted(files) if is_zip(file) for one in _in_zip(file)]
 
     places = Counter(one.uid for one in series)
@@ -75,11 +117,9 @@ def _with_series(source: PathLike) -> list[Item]:
     found = {one.path: one.files for one in series}
     used = {file for one in series for file in one.files}
     for file in files:
-        if str(file) not in used and (is_image(file, IMAGE_SUFFIXES) or (file in paths and is_dicom(file))):
+        if str(file) not in used and (is_image_name(file.name, IMAGE_SUFFIXES) or (file in named and is_dicom(file))):
             found[str(file)] = [str(file)]
-    if not found:
-        raise FileNotFoundError(f"{_no_image(source)}, and folders and zip files of DICOM slices")
-    return [{CommonKeys.IMAGE: path, "files": found[path]} for path in sorted(found, key=natural_order)]
+    return [{CommonKeys.IMAGE: path, "files": own} for path, own in found.items()]
 
 
 def _in_zip(path: Path) -> list[DicomSeries]:
@@ -90,15 +130,46 @@ def _in_zip(path: Path) -> list[DicomSeries]:
 
 
 def _matching(path: Path) -> list[Path]:
-    """A file or a folder, or what lies behind a glob pattern."""
-    return [path] if path.exists() else [Path(name) for name in glob.glob(str(path), recursive=True)]
+    """A file or a folder, or what lies behind a glob pattern, without a system's own."""
+    if path.exists():
+        return [path]
+    named = len(list(takewhile(lambda part: not glob.has_magic(part), path.parts)))
+    found = map(Path, glob.glob(str(path), recursive=True))
+    return [match for match in found if not any(map(is_system_name, match.parts[named:]))]
+
+
+def _without_results(files: Sequence[Path]) -> list[Path]:
+    """The files without the masks and other results that lie beside their images, by their names."""
+    images = [file for file in files if is_image_name(file.name, IMAGE_SUFFIXES)]
+    results = results_beside_images(images, _RESULT) | {file for file in images if _is_label(file)}
+    if results:
+        logger.warning(
+            "left out as masks or other results of the images that they lie beside: %d files, the first is %s; give "
+            "one alone to use it as an image",
+            len(results),
+            min(results),
+        )
+    return [file for file in files if file not in results]
+
+
+def _is_label(file: Path) -> bool:
+    """Whether a file lies in a folder of labels, as the Medical Segmentation Decathlon and nnU-Net have them."""
+    folder = file.parent
+    return folder.name in ("labelsTr", "labelsTs") and folder.with_name(f"images{folder.name[-2:]}").is_dir()
 
 
 def _no_image(source: PathLike) -> str:
     return f"{source}: no image there; images are files with {' '.join(IMAGE_SUFFIXES)}"
 
 
+def _may_be_image(path: Path) -> bool:
+    """Whether what cannot be read may be an image, or hold some, as far as its name tells."""
+    name = path.name.lower()
+    has_suffix = re.search(r"\.[a-z][a-z0-9]*$", name)
+    return os.path.isdir(path) or not has_suffix or name.endswith(".zip") or is_image_name(name, IMAGE_SUFFIXES)
+
+
 def _is_unnamed_dicom(path: Path) -> bool:
     """Whether a file is DICOM although its name does not say so; a directory of DICOM files (DICOMDIR) is no image."""
-    named = image_stem(path) != path.name or path.name.startswith(".") or path.name == "DICOMDIR"
-    return not named and path.is_file() and os.access(path, os.R_OK) and is_dicom(path)
+    named = image_stem(path) != path.name or is_system_name(path.name) or path.name == "DICOMDIR"
+    return not named and is_dicom(path)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections import defaultdict
@@ -24,8 +25,12 @@ __all__ = ["mri_datalist"]
 
 _VOLUMES = (*VOLUME_SUFFIXES, *ARRAY_SUFFIXES)
 _PICTURES = tuple(suffix for suffix in IMAGE_SUFFIXES if suffix not in (".mat", *_VOLUMES))
-_LABELS = re.compile(r"(^|[-_./])(gt|brain[-_]?mask|masks?|labels?\w*|seg(mentation)?s?)([-_./]|$)", re.IGNORECASE)
+_WORD = r"(gt|(brain|bet)[-_]?mask|masks?|labels?\w*|seg(mentation)?s?)"
+_LABELS = re.compile(rf"(^|[-_./]){_WORD}([-_./]|$)", re.IGNORECASE)
+_LABEL_WORD = re.compile(rf"[-_.]{_WORD}$", re.IGNORECASE)
 _FRAME = re.compile(r"_(4d|frame\d+)$", re.IGNORECASE)
+
+logger = logging.getLogger(__name__)
 
 
 def mri_datalist(
@@ -42,7 +47,7 @@ def mri_datalist(
     An item is a volume, ``{"image": file or list of files, "patient": name}``, for
     :class:`~monai_kd.data.MRIReader`; :class:`~monai_kd.data.SliceDataset` trains on its slices. Every image under
     ``dataset_dir`` that matches ``pattern`` is used, without masks and label maps, which are told by their names
-    (``_gt``, ``mask``, ``LabelsForTraining``):
+    (``_gt``, ``mask``, ``LabelsForTraining``), with a warning where no image shows what they are of:
 
     - A volume or a series is an item: NIfTI, HDF5 with the key ``volfs``, arrays. Beside the frames of a cine data set
       (``patient001_frame01.nii.gz``) the whole series (``patient001_4d.nii.gz``) is left out, because it holds them.
@@ -74,6 +79,8 @@ def mri_datalist(
 
 
 class _MRImages(DatasetLayout):
+    """Volumes and the frames of a patient in a folder, without labels."""
+
     label_required = False
 
     def __init__(self, pattern: str) -> None:
@@ -82,7 +89,9 @@ class _MRImages(DatasetLayout):
 
     def items(self, folder: Path) -> list[Item]:
         paths = images_under(folder, (*_PICTURES, *_VOLUMES))
-        paths = [path for path in paths if _is_wanted(path, folder, self.pattern)]
+        matching = [path for path in paths if _matches(path, folder, self.pattern)]
+        paths = [path for path in matching if not _LABELS.search(path.relative_to(folder).as_posix())]
+        _report_left_out(sorted(set(matching) - set(paths)), paths, folder)
         return _with_patients(_without_series_of_frames(paths), folder) if paths else []
 
     def complete(self, item: Item, where: str) -> Item:
@@ -96,9 +105,24 @@ class _MRImages(DatasetLayout):
         return {side: _joined(items) for side, items in splits.items()}
 
 
-def _is_wanted(path: Path, folder: Path, pattern: str) -> bool:
-    name = path.relative_to(folder).as_posix()
-    return fnmatch(name.lower(), pattern.lower()) and not _LABELS.search(name)
+def _matches(path: Path, folder: Path, pattern: str) -> bool:
+    return fnmatch(path.relative_to(folder).as_posix().lower(), pattern.lower())
+
+
+def _report_left_out(labels: Sequence[Path], images: Sequence[Path], folder: Path) -> None:
+    """Say which files are left out as masks or label maps by their names, unless an image shows what they are of."""
+    known = {image_stem(path) for path in images}
+    doubtful = [path for path in labels if _LABEL_WORD.sub("", image_stem(path)) not in known]
+    if doubtful:
+        shown = ", ".join(path.relative_to(folder).as_posix() for path in doubtful[:3])
+        logger.warning(
+            "%s: %d files are left out as masks or label maps by their names: %s%s; rename those that are images, or "
+            "name them in a datalist",
+            folder,
+            len(doubtful),
+            shown,
+            ", ..." if len(doubtful) > 3 else "",
+        )
 
 
 def _without_series_of_frames(paths: Sequence[Path]) -> list[Path]:

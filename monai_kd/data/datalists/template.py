@@ -13,6 +13,7 @@ from monai.config import PathLike
 from monai.utils import CommonKeys
 
 from monai_kd.data.datalists.decathlon import load_datalist
+from monai_kd.data.datalists.image_files import UnreadableFiles
 from monai_kd.data.datalists.index import INDEX, find_index, name_patients, split_by_index
 from monai_kd.data.datalists.splits import check_no_patient_leaks, split_by_patient
 from monai_kd.data.datalists.unavailable import Datalist, Item, explain_empty_sides, unavailable
@@ -108,7 +109,10 @@ class DatasetLayout(ABC):
             return explain_empty_sides(splits, datalist)
 
         folder = Path(dataset_dir)
-        items = self.items(folder)
+        try:
+            items = self.items(folder)
+        except UnreadableFiles as error:
+            return unavailable(str(error), UnreadableFiles)
         if not items:
             return unavailable(
                 f"{dataset_dir}: no {self.kind} there: give dataset_dir=FOLDER, or generate a data set by "

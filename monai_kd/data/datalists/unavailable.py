@@ -48,9 +48,14 @@ def require(*data: Sequence) -> None:
             raise ValueError("a list of the data that this run needs is empty: give every side of the split some items")
 
 
-def unavailable(reason: str) -> Datalist:
-    """A data list of which every side is missing for one reason."""
-    return {side: UnavailableData(reason) for side in SIDES}
+def unavailable(reason: str, error: type[Exception] = FileNotFoundError) -> Datalist:
+    """A data list of which every side is missing for one reason.
+
+    >>> require(unavailable("no images there")["test"])
+    Traceback (most recent call last):
+    FileNotFoundError: no images there
+    """
+    return {side: UnavailableData(reason, error) for side in SIDES}
 
 
 def explain_empty_sides(splits: Datalist, source: PathLike) -> Datalist:

@@ -21,7 +21,8 @@ __all__ = ["vessel_datalist"]
 _LABEL_WORD = r"(vessels?|masks?|labels?|gt|ground[-_]?truth|seg(mentation)?s?|annotations?)"
 _LABEL_FOLDER = re.compile(rf"({_LABEL_WORD}[-_]?)+", re.IGNORECASE)
 _LABEL_NAME = re.compile(rf"(^|[-_.]){_LABEL_WORD}([-_.]?{_LABEL_WORD})*$", re.IGNORECASE)
-_STRIPPED = re.compile(r"[-_]brain$", re.IGNORECASE)  # what `infer brain_extraction` adds to a name
+_STRIPPED = re.compile(r"[-_](brain|bet)$", re.IGNORECASE)  # what `infer brain_extraction` or HD-BET adds to a name
+_BRAIN_MASK = re.compile(r"(^|[-_.])(brain|bet)[-_.]?mask$", re.IGNORECASE)  # which says nothing about vessels
 _NO_NAME = re.compile(r"(image|angiogram|(tof)?[-_]?mra|tof)?", re.IGNORECASE)
 
 
@@ -38,7 +39,8 @@ def vessel_datalist(
     An item is ``{"image": file, "label": file, "patient": name}``. Every NIfTI (.nii, .nii.gz) and MetaImage (.mha,
     .mhd) file under ``dataset_dir`` is an angiogram or a label. A label lies in a folder ``labels`` (``masks``, ``gt``,
     ``segmentations``, ``vessels``), or its name ends in such a word (``anna_label.mha``, ``anna-vessels.nii.gz``); what
-    comes before that is the angiogram's name, to which ``_brain`` may have been added when its skull was stripped.
+    comes before that is the angiogram's name, to which ``_brain`` or ``_bet`` may have been added when its skull was
+    stripped; masks of the brain (``anna_brain_mask.nii.gz``, ``anna_bet_mask.nii.gz``) are neither.
     Where nothing comes before (``anna/label.nii.gz``), or the image is called ``image``, ``mra`` or ``tof``, the name
     is the folder's. Images without a label, such as the other scans of the TubeTK data set, are left out with a
     warning.
@@ -65,10 +67,13 @@ def vessel_datalist(
 
 
 class _Angiograms(DatasetLayout):
+    """Angiograms and labels by the words in their names."""
+
     kind = f"angiograms ({', '.join(VOLUME_SUFFIXES)})"
 
     def items(self, folder: Path) -> list[Item]:
         paths = images_under(folder, VOLUME_SUFFIXES)
+        paths = [path for path in paths if not _BRAIN_MASK.search(image_stem(path))]
         images = [path for path in paths if not _is_label(path, folder)]
         return _with_labels(images, [path for path in paths if _is_label(path, folder)], folder) if images else []
 

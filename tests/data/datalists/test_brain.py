@@ -230,3 +230,27 @@ def test_real_heads_and_their_own_split(real_data):
     splits = brain_extraction_datalist(real_data / "brain_extraction", split="index")
     assert [len(splits[side]) for side in SIDES] == [42, 10, 12]
     assert all(Path(item["image"]).name == Path(item["label"]).name for item in splits["test"])
+
+
+def test_what_hd_bet_made_beside_the_images_is_no_image(tmp_path, caplog):
+    touch(tmp_path, *(f"{name}{end}.nii.gz" for name in ("anna", "ben") for end in ("", "_bet", "_bet_mask")))
+    touch(tmp_path, "mask/ben.nii.gz")
+    assert listed(tmp_path) == [
+        ("anna.nii.gz", "anna_bet_mask.nii.gz", "anna", ""),
+        ("ben.nii.gz", "mask/ben.nii.gz", "ben", ""),  # a mask of one's own counts more
+    ]
+    assert "2 images that HD-BET made of those beside them are left out" in caplog.text
+
+
+def test_systems_own_folders_are_no_patients(tmp_path):
+    touch(tmp_path, "anna/T1.nii.gz", "anna/mask.nii.gz", "@eaDir/T1.nii.gz", "@eaDir/mask.nii.gz", "__MACOSX/._a.nii")
+    assert [patient for *_, patient, _ in listed(tmp_path)] == ["anna"]
+
+
+@pytest.mark.parametrize("name", ["T1/s1.nii.gz", "mask/s1.nii.gz"])
+def test_a_link_to_nothing_is_an_error_by_name_once_it_is_needed(heads, name):
+    (heads / name).unlink()
+    (heads / name).symlink_to(".git/annex/objects/x")
+    splits = brain_extraction_datalist(heads)
+    with pytest.raises(OSError, match=f"{name}: a link to .git/annex/objects/x, which is not there: fetch the file"):
+        require(splits["training"])

@@ -32,7 +32,21 @@ def test_what_is_no_table_is_named(tmp_path):
         read_csv(tmp_path / "t.csv")
 
 
-@pytest.mark.parametrize("coding", ["latin-1", "utf-16"])
+@pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_what_spreadsheets_write(tmp_path, coding, delimiter):
+    rows = ["id,patient ,,", " Müller,1,,", "b,,,", ",,,", ",,,"]
+    (tmp_path / "t.csv").write_text("\r\n".join(rows).replace(",", delimiter), encoding=coding, newline="")
+    expected = (["id", "patient"], [{"id": "Müller", "patient": "1"}, {"id": "b", "patient": ""}])
+    assert read_csv(tmp_path / "t.csv") == expected
+
+
+def test_a_table_may_say_what_parts_its_cells(tmp_path):
+    (tmp_path / "t.csv").write_text('sep=;\nid;"a,b,c"\n1;2\n')
+    assert read_csv(tmp_path / "t.csv") == (["id", "a,b,c"], [{"id": "1", "a,b,c": "2"}])
+
+
+@pytest.mark.parametrize("coding", ["latin-1", "cp1252"])
 def test_another_coding_is_named_with_its_cure(tmp_path, coding):
     (tmp_path / "t.csv").write_text("id,name\n1,Müller\n", encoding=coding)
     with pytest.raises(ValueError, match="t.csv: expected a CSV file in UTF-8, got another coding .*: save it anew"):

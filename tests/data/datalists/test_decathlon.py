@@ -2,6 +2,7 @@
 import json
 
 import pytest
+from monai.bundle import ConfigParser
 
 from monai_kd.data import load_datalist, require
 
@@ -102,6 +103,47 @@ def test_wrong_datalist(tmp_path, content, message):
         load_datalist(tmp_path / "datalist.json")
 
 
-def test_missing_datalist(tmp_path):
-    with pytest.raises(FileNotFoundError, match="gone.json: there is no such datalist"):
-        load_datalist(tmp_path / "gone.json")
+@pytest.mark.parametrize("file", ["gone.json", None])
+def test_a_missing_datalist_is_an_error_only_when_needed(tmp_path, file):
+    named = "gone.json: there is no such datalist: check the path" if file else "give datalist_file=FILE"
+    splits = load_datalist(file and tmp_path / file)
+    assert tuple(splits) == ("training", "validation", "test")
+    for items in splits.values():
+        with pytest.raises(FileNotFoundError, match=named):
+            require(items)
+
+
+def test_a_bundle_whose_datalist_it_is_can_be_inspected(tmp_path):
+    config = {
+        "imports": ["$import monai_kd"],
+        "datalist": {"_target_": "monai_kd.data.load_datalist", "file": str(tmp_path / "gone.json")},
+        "dataset": {"_target_": "monai.data.Dataset", "data": "$@datalist['training']"},
+    }
+    assert len(ConfigParser(config).get_parsed_content("dataset")) == 0
+
+
+@pytest.mark.parametrize("coding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_a_datalist_in_another_unicode_coding(tmp_path, coding):
+    path = tmp_path / "datalist.json"
+    path.write_text(json.dumps({"training": [{"image": "Jürgen.png", "patient": "ä"}]}, ensure_ascii=False), coding)
+    assert load_datalist(path)["training"] == [{"image": f"{tmp_path}/Jürgen.png", "patient": "ä"}]
+
+
+def test_testing_stands_for_test(tmp_path):
+    assert load_datalist(write_json(tmp_path, {"testing": ["1.png"]}))["test"] == [{"image": f"{tmp_path}/1.png"}]
+    with pytest.raises(ValueError, match="datalist.json: both `test` and `testing`"):
+        load_datalist(write_json(tmp_path, {"testing": ["1.png"], "test": []}))
+
+
+def test_lists_that_are_not_used_are_named(tmp_path, caplog):
+    items = [{"image": "1.png", "patient": "a"}]
+    load_datalist(write_json(tmp_path, {"training": items, "val": [{"image": "2.png"}], "labels": ["x"]}))
+    assert "datalist.json: not used: val; the lists are called training, validation, test" in caplog.text
+
+
+def test_a_datalist_without_patients_is_warned_of(tmp_path, caplog):
+    load_datalist(write_json(tmp_path, {"test": ["1.png"]}))
+    load_datalist(write_json(tmp_path, {"training": ["1.png"], "test": [{"image": "2.png", "patient": "a"}]}))
+    assert not caplog.text
+    load_datalist(write_json(tmp_path, {"training": ["1.png"], "test": ["2.png"]}))
+    assert "datalist.json: no item names its `patient`, so each image counts as a patient" in caplog.text

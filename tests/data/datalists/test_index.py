@@ -58,3 +58,8 @@ def test_an_index_names_patients(tmp_path):
     (tmp_path / "index.csv").write_text("id,patient\nx1.png,anna\np2,ben\nx3,\nx2,\nx9,zoe\n")
     assert [item["patient"] for item in name_patients(items, **names)] == ["anna", "ben", "p3", "p4"]
     assert items[0]["patient"] == "p1"
+
+
+def test_empty_rows_of_a_spreadsheet_are_no_images(tmp_path):
+    (tmp_path / "i.csv").write_text("id;split;;\n1;train;;\n2;test;;\n;;;\n;;;\n")
+    assert read_index(tmp_path / "i.csv", ("id", "split")).keys() == {"1", "2"}

@@ -170,3 +170,20 @@ def test_real_frames(real_data):
         "test": 86,
     }
     assert sum(map(len, splits.values())) == 39
+
+
+def test_images_with_the_name_of_a_label_map_are_not_left_out_in_silence(place, caplog):
+    root = place("a/T1.nii", "a/T1_gt.nii", "a/T1_bet_mask.nii", "c/T2.nii")
+    images = [("a", "a/T1.nii"), ("c", "c/T2.nii")]
+    assert summary(mri_datalist(root, fractions=(0, 0, 1)), root)["test"] == images
+    assert not caplog.text
+    place("b/flow_seg_01.nii", "b/flow_seg.nii")
+    assert summary(mri_datalist(root, fractions=(0, 0, 1)), root)["test"] == images
+    named = "2 files are left out as masks or label maps by their names: b/flow_seg.nii, b/flow_seg_01.nii; rename"
+    assert named in caplog.text
+
+
+def test_frames_of_systems_are_no_patients(place):
+    root = place("p1/1.png", "p2/1.png", "@eaDir/1.png", "p1/@eaDir/1.png", "__MACOSX/p1/._1.png", "lost+found/1.png")
+    found = summary(mri_datalist(root, fractions=(0, 0, 1)), root)["test"]
+    assert found == [("p1", ["p1/1.png"]), ("p2", ["p2/1.png"])]

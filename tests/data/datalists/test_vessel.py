@@ -158,3 +158,12 @@ def test_real_stacks_and_their_own_split(real_data):
     splits = vessel_datalist(real_data / "vessel_stacks", split="index")
     assert [len(splits[side]) for side in SIDES] == [5, 1, 1]
     assert all(Path(item["image"]).name == Path(item["label"]).name for item in splits["training"])
+
+
+def test_what_brain_extraction_made_beside_the_images_is_neither_image_nor_label(tmp_path):
+    ends = ("", "_bet", "_bet_mask", "_brain_mask", "_label")
+    touch(tmp_path, *(f"anna{end}.nii.gz" for end in ends), "ben_bet.nii.gz", "ben_label.nii.gz")
+    assert listed(tmp_path) == [
+        ("anna.nii.gz", "anna_label.nii.gz", "anna"),
+        ("ben_bet.nii.gz", "ben_label.nii.gz", "ben"),
+    ]
