@@ -28,6 +28,7 @@ def compare(
     dry_run: bool = False,
     terms: bool = False,
     methods: bool = False,
+    teachers: bool = False,
     paper: bool = False,
     **options: Any,
 ) -> int:
@@ -50,15 +51,17 @@ def compare(
         dry_run: only say what would be trained, what is there, and how long the rest may take.
         terms: also train each term of the distillation alone, and all but each.
         methods: also train the other distillation methods that the bundle offers.
+        teachers: also train the other teachers that the bundle offers, and a student by each.
         paper: put the paper's published numbers beside the results.
         options: the same as key=value, as --key value.
     """
     bundle = Bundle(name)
-    demo, dry_run, terms, methods, paper = (value_of(switch) for switch in (demo, dry_run, terms, methods, paper))
+    demo, dry_run, paper = (value_of(switch) for switch in (demo, dry_run, paper))
+    also = {"terms": value_of(terms), "methods": value_of(methods), "teachers": value_of(teachers)}
     folder = monai_kd.run_dir(bundle.root, "compare_demo" if demo else "compare") if out is None else plain_path(out)
     settings = {**paths(dataset_dir=dataset_dir, datalist_file=datalist), **given(device=device)}
     number = (1 if demo else 3) if seeds is None else value_of(seeds)
-    chosen = {"seeds": number, "effort": effort, "terms": terms, "methods": methods}
+    chosen = {"seeds": number, "effort": effort, **also}
     if dry_run:
         call = f"$monai_kd.comparison.plan(@ckpt_dir, **{chosen})"
     else:

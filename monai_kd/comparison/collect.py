@@ -71,7 +71,7 @@ def collect_results(
     metadata = json.loads((bundle_root / "configs" / "metadata.json").read_text())
     first = next(iter(cases.values()))
     metrics = model_scores(rows, cases, directions, score_function(rows[-1], bundle_root))
-    tests = compare_pairs(cases, directions, [(ALONE, DISTILLED), (TEACHER, DISTILLED)])
+    tests = compare_pairs(cases, directions, _pairs(rows))
     results = Results(
         bundle=bundle_root.name,
         title=metadata["name"],
@@ -81,7 +81,7 @@ def collect_results(
         seeds=[int(path.name.removeprefix("seed_")) for path in rows[0].folders],
         effort=effort,
         stages=_stages(rows[0], config),
-        models={row.name: Model(metrics[row.name], _curves(row, config)) for row in rows},
+        models={row.name: Model(row.model, metrics[row.name], _curves(row, config)) for row in rows},
         tests=tests,
         verdict=answer(tests),
         data=_data(config, dataset_dir, datalist, metadata),
@@ -117,6 +117,13 @@ def _cases(rows: Sequence[Row], group_by: str) -> dict[str, Cases]:
         if own.inputs != cases[rows[0].name].inputs:
             raise ValueError(f"{name} was tested on other cases than {rows[0].name}; choose another folder")
     return cases
+
+
+def _pairs(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """The models that are tested against each other: also students of another teacher, against both students."""
+    others = [row.name for row in rows if row.model == DISTILLED and row.teacher != TEACHER]
+    pairs = [(ALONE, DISTILLED), (TEACHER, DISTILLED)]
+    return pairs + [pair for other in others for pair in ((other, DISTILLED), (ALONE, other))]
 
 
 def _by_patient(cases: Mapping[str, Cases], tests: Sequence[ModelTest]) -> PatientValues:

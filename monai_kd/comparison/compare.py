@@ -24,7 +24,7 @@ from monai_kd.engines import (
     train_run,
 )
 from monai_kd.engines.case_values import Row
-from monai_kd.engines.wording import DISTILLED
+from monai_kd.engines.wording import DISTILLED, TEACHER
 
 from .collect import collect_results
 from .paper import read_paper
@@ -38,12 +38,14 @@ EFFORTS = ("equal", "schedule")
 """How long the student alone trains: as many steps as the student takes with the teacher, or the schedule's own."""
 
 _DISTILLATION = ("train",)
+_WITH_TEACHER = ("teacher_training", "train")
 _OF_THIS_CALL = ("run", "training", "seed")  # what another call on the same folder may change
 
 
 @dataclass(frozen=True)
 class _Training:
-    """One run of the comparison: three stages of a seed, or a variant of the distillation with that seed's teacher."""
+    """One run of the comparison: three stages of a seed, or a variant of the distillation, with that seed's teacher or
+    with a variant of the teacher."""
 
     folder: Path
     seed: int
@@ -61,6 +63,7 @@ def compare(
     effort: str = "equal",
     terms: bool = False,
     methods: bool = False,
+    teachers: bool = False,
     paper: bool = False,
 ) -> Results:
     """Train what is missing, test it, and write how the models compare.
@@ -80,6 +83,8 @@ def compare(
         terms: also train each distillation term alone, and all but each.
         methods: also train the other methods that the bundle offers: the keys of ``method_terms``, chosen by
             ``method``.
+        teachers: also train the other teachers that the bundle offers, and a student by each: ``teacher_variants``, of
+            which each names settings by id.
         paper: put the published numbers of ``docs/paper_results.json`` beside the results.
 
     Returns:
@@ -95,7 +100,7 @@ def compare(
         raise RuntimeError("a comparison does not run under torchrun; start it as one process")
     config, folder, root = _config(), Path(run), Path(bundle_root)
     # What can be refused is refused before hours of training.
-    trainings = _trainings(config, folder, seeds, effort, terms, methods)
+    trainings = _trainings(config, folder, seeds, effort, terms, methods, teachers)
     directions, published = _directions(root), read_paper(root / "docs" / "paper_results.json") if paper else None
     shared = keep_settings(folder / "compare", {**config, "effort": effort}, "comparison", free=_OF_THIS_CALL)
     logger = logging.getLogger("monai_kd")
@@ -115,7 +120,12 @@ def compare(
 
 
 def plan(
-    run: str | os.PathLike, seeds: int = 3, effort: str = "equal", terms: bool = False, methods: bool = False
+    run: str | os.PathLike,
+    seeds: int = 3,
+    effort: str = "equal",
+    terms: bool = False,
+    methods: bool = False,
+    teachers: bool = False,
 ) -> str:
     """Say what :func:`compare` would train, what is there, and how long the rest may take. Nothing is written.
 
@@ -126,7 +136,7 @@ def plan(
     config, folder = _config(), Path(run)
     stages = [
         _Stage(training, section, config)
-        for training in _trainings(config, folder, seeds, effort, terms, methods)
+        for training in _trainings(config, folder, seeds, effort, terms, methods, teachers)
         for section in training.stages
     ]
     durations: dict[str, list[float]] = {}
@@ -191,7 +201,7 @@ def _directions(bundle_root: Path) -> dict[str, bool]:
 
 
 def _trainings(
-    config: Mapping[str, Any], folder: Path, seeds: int, effort: str, terms: bool, methods: bool
+    config: Mapping[str, Any], folder: Path, seeds: int, effort: str, terms: bool, methods: bool, teachers: bool
 ) -> list[_Training]:
     """All runs of a comparison, seed by seed."""
     if not isinstance(seeds, int) or seeds < 1:
@@ -202,16 +212,26 @@ def _trainings(
     epochs = "@student_alone_epochs" if effort == "equal" and "student_alone_epochs" in config else None
     settings = {"student_alone#trainer#max_epochs": epochs or "@train#trainer#max_epochs"}
     variants = {**(_terms(config) if terms else {}), **(_methods(config) if methods else {})}
+    others = _teachers(config) if teachers else {}
     trainings = []
     for seed in range(config["seed"], config["seed"] + seeds):
         own = folder / f"seed_{seed}"
         trainings.append(_Training(own, seed, settings=settings))
-        teacher = {} if config["teacher_checkpoint"] is None else {"teacher_checkpoint": str(own / "teacher.pt")}
+        teacher = {} if config["teacher_checkpoint"] is None else {"teacher_checkpoint": _teacher_in(own)}
         trainings += [
             _Training(own / place, seed, _DISTILLATION, place, {**teacher, **changes})
             for place, changes in variants.items()
         ]
+        trainings += [
+            _Training(home, seed, _WITH_TEACHER, place, {**changes, "teacher_checkpoint": _teacher_in(home)})
+            for place, changes in others.items()
+            for home in [own / place]
+        ]
     return trainings
+
+
+def _teacher_in(folder: Path) -> str:
+    return str(folder / MODELS[TEACHER][0])
 
 
 def _terms(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -238,14 +258,35 @@ def _methods(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {f"methods/{name}": {"method": name} for name in config["method_terms"] if name != config["method"]}
 
 
+def _teachers(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """For each other teacher that a bundle offers the settings that make it, by folder."""
+    offered = config.get("teacher_variants")
+    if not offered:
+        raise ValueError(
+            'this bundle offers one teacher only; name others by teacher_variants, such as {"standard": '
+            '{"teacher_kind": "standard"}}'
+        )
+    parser = ConfigParser(dict(config))
+    return {
+        f"teachers/{name}": dict(changes)
+        for name, changes in offered.items()
+        if any(parser.get_parsed_content(key) != value for key, value in changes.items())
+    }
+
+
 def _rows(trainings: Sequence[_Training]) -> list[Row]:
     """The models of a comparison with their folders, one for each seed."""
     main = [training.folder for training in trainings if not training.variant]
     rows = [Row(model, model, main) for model in MODELS]
     for variant in dict.fromkeys(training.variant for training in trainings if training.variant):
         own = [training for training in trainings if training.variant == variant]
-        name, folders = Path(variant).name.replace("-", " "), [training.folder for training in own]
-        rows.append(Row(name, DISTILLED, folders, own[0].settings))
+        name, folders, settings = Path(variant).name, [training.folder for training in own], own[0].settings
+        if own[0].stages == _WITH_TEACHER:
+            teacher = f"{TEACHER} ({name})"
+            rows.append(Row(teacher, TEACHER, folders, settings))
+            rows.append(Row(f"{DISTILLED} ({name})", DISTILLED, folders, settings, teacher))
+        else:
+            rows.append(Row(name.replace("-", " "), DISTILLED, folders, settings))
     return rows
 
 

@@ -44,7 +44,7 @@ def _of_metrics(results: Results) -> list[str]:
     models, metrics, said = results.models, results.metrics, []
     own = models[DISTILLED if DISTILLED in models else ALONE].metrics
     teachers = models[TEACHER].metrics if TEACHER in models else metrics
-    if other := [label(name) for name in metrics if name not in teachers]:
+    if other := [label(name) for name in metrics if name in own and name not in teachers]:
         said.append(
             f"The teacher has no {', '.join(other)}: its task is another one than the student's, so there is no share "
             "of it to keep."
@@ -53,6 +53,8 @@ def _of_metrics(results: Results) -> list[str]:
         said.append(f"Lower is better: of {', '.join(lower)} the share kept is the teacher's value by the student's.")
     if unknown := [label(name) for name in metrics if name in own and own[name].low is None]:
         said.append(f"No interval for {', '.join(unknown)}: too few patients, or no values per case.")
+    if nowhere := [label(name) for name in metrics if not any(name in model.metrics for model in models.values())]:
+        said.append(f"No case has a value of {', '.join(nowhere)}.")
     if any(test.value in (CORRECT, TRUE_PROBABILITY) for test in results.tests):
         said.append(
             "Scores of all cases together have no value per patient. Tested instead: whether a case is right, and the "

@@ -75,8 +75,16 @@ class Curve:
 
 @dataclass
 class Model:
-    """One model: its ``metrics`` and, of the first seed, its learning ``curves``, each by name, and what it costs."""
+    """One model.
 
+    Attributes:
+        model: which of a distillation's models it is.
+        metrics: its scores by metric.
+        curves: of the first seed's training, by name.
+        effort: what it costs.
+    """
+
+    model: str
     metrics: dict[str, Score]
     curves: dict[str, Curve] = field(default_factory=dict)
     effort: Effort | None = None

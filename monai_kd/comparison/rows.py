@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from monai_kd.engines import MODELS
 from monai_kd.engines.significance import relation_word
 from monai_kd.engines.wording import ALONE, DISTILLED, TEACHER, label, p_text
 
@@ -71,9 +72,9 @@ def effort_rows(results: Results) -> Table:
             "peak memory, MB (above the libraries)",
         ]
     ]
-    for model in (TEACHER, ALONE, DISTILLED):
-        own = results.models[model].effort if model in results.models else None
-        if own is not None:
+    for model, found in results.models.items():
+        own = found.effort
+        if own is not None and (model in MODELS or found.model == TEACHER):  # all students are the same network
             memory = NONE if own.peak_memory_mb is None else f"{own.peak_memory_mb:.0f}"
             if own.model_memory_mb is not None:
                 memory += f" ({own.model_memory_mb:.0f})"

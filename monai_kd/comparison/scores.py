@@ -60,7 +60,7 @@ def model_scores(
         summaries = [json.loads(file.read_text()) for file in row.evaluation("summary.json")]
         found[row.name] = {
             metric: _score(
-                np.nanmean(own.values[metric], axis=1).tolist()
+                _means(own.values[metric])
                 if metric in own.values
                 else [summary[metric]["value"] for summary in summaries],
                 limits.get(_place(row.name, metric)),
@@ -68,14 +68,15 @@ def model_scores(
             for metric in directions
             if metric in own.values or metric in summaries[0]
         }
-    for name, metrics in found.items():
+    for row in rows:
+        metrics = found[row.name]
         for metric, score in metrics.items():
-            teacher, alone = (found.get(model, {}).get(metric) for model in (TEACHER, ALONE))
-            if teacher and name != TEACHER:
+            teacher, alone = (found.get(model, {}).get(metric) for model in (row.teacher, ALONE))
+            if teacher and row.model != TEACHER:
                 part, whole = (score, teacher) if directions[metric] else (teacher, score)
                 score = replace(score, retained_percent=100 * part.mean / whole.mean if whole.mean else None)
-            if alone and name not in (TEACHER, ALONE):
-                low, high = limits.get(_gain(name, metric), (None, None))
+            if alone and row.model == DISTILLED:
+                low, high = limits.get(_gain(row.name, metric), (None, None))
                 score = replace(score, gain=score.mean - alone.mean, gain_low=low, gain_high=high)
             metrics[metric] = score
     return found
@@ -158,10 +159,11 @@ def by_group(
 
 def _cell(members: np.ndarray, shown: Mapping[str, Mapping[str, np.ndarray]], tested: Sequence[str]) -> Cell:
     means = {
-        model: {name: float(np.nanmean(values[name][:, members])) for name in tested if name in values}
+        model: {name: _means(values[name][:, members].reshape(1, -1))[0] for name in tested if name in values}
         for model, values in shown.items()
     }
-    return Cell(int(members.sum()), means)
+    known = {model: {name: mean for name, mean in own.items() if np.isfinite(mean)} for model, own in means.items()}
+    return Cell(int(members.sum()), known)
 
 
 def calibration(cases: Mapping[str, Cases], bins: int = 10) -> dict[str, list[Bin]]:

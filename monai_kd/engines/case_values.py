@@ -31,6 +31,7 @@ class Row:
         model: which of a run's models it is.
         folders: of its runs, one for each seed.
         settings: in which it differs from the comparison's configuration.
+        teacher: name of the model that taught it, where it is distilled.
 
     >>> Row("teacher", "teacher", [Path("seed_0")]).evaluation("cases.csv")[0].as_posix()
     'seed_0/evaluation/teacher/cases.csv'
@@ -40,6 +41,7 @@ class Row:
     model: str
     folders: Sequence[Path]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    teacher: str = "teacher"
 
     def evaluation(self, file: str) -> list[Path]:
         """A file of the evaluation of each seed."""
@@ -53,7 +55,8 @@ class Cases:
     Attributes:
         inputs: the N cases' files.
         groups: the N cases' groups, such as their patients.
-        values: by name, (S, N): one value per seed and case.
+        values: by name, (S, N): one value per seed and case, NaN where a case has none. What no case of a seed has a
+            value of, such as a measure that needs larger images, is not there.
         probabilities: (S, N, C) of a classification, else None.
         truth: (N, C), 1 where a case is of the class, else None.
         classes: names of the C classes.
@@ -112,6 +115,7 @@ def read_cases(files: Sequence[Path], group_by: str) -> Cases:
     groups = [row.get(group_by) or row["input"] for row in first]
     names = [name for name in first[0] if name not in (*_NO_CLASS, group_by) and _is_number(first[0][name])]
     numbers = {name: np.array([[float(row[name]) for row in table] for table in tables]) for name in names}
+    numbers = {name: values for name, values in numbers.items() if np.isfinite(values).any(axis=1).all()}
     cases = Cases(inputs, groups, numbers)
     if {"label", "predicted"} <= first[0].keys():
         _add_classification(cases, tables)

@@ -12,7 +12,8 @@ import monai_kd
 from monai_kd.cli import main
 from monai_kd.comparison import collect
 from monai_kd.comparison.effort import effort_of, measure
-from monai_kd.data import FigshareGenerator
+from monai_kd.comparison.results import Results
+from monai_kd.data import CineGenerator, FigshareGenerator
 
 NAME = "brain_tumor_segmentation"
 TINY = {
@@ -122,3 +123,21 @@ def test_the_table_can_be_computed_with(folder):
     student = rows["distilled_student"]
     gain = float(student["dice"]) - float(rows["student_alone"]["dice"])
     assert float(student["dice_gain"]) == pytest.approx(gain, abs=1e-5)
+
+
+def test_two_kinds_of_teacher_stand_in_one_report(tmp_path, monkeypatch):
+    monkeypatch.setattr(collect, "measure", lambda *arguments: effort_of(*arguments, cases=1))
+    data = CineGenerator(image_size=32, frames_per_patient=1)(tmp_path / "data", cases=10, seed=1)
+    layers = {f"{side}_layers": [f"stages.0.cnn.{layer}"] for side, layer in (("student", 1), ("teacher", 2))}
+    tiny = {"image_size": 32, "centre_lines": 4, "max_epochs": 1, "n_blocks": 2, "channels": 2, "num_workers": 0}
+    words = [f"{key}={json.dumps(value)}" for key, value in {**tiny, **layers, "split": "index"}.items()]
+    out = tmp_path / "out"
+    call = ["compare", "mri_reconstruction", "--dataset_dir", str(data), "--out", str(out), "--seeds", "1"]
+    assert main([*call, "--teachers", *words]) == 0
+    found = Results.read(out / "results.json")
+    assert list(found.models)[3:] == ["teacher (standard)", "distilled_student (standard)"]
+    kept = [out / place / "model.json" for place in ("seed_0", "seed_0/teachers/standard")]
+    assert [json.loads(file.read_text())["teacher_kind"] for file in kept] == ["student_friendly", "standard"]
+    assert ("distilled_student (standard)", "distilled_student") in {(test.before, test.after) for test in found.tests}
+    assert "No case has a value of vif." in found.notes  # of images of 32 x 32
+    assert "distilled student (standard) → distilled student" in (out / "report.html").read_text()

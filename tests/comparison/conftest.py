@@ -54,23 +54,27 @@ def comparison(tmp_path, monkeypatch) -> Callable[..., Results]:
         generated: bool = False,
         paper: Paper | None = None,
         epochs: list[dict[str, Any]] = EPOCHS,
+        others: dict[str, float] | None = None,
         teacher_metrics: tuple[str, str] = ("dice", "distance_mm"),
     ) -> Results:
         generator = np.random.default_rng(0)
         listed = [(f"p{case // 2}", str(data / f"{case}.png")) for case in range(20)]
         for seed in range(seeds):
-            for model, level in models.items():
+            levels = {(f"seed_{seed}", model): level for model, level in models.items()}
+            levels |= {(f"seed_{seed}/teachers/other", model): level for model, level in (others or {}).items()}
+            for (place, model), level in levels.items():
                 rows = []
                 for patient, path in listed:
                     dice = level + generator.normal(0, 0.01)
                     names = teacher_metrics if model == "teacher" else ("dice", "distance_mm")
                     rows.append({"input": path, "patient": patient, **dict(zip(names, (dice, 10 * (1 - dice))))})
-                write_rows(folder / f"seed_{seed}" / "evaluation" / model / "cases.csv", rows)
-                summary = folder / f"seed_{seed}" / "evaluation" / model / "summary.json"
+                write_rows(folder / place / "evaluation" / model / "cases.csv", rows)
+                summary = folder / place / "evaluation" / model / "summary.json"
                 summary.write_text(json.dumps({"parameters": 1000}))
             for stage in ("teacher", "student_alone", "distillation"):
                 write_rows(folder / f"seed_{seed}" / f"{stage}.csv", epochs)
-            (folder / f"seed_{seed}" / "model.json").write_text(json.dumps({"validate": {"handlers": []}}))
+            for place in dict.fromkeys(place for place, _ in levels):
+                (folder / place / "model.json").write_text(json.dumps({"validate": {"handlers": []}}))
         metadata = {
             "name": "Masks <small>",
             "version": "1.0",
@@ -102,6 +106,10 @@ def comparison(tmp_path, monkeypatch) -> Callable[..., Results]:
             },
         }
         rows = [Row(model, model, [folder / f"seed_{seed}" for seed in range(seeds)]) for model in models]
+        if others is not None:
+            folders = [folder / f"seed_{seed}" / "teachers" / "other" for seed in range(seeds)]
+            rows.append(Row("teacher (other)", "teacher", folders))
+            rows.append(Row("distilled_student (other)", "distilled_student", folders, teacher="teacher (other)"))
         directions = {"dice": True, "distance_mm": False}
         datalist = {"training": [{"image": "x.png", "patient": "q"}], "validation": [], "test": items}
         return collect_results(folder, root, config, data, datalist, rows, "equal", directions, paper)

@@ -34,8 +34,8 @@ def config(monkeypatch, tmp_path) -> dict:
     return content
 
 
-def _trainings(config, seeds=1, effort="equal", terms=False, methods=False):
-    return module._trainings(config, Path("out"), seeds, effort, terms, methods)
+def _trainings(config, seeds=1, effort="equal", terms=False, methods=False, teachers=False):
+    return module._trainings(config, Path("out"), seeds, effort, terms, methods, teachers)
 
 
 def test_every_seed_is_a_run_of_all_stages(config):
@@ -90,6 +90,25 @@ def test_the_other_methods_of_a_bundle(config):
         ("fitnets", "fitnets"),
         ("sp", "sp"),
     ]
+
+
+def test_the_other_teachers_of_a_bundle_each_with_a_student(config):
+    with pytest.raises(ValueError, match="offers one teacher only; name others by teacher_variants"):
+        _trainings(config, teachers=True)
+    kinds = {"plain": {"kind": "plain"}, "wide": {"kind": "wide"}}
+    offered = {**config, "kind": "wide", "teacher_variants": kinds}
+    trainings = _trainings(offered, seeds=2, teachers=True)
+    (plain, again) = (one for one in trainings if one.variant)  # the other one is the comparison's own
+    assert (str(plain.folder), plain.stages) == ("out/seed_3/teachers/plain", ("teacher_training", "train"))
+    assert plain.settings == {"kind": "plain", "teacher_checkpoint": "out/seed_3/teachers/plain/teacher.pt"}
+    teacher, student = module._rows(trainings)[3:]
+    assert (teacher.name, teacher.model) == ("teacher (plain)", "teacher")
+    assert (student.name, student.model, student.teacher) == (
+        "distilled_student (plain)",
+        "distilled_student",
+        "teacher (plain)",
+    )
+    assert student.folders == teacher.folders == [plain.folder, again.folder]
 
 
 def test_the_rows_are_the_models_and_the_variants_over_the_seeds(config):

@@ -6,6 +6,7 @@ import pytest
 
 from monai_kd.comparison.paper import Paper, PaperRow
 from monai_kd.comparison.results import Results
+from monai_kd.comparison.rows import effort_rows
 from monai_kd.comparison.scores import intervals
 from monai_kd.engines.case_values import Cases
 from monai_kd.metrics import bootstrap_interval
@@ -71,6 +72,20 @@ def test_a_teacher_of_another_task_keeps_nothing_and_a_sentence_says_so(comparis
     assert found.models["distilled_student"].metrics["dice"].retained_percent is None
     assert any("its task is another one" in note for note in found.notes)
     assert {test.before for test in found.tests} == {"student_alone"}
+
+
+def test_a_student_of_another_teacher_is_tested_against_both_students_and_held_to_its_own_teacher(comparison):
+    found = comparison(others={"teacher": 0.95, "distilled_student": 0.75})
+    student = found.models["distilled_student (other)"]
+    own = found.models["teacher (other)"].metrics["dice"].mean
+    assert student.metrics["dice"].retained_percent == pytest.approx(100 * student.metrics["dice"].mean / own)
+    assert student.metrics["dice"].gain == pytest.approx(0.05, abs=0.01)
+    pairs = {(test.before, test.after): test.verdict for test in found.tests if test.value == "dice"}
+    assert pairs[("distilled_student (other)", "distilled_student")] == "helped"
+    assert pairs[("student_alone", "distilled_student (other)")] == "helped"
+    assert found.verdict.word == "helped"
+    rows = [row[0] for row in effort_rows(found)[1:]]
+    assert rows == ["teacher", "student alone", "distilled student", "teacher (other)"]
 
 
 def test_generated_data_and_groups_are_said(comparison):

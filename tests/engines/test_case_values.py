@@ -28,6 +28,13 @@ def test_metrics_are_read_by_seed_and_case(tmp_path):
     assert np.isnan(cases.values["iou"][0, 0]) and cases.scores(classification_scores, np.array([0])) == {}
 
 
+def test_a_metric_that_no_case_of_a_seed_has_is_not_there(tmp_path):
+    rows = [{"input": name, "dice": 1, "vif": "nan"} for name in "ab"]
+    files = [_write(tmp_path / "0.csv", rows), _write(tmp_path / "1.csv", [{**row, "vif": 0.5} for row in rows])]
+    assert set(read_cases(files, "patient").values) == {"dice"}
+    assert set(read_cases(files[1:], "patient").values) == {"dice", "vif"}
+
+
 def test_a_case_without_a_group_is_one(tmp_path):
     cases = read_cases([_write(tmp_path / "0.csv", [{"input": "a", "dice": 1}, {"input": "b", "dice": 1}])], "patient")
     assert cases.groups == ["a", "b"]
