@@ -12,6 +12,7 @@ import logging
 import os
 import pydoc
 import re
+import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,9 +20,20 @@ from typing import Any
 
 import monai_kd
 
+from .locations import identity, is_bundle
 from .names import check_known, closest
 
-__all__ = ["Bundle", "plain_path", "read_json"]
+__all__ = ["Bundle", "bundles_in", "plain_path", "read_json"]
+
+_README = """# {name}
+
+A copy of the bundle `{original}`, made to be changed. `README_of_the_original.md` describes the settings that both
+have; what it says of the task, the data and the results is about the original.
+"""
+_LICENCE = """What follows is about the data of the bundle {original}, of which this one is a copy.
+Replace it by the licence of the data that this one is trained on.
+
+"""
 
 
 class Bundle:
@@ -36,7 +48,7 @@ class Bundle:
 
     def __init__(self, name: str) -> None:
         path = Path(name)
-        if (path / "configs" / "metadata.json").is_file():
+        if is_bundle(path):
             self.root = path.resolve()
         else:
             check_known(name, monai_kd.bundle_names(), "bundle")
@@ -46,6 +58,11 @@ class Bundle:
     def metadata(self) -> dict[str, Any]:
         """What metadata.json says."""
         return read_json(self.root / "configs" / "metadata.json")
+
+    @property
+    def identity(self) -> str:
+        """What tells it from other bundles, wherever it lies and whatever it is called."""
+        return identity(self.root)
 
     @property
     def segments(self) -> bool:
@@ -58,14 +75,36 @@ class Bundle:
         return _runs(Path(monai_kd.run_dir(self.root, "")))
 
     def copy_to(self, target: Path) -> None:
-        """Copy it without its runs and data. The copy's root is its own folder, or it would write to the original."""
+        """Copy it without its runs and data, as the same bundle in another place."""
         left_out = shutil.ignore_patterns("runs", "data", "__pycache__")
         shutil.copytree(self.root, target, ignore=left_out, dirs_exist_ok=True)
+        self._settle(target, self.identity)
+
+    def derive_to(self, target: Path) -> None:
+        """Make another bundle of it, to be changed: without its weights and results, and with an identity of its own.
+
+        What its documents say of the original's task and data is marked as such.
+        """
+        left_out = ["runs", "data", "models", "__pycache__", "paper_results.json", "model_card.md"]
+        shutil.copytree(self.root, target, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
+        own, before = f"{target.name}-{secrets.token_hex(4)}", self.metadata
+        of_it = {"identity": own, "copied_from": self.identity, "name": target.name, "eval_metrics": {}}
+        of_it["changelog"] = {before["version"]: f"a copy of {self.identity} {before['version']}, to be changed"}
+        (target / "configs" / "metadata.json").write_text(json.dumps({**before, **of_it}, indent=4) + "\n")
+        docs = target / "docs"
+        os.replace(docs / "README.md", docs / "README_of_the_original.md")
+        (docs / "README.md").write_text(_README.format(name=target.name, original=self.identity))
+        licence = docs / "data_license.txt"
+        licence.write_text(_LICENCE.format(original=self.identity) + licence.read_text())
+        self._settle(target, own)
+
+    def _settle(self, target: Path, own: str) -> None:
+        """Let the configurations of a copy look for their root by its identity."""
         for path in (target / "configs").glob("*.json"):
             config = read_json(path)
             if "bundle_root" in config:
-                text = path.read_text().replace(json.dumps(config["bundle_root"]), json.dumps(str(target)), 1)
-                path.write_text(text)
+                root = f"$monai_kd.bundle_root({own!r}, {str(target)!r})"
+                path.write_text(path.read_text().replace(json.dumps(config["bundle_root"]), json.dumps(root), 1))
 
     def config_file(self, file: str | Path) -> str:
         """The path of a configuration file that is given by its name; another path as it is."""
@@ -131,11 +170,24 @@ class Bundle:
         """Overrides of inference.json that give the student of a run."""
         own = self._student_config(run)
         trained, folder = read_json(own), own.parent
+        self._check_origin(folder, trained)
         ids = self.config("inference.json")["model_ids"]
         missing = [key for key in ids if key not in trained]
         if missing:
             raise ValueError(f"the run {folder} is of another bundle or an earlier version: no {', '.join(missing)}")
         return {"checkpoint": str(folder / "model.pt"), **{key: trained[key] for key in ids}}
+
+    def _check_origin(self, made: Path, config: Mapping[str, Any]) -> None:
+        """Refuse what another bundle made, by the metadata kept with it: its classes may have other meanings.
+
+        A copy takes what its original made while both mean the same.
+        """
+        kept, metadata = config.get("_meta_", {}), self.metadata
+        origin = kept.get("identity", self.identity)  # earlier versions kept none
+        same = all(kept.get(key) == metadata.get(key) for key in ("task", "network_data_format"))
+        copied = same and origin == metadata.get("copied_from")
+        if origin != self.identity and not copied:
+            raise ValueError(f"{made} is of the bundle {origin!r}, not of {self.identity!r}")
 
     def _student_config(self, run: str) -> Path:
         """The configuration file that a run keeps of its student."""
@@ -156,7 +208,9 @@ class Bundle:
         if run is not None:
             settings["ckpt_dir"] = str(folder)
             own = weights.with_suffix(".json")  # a run can hold networks of several settings
-            files[0] = own if own.is_file() else self._student_config(run)
+            own = own if own.is_file() else self._student_config(run)
+            self._check_origin(folder, read_json(own))
+            files[0] = own
         if self._is_teacher(weights):
             # It may see other images than the student, or be measured otherwise, and yet fit the student's network.
             settings["evaluated_network"] = "@teacher"
@@ -165,7 +219,8 @@ class Bundle:
         return files, settings
 
     def check_student(self, weights: Path) -> None:
-        """Refuse a teacher's weights where a student is needed: they may fit its network, and not its images."""
+        """Refuse another bundle's weights, and a teacher's: they may fit the student's network, and not its images."""
+        self._check_origin(weights, monai_kd.engines.read_run_config(weights))
         if self._is_teacher(weights):
             raise ValueError(
                 f"{weights} is a teacher, and a student is needed here: name its checkpoint, or `evaluate` the teacher"
@@ -183,9 +238,9 @@ class Bundle:
         """
         if not checkpoint.is_file() or checkpoint.suffix not in monai_kd.engines.EXPORTED:
             return {}
-        exported, own = monai_kd.engines.read_metadata(checkpoint), self.metadata["name"]
-        if exported.get("bundle", own) != own:
-            raise ValueError(f"{checkpoint} is a student of the bundle {exported['bundle']!r}, not of {own!r}")
+        exported = monai_kd.engines.read_metadata(checkpoint)
+        if exported.get("bundle") != self.metadata["name"]:  # which is what earlier versions wrote there
+            self._check_origin(checkpoint, {"_meta_": {"identity": exported.get("bundle", self.identity)}})
         config = self.config("inference.json")
         settings = monai_kd.engines.plain_settings(exported.get("model_ids", {}))
         for key in config.get("exported_ids", ()):
@@ -195,6 +250,17 @@ class Bundle:
                     "student that was trained for it"
                 )
         return {key: value for key, value in settings.items() if key in config["model_ids"]}
+
+
+def bundles_in(folder: Path) -> list[Path]:
+    """The bundles in a folder, sorted, or the folder itself if it is one.
+
+    Raises:
+        FileNotFoundError: when there is no such folder.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    return [folder] if is_bundle(folder) else sorted(path for path in folder.iterdir() if is_bundle(path))
 
 
 def _is_run(folder: Path) -> bool:

@@ -70,6 +70,20 @@ def _check_paths(bundle: Bundle) -> None:
                 raise ValueError(f"{path.name}: {key} names {found.group(1)}; start paths at @bundle_root")
 
 
+def _check_root(bundle: Bundle) -> None:
+    """its configurations find their own folder, wherever the bundle lies."""
+    from monai.bundle import ConfigWorkflow
+
+    for file in ("train.json", "inference.json"):
+        workflow = ConfigWorkflow(bundle.config_file(file), logging_file=False, initialize=[])
+        root = workflow.parser.get_parsed_content("bundle_root")
+        if Path(root).resolve() != bundle.root:
+            raise ValueError(
+                f"{file}: bundle_root is {root}; write $monai_kd.bundle_root({bundle.identity!r}), the identity that "
+                "metadata.json has"
+            )
+
+
 def _check_properties(bundle: Bundle) -> None:
     """train.json and inference.json have MONAI's bundle properties."""
     for file in ("train.json", "inference.json"):
@@ -183,6 +197,7 @@ CHECKS: tuple[Callable[[Bundle], None], ...] = (
     _check_files,
     _check_metadata,
     _check_paths,
+    _check_root,
     _check_properties,
     _check_network,
     _check_models,

@@ -3,11 +3,12 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
 
-from monai_kd.bundle import Bundle, _check_ids, _is_news, check_known, plain_path
+from monai_kd.bundle import Bundle, _check_ids, _is_news, bundles_in, check_known, plain_path
 
 
 @pytest.fixture
@@ -22,6 +23,61 @@ def test_a_bundle_is_a_name_or_a_directory(bundle, tmp_path):
     assert Bundle("brain_tumor_segmentation").metadata["task"]
     with pytest.raises(ValueError, match="unknown bundle 'brain_tumour'; did you mean 'brain_tumor_"):
         Bundle("brain_tumour")
+
+
+def _run_of(bundle: Bundle, folder: Path) -> Path:
+    """A run that looks as if the bundle had made it."""
+    folder.mkdir(parents=True)
+    kept = {**bundle.config("train.json"), "_meta_": bundle.metadata}
+    (folder / "model.json").write_text(json.dumps(kept))
+    return folder
+
+
+def test_a_copy_is_another_bundle_without_weights_and_results(tmp_path):
+    original = Bundle("brain_tumor_segmentation")
+    published = Bundle(str(shutil.copytree(original.root, tmp_path / "published")))
+    for file in ("models/model.pt", "docs/model_card.md"):
+        (published.root / file).parent.mkdir(exist_ok=True)
+        (published.root / file).touch()
+    published.derive_to(tmp_path / "nuclei_segmentation")
+    copy = Bundle(str(tmp_path / "nuclei_segmentation"))
+    assert copy.identity.startswith("nuclei_segmentation-") and copy.identity != original.identity
+    assert copy.metadata["name"] == "nuclei_segmentation" and copy.metadata["eval_metrics"] == {}
+    assert not (copy.root / "models").exists()
+    docs = sorted(path.name for path in (copy.root / "docs").iterdir())
+    assert docs == ["README.md", "README_of_the_original.md", "data_license.txt"]
+    assert "copy of the bundle `brain_tumor_segmentation`" in (copy.root / "docs" / "README.md").read_text()
+    assert (copy.root / "docs" / "data_license.txt").read_text().startswith("What follows is about the data of the bun")
+    published.derive_to(tmp_path / "again" / "nuclei_segmentation")
+    assert Bundle(str(tmp_path / "again" / "nuclei_segmentation")).identity != copy.identity
+
+
+def test_runs_and_exported_students_of_another_bundle_are_refused(tmp_path):
+    original = Bundle("brain_tumor_segmentation")
+    original.derive_to(tmp_path / "nuclei_segmentation")
+    copy = Bundle(str(tmp_path / "nuclei_segmentation"))
+    run = str(_run_of(copy, tmp_path / "run"))
+    assert copy.model_of(run)["checkpoint"] == f"{run}/model.pt" and copy.evaluation_of(run, None)
+    refusals = [original.model_of, lambda run: original.evaluation_of(run, None)]
+    refusals.append(lambda run: original.check_student(Path(run, "model.pt")))
+    for refuse in refusals:
+        with pytest.raises(ValueError, match="is of the bundle 'nuclei_segmentation-.*', not of 'brain_tumor_segmenta"):
+            refuse(run)
+
+    # A copy takes what its original made, until they are about different things.
+    own = str(_run_of(original, tmp_path / "own"))
+    assert copy.model_of(own) and original.model_of(own)
+    (copy.root / "configs" / "metadata.json").write_text(json.dumps({**copy.metadata, "task": "nuclei"}))
+    with pytest.raises(ValueError, match="own is of the bundle 'brain_tumor_segmentation', not of 'nuclei_"):
+        copy.model_of(own)
+
+
+def test_bundles_in_a_folder(bundle, tmp_path):
+    Bundle("brain_tumor_segmentation").derive_to(tmp_path / "bundles" / "one")
+    (tmp_path / "bundles" / "notes").mkdir()
+    assert bundles_in(tmp_path / "bundles") == [tmp_path / "bundles" / "one"] and bundles_in(tmp_path) == [tmp_path]
+    with pytest.raises(FileNotFoundError, match="there is no folder .*none"):
+        bundles_in(tmp_path / "none")
 
 
 def test_runs_by_name_and_by_path(bundle, tmp_path):

@@ -24,6 +24,18 @@ def test_list_names_every_bundle(capsys):
     assert all(name in shown for name in monai_kd.bundle_names())
 
 
+def test_list_names_the_copies_that_it_is_told_of(tmp_path, monkeypatch, capsys):
+    copies = [tmp_path / "mine" / "one_segmentation", tmp_path / "two_segmentation"]
+    for copy in copies:
+        assert main(["copy", "brain_tumor_segmentation", str(copy)]) == 0
+    capsys.readouterr()
+    monkeypatch.setenv("MONAI_KD_BUNDLES", str(copies[1]))
+    assert main(["list", str(tmp_path / "mine")]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert set(map(str, copies)) <= set(shown) and "brain_extraction" in shown
+    assert main(["list", str(tmp_path / "none")]) == 2
+
+
 @pytest.mark.parametrize("words", [["generate", "brain_tumor_segmentation"], ["list", "--verbose"]])
 def test_a_call_that_does_not_fit_has_status_2(words, capsys):
     assert main(words) == 2

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import monai_kd
+from monai_kd import locations
 
 ROOT = Path(monai_kd.__file__).resolve().parents[1]
 PACKAGE = ROOT / "monai_kd"
@@ -26,7 +27,7 @@ ALLOWED = {
     "comparison": {"engines", "metrics"},
 }
 # What every subpackage may use, and needs nothing of this package itself.
-COMMON = {"files", "names"}
+COMMON = {"files", "locations", "names"}
 
 
 def _imports(file: Path) -> set[str]:
@@ -136,7 +137,7 @@ def test_nothing_is_written_into_an_installed_package(tmp_path, monkeypatch):
     package = tmp_path / "site-packages" / "monai_kd"
     bundle = package / "bundles" / "some_segmentation"
     bundle.mkdir(parents=True)
-    monkeypatch.setattr(monai_kd, "_PACKAGE", package)
+    monkeypatch.setattr(locations, "_PACKAGE", package)
     monkeypatch.setenv("MONAI_KD_HOME", str(tmp_path / "home"))
     assert monai_kd.run_dir(bundle) == str(tmp_path / "home" / "some_segmentation" / "runs" / "default")
     assert monai_kd.data_dir(bundle) == str(tmp_path / "home" / "some_segmentation" / "data")

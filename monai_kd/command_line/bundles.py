@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import monai_kd
-from monai_kd.bundle import Bundle, plain_path
+from monai_kd.bundle import Bundle, bundles_in, plain_path
 from monai_kd.verification import CHECKS, EXPORTS
 
 from .errors import DONE, SOME_FAILED, reason
@@ -17,9 +18,16 @@ from .words import parse
 __all__ = ["copy", "generate", "list_bundles", "verify"]
 
 
-def list_bundles() -> int:
-    """Show the bundles, what each one reads, and whether trained weights are there."""
-    for name in monai_kd.bundle_names():
+def list_bundles(folder: str | None = None) -> int:
+    """Show the bundles, what each one reads, and whether trained weights are there.
+
+    Args:
+        folder: also show the bundles in this folder. Those in the folders that the environment's MONAI_KD_BUNDLES names
+            are shown in any case.
+    """
+    folders = [*os.environ.get("MONAI_KD_BUNDLES", "").split(os.pathsep), *([] if folder is None else [folder])]
+    copies = [str(path) for place in filter(None, folders) for path in bundles_in(Path(plain_path(place)))]
+    for name in dict.fromkeys([*monai_kd.bundle_names(), *copies]):
         bundle = Bundle(name)
         metadata = bundle.metadata
         weights = "yes" if (bundle.root / "models" / "model.pt").is_file() else "no (train one, or use --run)"
@@ -50,6 +58,8 @@ def generate(name: str, out: str, cases: int = 100, seed: int = 0, **options: An
 def copy(name: str, dir: str) -> int:
     """Copy a bundle to change it and to train it on one's own data.
 
+    The copy is another bundle: it has a name and an identity of its own, and neither weights nor results.
+
     Args:
         name: a bundle's name, or the path of a bundle's directory.
         dir: a new folder. MONAI Label takes the task from its name, so keep `segmentation` or `classification` in it.
@@ -58,7 +68,7 @@ def copy(name: str, dir: str) -> int:
     target = Path(plain_path(dir)).resolve()
     if target.exists() and any(target.iterdir()):
         raise FileExistsError(f"{target} exists and is not empty; choose a new folder")
-    bundle.copy_to(target)
+    bundle.derive_to(target)
     say(f"{target} is yours; train it with: python -m monai_kd train {target} --dataset_dir ...")
     return DONE
 

@@ -168,9 +168,10 @@ def describe_network(config: Mapping[str, Any], bundle: Mapping[str, Any], licen
         licence: text of its licence.
 
     Returns:
-        ``bundle`` and ``version``; ``license`` and ``copyright``; ``class_names``: the configuration's, or else what
-        the metadata call the channels of the prediction; ``preprocessing``: the configuration's transforms with the
-        settings they refer to; ``model_ids``: the settings that the network was trained with.
+        ``bundle`` (its identity), ``name`` and ``version``; ``license`` and ``copyright``; ``class_names``: the
+        configuration's, or else what the metadata call the channels of the prediction; ``preprocessing``: the
+        configuration's transforms with the settings they refer to; ``model_ids``: the settings that the network was
+        trained with.
     """
     parser = ConfigParser(dict(config))
     if "class_names" in config:
@@ -178,7 +179,8 @@ def describe_network(config: Mapping[str, Any], bundle: Mapping[str, Any], licen
     else:
         class_names = bundle["network_data_format"]["outputs"]["pred"]["channel_def"]
     return {
-        "bundle": bundle["name"],
+        "bundle": bundle.get("identity", bundle["name"]),
+        "name": bundle["name"],
         "version": bundle["version"],
         "license": licence,
         "copyright": bundle["copyright"],

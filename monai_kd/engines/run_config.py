@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-
 from monai_kd.files import write_text
+from monai_kd.locations import identity, is_bundle, running_parser
 
 __all__ = ["plain_settings", "read_run_config", "running_config", "write_json", "write_run_config"]
 
@@ -20,25 +18,33 @@ __all__ = ["plain_settings", "read_run_config", "running_config", "write_json", 
 def running_config() -> dict[str, Any] | None:
     """The configuration that is being evaluated right now, with overlays and overrides merged and macros replaced.
 
-    A run has to keep the configuration that made it, and it may have been started by `python -m monai.bundle run`, by
-    MONAI Label or by this package's command line. MONAI gives a configuration no name for itself, and the parser that
-    evaluates it is known only to its callers. So the call stack is asked: the nearest `ConfigParser` on it.
-
     Returns:
         The configuration, or None when no `ConfigParser` is evaluating anything.
     """
-    frame = inspect.currentframe()
-    while frame is not None:
-        owner = frame.f_locals.get("self")
-        if isinstance(owner, ConfigParser):
-            return owner.get()
-        frame = frame.f_back
-    return None
+    parser = running_parser()
+    return None if parser is None else parser.get()
 
 
 def write_run_config(checkpoint: Path, config: dict[str, Any]) -> Path:
-    """Write the configuration that makes a checkpoint beside it, ``model.json`` for ``model.pt``; the file's path."""
-    return write_json(checkpoint.with_suffix(".json"), config)
+    """Write the configuration that makes a checkpoint beside it, ``model.json`` for ``model.pt``; the file's path.
+
+    A run can be moved, and so can the bundle that it lies in: the run's folder and the bundle's are kept as expressions
+    that find them again.
+    """
+    return write_json(checkpoint.with_suffix(".json"), {**config, **_places(checkpoint.parent, config)})
+
+
+def _places(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    parser, places = running_parser(), {}
+    if parser is not None and "bundle_root" in config:
+        root = Path(parser.get_parsed_content("bundle_root"))
+        if is_bundle(root):
+            places["bundle_root"] = f"$monai_kd.bundle_root({identity(root)!r}, {str(root)!r})"
+    if parser is not None and "ckpt_dir" in config:
+        run = os.path.abspath(parser.get_parsed_content("ckpt_dir"))
+        if run == os.path.abspath(folder):
+            places["ckpt_dir"] = f"$monai_kd.ckpt_dir({run!r})"
+    return places
 
 
 def read_run_config(checkpoint: Path) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 """What every bundle must satisfy."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow, load
 from pydicom.sr.codedict import codes
 
 import monai_kd
@@ -33,6 +34,24 @@ def test_it_passes_its_own_verification(bundle, capsys, tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore:parsing config_file")  # MONAI tells everybody that a configuration is code
+def test_a_moved_bundle_is_complete_and_reads_its_own_weights(bundle, capsys, tmp_path, monkeypatch):
+    left_out = shutil.ignore_patterns("runs", "data")
+    moved = Path(shutil.copytree(monai_kd.bundle_root(bundle), tmp_path / f"my_{bundle}", ignore=left_out))
+    workflow = ConfigWorkflow(str(moved / "configs" / "inference.json"), logging_file=False)
+    workflow.initialize()
+    weights = {name: torch.zeros_like(value.half()) for name, value in workflow.network_def.state_dict().items()}
+    (moved / "models").mkdir(exist_ok=True)
+    torch.save(weights, moved / "models" / "model.pt")
+    monkeypatch.chdir(tmp_path)
+    if bundle == "mri_super_resolution":  # a small one: what is checked is the same for all
+        assert main(["verify", str(moved)]) == 0, capsys.readouterr().out
+    assert workflow.parser.get_parsed_content("checkpoint") == str(moved / "models" / "model.pt")
+    assert workflow.parser.get_parsed_content("output_dir") == str(moved / "runs" / "inference")
+    network = load(moved.name, bundle_dir=str(tmp_path), workflow_type="inference", device="cpu")
+    assert not any(value.any() for value in network.state_dict().values())
+
+
 def test_verification_names_all_that_is_wrong_and_tries_no_export_then(tmp_path, capsys):
     """Of one bundle, and a small one: what is checked is the same for all."""
     copy = tmp_path / "mri_super_resolution"
@@ -40,7 +59,7 @@ def test_verification_names_all_that_is_wrong_and_tries_no_export_then(tmp_path,
     (copy / "docs" / "data_license.txt").unlink()
     _edit(copy / "configs" / "metadata.json", version="9.9.9")
     _edit(copy / "configs" / "train.json", train={})
-    _edit(copy / "configs" / "inference.json", network_def={"_target_": "Flatten"})
+    _edit(copy / "configs" / "inference.json", network_def={"_target_": "Flatten"}, bundle_root=str(tmp_path))
     (copy / "models").mkdir()
     (copy / "models" / "teacher.pt").touch()
     capsys.readouterr()
@@ -49,6 +68,7 @@ def test_verification_names_all_that_is_wrong_and_tries_no_export_then(tmp_path,
     for title in (
         "has all its files",
         "metadata.json names",
+        "find their own folder",
         "bundle properties",
         "the network takes",
         "models/ holds",
@@ -78,7 +98,7 @@ def test_weights_that_monais_load_would_pass_over_are_found(tmp_path, capsys):
 def test_dicom_segments_are_named_as_in_the_metadata_and_coded_as_in_snomed(bundle):
     writer = _config(bundle, "inference.json")["writer"]
     channels = _config(bundle, "metadata.json")["network_data_format"]["outputs"]["pred"]["channel_def"]
-    assert channels["1"] == writer.get("label_name", "tumor") and writer["segment"]["algorithm"] == bundle
+    assert channels["1"] == writer["label_name"] and writer["segment"]["algorithm"] == bundle
     known = {
         code.value: (code.scheme_designator, code.meaning) for code in (getattr(codes.SCT, name) for name in CODES)
     }

@@ -85,7 +85,7 @@ class SegmentationWriter:
         probability_key: str = "prob",
         probabilities: bool = False,
         overlay: bool = False,
-        label_name: str = "tumor",
+        label_name: str = "foreground",
         image_output: bool = False,
         planes: Sequence[str] = ("axial",),
         view: Literal["section", "projection"] = "section",

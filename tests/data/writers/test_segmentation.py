@@ -55,7 +55,7 @@ def test_picture_is_upright_with_the_inputs_width_and_height(tmp_path):
     pred = meta_tensor(mask, picture(tmp_path, 7, 4))
     row = SegmentationWriter()({"pred": pred}, tmp_path / "out" / "sub" / "scan.1")
     assert row.pop("output") == tmp_path / "out/sub/scan.1_pred.png"
-    assert row == {"tumor_pixels": 2, "tumor_fraction": 2 / 28, "tumor_ml": ""}
+    assert row == {"foreground_pixels": 2, "foreground_fraction": 2 / 28, "foreground_ml": ""}
     written = read_picture(tmp_path / "out/sub/scan.1_pred.png")
     assert (written.mode, written.size) == ("L", (7, 4))
     expected = np.zeros((4, 7))
@@ -157,14 +157,15 @@ def test_volume_in_millilitres_minds_the_unit_of_length(tmp_path):
     image.header.set_xyzt_units("micron")
     nib.save(image, tmp_path / "stack.nii")
     pred = meta_tensor(np.ones((3, 3, 3), np.uint8), tmp_path / "stack.nii", image.affine)
-    assert SegmentationWriter()({"pred": pred}, tmp_path / "stack")["tumor_ml"] == pytest.approx(27 * 0.1**3 / 1000)
+    row = SegmentationWriter()({"pred": pred}, tmp_path / "stack")
+    assert row["foreground_ml"] == pytest.approx(27 * 0.1**3 / 1000)
 
 
 def test_flat_nifti_has_no_volume(tmp_path):
     nib.save(nib.Nifti1Image(np.zeros((6, 4), np.uint8), np.eye(4)), tmp_path / "flat.nii.gz")
     pred = meta_tensor(np.ones((6, 4), np.uint8), tmp_path / "flat.nii.gz", np.eye(4))
     row = SegmentationWriter(overlay=True)({"pred": pred}, tmp_path / "flat")
-    assert row["tumor_ml"] == ""
+    assert row["foreground_ml"] == ""
     assert nib.load(row["output"]).shape == (6, 4)
     assert read_picture(tmp_path / "flat_overlay.png").size == (6, 4)
 
@@ -281,7 +282,7 @@ def test_overlay_of_an_empty_segmentation_is_the_middle_slice_without_colour(tmp
     row = SegmentationWriter(overlay=True)({"pred": pred}, tmp_path / "v")
     pixels = np.asarray(read_picture(tmp_path / "v_overlay.png"))
     assert (pixels[..., 0] == pixels[..., 2]).all() and np.argwhere(pixels[..., 0]).tolist() == [[1, 1]]
-    assert (row["tumor_pixels"], row["tumor_fraction"], row["tumor_ml"]) == (0, 0, 0)
+    assert (row["foreground_pixels"], row["foreground_fraction"], row["foreground_ml"]) == (0, 0, 0)
 
 
 def test_overlay_of_a_uniform_picture(tmp_path):
