@@ -9,6 +9,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+import yaml
 
 import monai_kd
 from monai_kd import locations
@@ -122,6 +123,23 @@ def test_every_file_that_is_no_module_is_installed():
             home = next(folder for folder in file.parents if (folder / "__init__.py").is_file())
             patterns = setup["options.package_data"][".".join(home.relative_to(PACKAGE.parent).parts)].split()
             assert any(file.relative_to(home).match(pattern) for pattern in patterns), file
+
+
+def test_whoever_cites_names_this_version():
+    if not (ROOT / "CITATION.cff").is_file():
+        pytest.skip("not a checkout")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == monai_kd.__version__ and citation["license"] == "Apache-2.0"
+    assert citation.keys() >= {"cff-version", "message", "title", "authors"}
+
+
+def test_type_checkers_of_others_see_the_types():
+    assert (PACKAGE / "py.typed").is_file()
+    if not (ROOT / "setup.cfg").is_file():
+        pytest.skip("not a checkout")
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert "py.typed" in setup["options.package_data"]["monai_kd"].split()
 
 
 def test_paths_follow_the_package_and_not_the_current_folder(tmp_path, monkeypatch):

@@ -30,16 +30,17 @@ def check_same_space(loss: nn.Module, student: Tensor, teacher: Tensor) -> None:
         )
 
 
-def check_batch(loss: nn.Module, student: Tensor, teacher: Tensor) -> None:
-    """Raise ValueError unless both have the same number of samples, at least two."""
+def check_batch(loss: nn.Module, student: Tensor, teacher: Tensor, least: int = 2) -> None:
+    """Raise ValueError unless both have the same number of samples, at least ``least``."""
     name, batch = type(loss).__name__, len(student)
     if batch != len(teacher):
         raise ValueError(
             f"{name} expects student and teacher features of the same batch, "
             f"got {tuple(student.shape)} and {tuple(teacher.shape)}: tap layers that keep the batch as first axis"
         )
-    if batch < 2:
+    if batch < least:
         raise ValueError(
-            f"{name} compares the samples of a batch with each other, got a batch of {batch}: use a batch size of 2 "
-            "or more on every device, and drop the data loader's last batch where that is smaller (drop_last=True)"
+            f"{name} compares the samples of a batch with each other, got a batch of {batch}: use a batch size of "
+            f"{least} or more on every device, and drop the data loader's last batch where that is smaller "
+            "(drop_last=True)"
         )

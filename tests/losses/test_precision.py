@@ -5,6 +5,7 @@ from torch import nn
 
 from monai_kd import losses
 from monai_kd.losses import at_least_float32
+from monai_kd.losses.labels import call_with_label
 
 
 class Recorder(nn.Module):
@@ -52,7 +53,8 @@ def test_a_call_without_tensors_is_refused():
         Recorder()(1.0, None)
 
 
-# A loss is made by its defaults and gets two feature maps, unless something else is said here.
+# A loss is made by its defaults and gets two feature maps, and a label of three classes if it asks for one, unless
+# something else is said here.
 ARGUMENTS = {"PooledFeatureLoss": {"output_size": 2}}
 INPUTS = {
     "FlowOfSolutionLoss": lambda student, teacher: ([student, student], [teacher, teacher]),
@@ -67,10 +69,12 @@ LOSSES = sorted(name for name in losses.__all__ if isinstance(getattr(losses, na
 @pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_computes_in_float32(name):
     loss = getattr(losses, name)(**ARGUMENTS.get(name, {}))
-    halves = torch.rand(2, 2, 3, 4, 5, generator=torch.Generator().manual_seed(0)).bfloat16()
+    generator = torch.Generator().manual_seed(0)
+    halves = torch.rand(2, 4, 3, 4, 5, generator=generator).bfloat16()
+    label = torch.randint(3, (4, 1, 4, 5), generator=generator)
 
     def value(features):
-        return loss(*INPUTS.get(name, lambda student, teacher: (student, teacher))(*features))
+        return call_with_label(loss, *INPUTS.get(name, lambda student, teacher: (student, teacher))(*features), label)
 
     expected = value(halves.float())
     assert expected.dtype == torch.float32 and value(halves).equal(expected)
