@@ -49,7 +49,7 @@ def batch(array: np.ndarray) -> torch.Tensor:
 )
 def test_values_of_scikit_image(measure, value):
     pred, true = pair()
-    assert measure(batch(pred), batch(true)).item() == pytest.approx(value, rel=1e-5)
+    assert measure(batch(pred), batch(true)).item() == pytest.approx(value, rel=1e-12)
 
 
 @pytest.mark.parametrize(("number", "value"), [(0, 0.5659994337910969), (1, 0.5787074312375383)])
@@ -68,11 +68,16 @@ def test_visual_information_agrees_with_the_published_implementation():
     assert visual_information_fidelity(batch(pred), batch(true)).item() == pytest.approx(expected, rel=1e-9)
 
 
+def test_an_image_of_inverted_contrast_tells_nothing():
+    _, true = pair()
+    assert visual_information_fidelity(batch(true.max() - true), batch(true)).item() == 0
+
+
 def test_similarity_and_noise_agree_with_the_published_implementation():
     metrics = pytest.importorskip("skimage.metrics")
     pred, true = pair()
     expected = metrics.structural_similarity(true, 0.8 * pred, channel_axis=-1, data_range=true.max())
-    assert structural_similarity(batch(0.8 * pred), batch(true)).item() == pytest.approx(expected, rel=1e-5)
+    assert structural_similarity(batch(0.8 * pred), batch(true)).item() == pytest.approx(expected, rel=1e-12)
     expected = metrics.peak_signal_noise_ratio(true, 0.8 * pred, data_range=true.max())
     assert peak_signal_to_noise_ratio(batch(0.8 * pred), batch(true)).item() == pytest.approx(expected)
 
@@ -87,7 +92,15 @@ def test_similarity_is_that_of_uniform_windows_with_sample_variances():
             means = 2 * x.mean() * y.mean() + 0.01**2, x.mean() ** 2 + y.mean() ** 2 + 0.01**2
             spreads = 2 * covariance[0, 1] + 0.03**2, np.trace(covariance) + 0.03**2
             similarities.append(means[0] / means[1] * spreads[0] / spreads[1])
-    assert structural_similarity(batch(pred), batch(true)).item() == pytest.approx(np.mean(similarities), rel=1e-5)
+    assert structural_similarity(batch(pred), batch(true)).item() == pytest.approx(np.mean(similarities), rel=1e-12)
+
+
+def test_every_case_has_a_data_range_of_its_own():
+    pred, true = pair()
+    alone = structural_similarity(batch(pred), batch(true)).item()
+    both = [torch.cat([batch(array), batch(100 * array)]) for array in (pred, true)]
+    assert structural_similarity(*both).flatten().tolist() == pytest.approx([alone, alone], rel=1e-12)
+    assert structural_similarity(0 * batch(pred), 0 * batch(true)).isnan().all()
 
 
 def test_noise_of_a_tenth_of_the_maximum_is_20_db():
