@@ -48,6 +48,8 @@ def generate(name: str, out: str, cases: int = 100, seed: int = 0, **options: An
         options: further arguments of the bundle's generator, such as --difficulty hard.
     """
     bundle = Bundle(name)
+    if "generator" not in bundle.config("train.json"):
+        raise ValueError(f"the bundle {bundle.root.name} has no generator in its train.json, so it can make no data")
     overrides = {f"generator#{key}": value for key, value in parse((), options).items()}
     generator = bundle.workflow("train.json", overrides=overrides).parser.get_parsed_content("generator")
     folder = generator(plain_path(out), cases=int(cases), seed=int(seed))

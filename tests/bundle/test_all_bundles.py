@@ -68,6 +68,7 @@ def test_verification_names_all_that_is_wrong_and_tries_no_export_then(tmp_path,
     for title in (
         "has all its files",
         "metadata.json names",
+        "the ids that the verbs rely on",
         "find their own folder",
         "bundle properties",
         "the network takes",
