@@ -52,6 +52,21 @@ class AttentionTransferLoss(nn.Module):
         check_same_space(self, student, teacher)
         return F.mse_loss(attention_map(student, self.p), attention_map(teacher, self.p))
 
+    @at_least_float32
+    def reduce_teacher(self, teacher: Tensor) -> Tensor:
+        """One channel with the same attention map: the p-th root of the map before it is normalised.
+
+        Args:
+            teacher: features (B, C_t, *spatial).
+
+        Returns:
+            Features (B, 1, *spatial).
+        """
+        return teacher.abs().pow(self.p).mean(1, keepdim=True).pow(1 / self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
 
 def attention_map(features: Tensor, p: float) -> Tensor:
     """Attention (B, positions) of feature maps (B, C, *spatial), of unit length per sample; zero for a zero map."""

@@ -11,10 +11,17 @@ from torch import Tensor, nn
 
 from monai_kd.losses.labels import call_with_label
 
-__all__ = ["DistillationLoss", "DistillationTerm"]
+__all__ = ["DistillationLoss", "DistillationTerm", "KeptAnswer"]
 
 Layers = Union[str, Sequence[str]]
 Features = Mapping[str, Tensor]
+
+
+class KeptAnswer(dict[str, Tensor]):
+    """A teacher's answer as :meth:`DistillationLoss.keep` made it: what the terms need, by names that say what it is.
+
+    A term takes it in the place of the layers' outputs, and has the same value, up to rounding.
+    """
 
 
 class DistillationTerm(nn.Module):
@@ -22,6 +29,13 @@ class DistillationTerm(nn.Module):
 
     A term is ``loss(student_projector(s), teacher_projector(t))``, where ``s`` and ``t`` are the outputs of the named
     layers. A published method is a choice of loss, layers and projectors, hence a piece of configuration.
+
+    What is kept of the teacher's side (:meth:`keep`) can be much smaller than its layers, if the parts say so:
+
+    - a projector with a true attribute ``is_fixed`` does the same to a tensor at any time, so its outcome is kept;
+    - a loss with ``reduce_teacher(teacher)`` is the same, up to rounding, with what this gives in the teacher's place.
+      Its ``repr`` names what the reduction depends on. With a true ``reduces_linearly`` it averages over positions, and
+      so may come before a 1 x 1 convolution that projects the teacher's side.
 
     Args:
         loss: called as ``loss(student, teacher)``; gives a scalar. Any of :mod:`monai_kd.losses`, or any PyTorch or
@@ -61,7 +75,7 @@ class DistillationTerm(nn.Module):
         """
         Args:
             student: the student's tensors by layer name, its prediction under ``""``.
-            teacher: the teacher's, in the same manner.
+            teacher: the teacher's, in the same manner, or what :meth:`keep` made of them.
             label: the batch's label, for a loss that asks for it.
 
         Returns:
@@ -71,8 +85,41 @@ class DistillationTerm(nn.Module):
             ValueError: when the loss asks for a label and there is none.
         """
         s = _pick(student, self.student_layer, self.student_projector)
-        t = _pick(teacher, self.teacher_layer, self.teacher_projector)
+        if isinstance(teacher, KeptAnswer):
+            t = _kept(teacher, self._kept_name())
+            t = t if self.teacher_projector is None or self._has_fixed_projector else self.teacher_projector(t)
+        else:
+            t = _pick(teacher, self.teacher_layer, self.teacher_projector)
         return call_with_label(self.loss, s, t, label)
+
+    def keep(self, teacher: Features) -> KeptAnswer:
+        """What this term needs of the teacher's answer, as small as it can be kept.
+
+        Args:
+            teacher: the teacher's tensors by layer name, its prediction under ``""``.
+        """
+        t = _pick(teacher, self.teacher_layer, self.teacher_projector if self._has_fixed_projector else None)
+        if self._reduces:
+            t = self.loss.reduce_teacher(t)  # type: ignore[operator]
+        name = self._kept_name()
+        return KeptAnswer({name: t} if isinstance(t, Tensor) else {f"{name}[{i}]": part for i, part in enumerate(t)})
+
+    def _kept_name(self) -> str:
+        """Layers and all that is done to them before they are kept. Terms that need the same have the same name."""
+        projector = [repr(self.teacher_projector)] if self._has_fixed_projector else []
+        return " | ".join([repr(self.teacher_layer), *projector, *([repr(self.loss)] if self._reduces else [])])
+
+    @property
+    def _has_fixed_projector(self) -> bool:
+        return bool(getattr(self.teacher_projector, "is_fixed", False))
+
+    @property
+    def _reduces(self) -> bool:
+        if not hasattr(self.loss, "reduce_teacher"):
+            return False
+        if self.teacher_projector is None or self._has_fixed_projector:
+            return True
+        return bool(getattr(self.loss, "reduces_linearly", False)) and _is_pointwise(self.teacher_projector)
 
 
 class DistillationLoss(nn.Module):
@@ -112,6 +159,24 @@ class DistillationLoss(nn.Module):
         """Names of the teacher's layers that the active terms look at, without the prediction, each once."""
         return _layer_names(term.teacher_layer for term in self.active_terms().values())
 
+    def keep(self, teacher: Features) -> KeptAnswer:
+        """What the active terms need of the teacher's answer, as small as it can be kept.
+
+        Args:
+            teacher: the teacher's tensors by layer name, its prediction under ``""``.
+
+        Returns:
+            Tensors that :meth:`forward` takes in the place of ``teacher``.
+        """
+        kept = KeptAnswer()
+        for term in self.active_terms().values():
+            kept.update(term.keep(teacher))
+        return kept
+
+    def kept_names(self) -> list[str]:
+        """What :meth:`keep` gives now, in words: they decide, among others, whether a kept answer is the one wanted."""
+        return sorted({term._kept_name() for term in self.active_terms().values()})
+
     def forward(
         self, task_loss: Tensor, student: Features, teacher: Features, label: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -119,7 +184,7 @@ class DistillationLoss(nn.Module):
         Args:
             task_loss: the loss on the ground truth, a scalar.
             student: the student's tensors by layer name, its prediction under ``""``.
-            teacher: the teacher's, in the same manner.
+            teacher: the teacher's, in the same manner, or what :meth:`keep` made of them.
             label: the batch's label, for the terms whose loss asks for it.
 
         Returns:
@@ -138,6 +203,24 @@ class DistillationLoss(nn.Module):
 def _pick(features: Features, layer: Layers, projector: nn.Module | None) -> Tensor | list[Tensor]:
     picked = features[layer] if isinstance(layer, str) else [features[name] for name in layer]
     return picked if projector is None else projector(picked)
+
+
+def _kept(answer: KeptAnswer, name: str) -> Tensor | list[Tensor]:
+    if name in answer:
+        return answer[name]
+    parts = [answer[f"{name}[{i}]"] for i in range(len(answer)) if f"{name}[{i}]" in answer]
+    if not parts:
+        raise ValueError(f"the kept answer has no {name}, but only {', '.join(answer) or 'nothing'}")
+    return parts
+
+
+def _is_pointwise(projector: nn.Module) -> bool:
+    """Whether this is a 1 x 1 convolution: the same linear map at every position, with which averages commute."""
+    return (
+        isinstance(projector, (nn.Conv1d, nn.Conv2d, nn.Conv3d))
+        and set(projector.kernel_size) == set(projector.stride) == {1}
+        and not any(projector.padding)
+    )
 
 
 def _layer_names(layers: Iterable[Layers]) -> list[str]:

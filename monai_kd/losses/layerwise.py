@@ -61,6 +61,15 @@ class LayerwiseLoss(nn.Module):
         pairs = zip(*(_groups(layers, self.layers_per_loss) for layers in (student, teacher)))
         return torch.stack([call_with_label(self.loss, s, t, label) for s, t in pairs]).mean()
 
+    def reduce_teacher(self, teacher: Sequence[Tensor]) -> list[Tensor]:
+        """The teacher's layers, each reduced as the loss on it says, if it does.
+
+        Args:
+            teacher: outputs of some layers.
+        """
+        reduce = getattr(self.loss, "reduce_teacher", None) if self.layers_per_loss == 1 else None
+        return list(teacher) if reduce is None else [reduce(layer) for layer in teacher]
+
 
 def _groups(layers: Sequence[Tensor], length: int) -> list[Tensor] | list[list[Tensor]]:
     if length == 1:

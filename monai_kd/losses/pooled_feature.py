@@ -29,6 +29,8 @@ class PooledFeatureLoss(nn.Module):
         ValueError: when a size is not a positive integer.
     """
 
+    reduces_linearly = True
+
     def __init__(self, output_size: int | Sequence[int]) -> None:
         super().__init__()
         sizes = (output_size,) if isinstance(output_size, int) else tuple(output_size)
@@ -56,6 +58,18 @@ class PooledFeatureLoss(nn.Module):
                 "(a 1 x 1 convolution)"
             )
         return F.mse_loss(average_pool(student, self.output_size), average_pool(teacher, self.output_size))
+
+    @at_least_float32
+    def reduce_teacher(self, teacher: Tensor) -> Tensor:
+        """The teacher's features after pooling, which another pooling leaves as they are.
+
+        Args:
+            teacher: features (B, C, *spatial).
+        """
+        return average_pool(teacher, self.output_size)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
 
 
 def average_pool(features: Tensor, output_size: int | Sequence[int]) -> Tensor:

@@ -21,6 +21,8 @@ class MeanOfLayers(nn.Module):
     tensor([[2., 4.]])
     """
 
+    is_fixed = True  # so that a cache of the teacher's answers keeps the mean, not the layers
+
     def forward(self, layers: Sequence[Tensor]) -> Tensor:
         """
         Args:
@@ -55,6 +57,8 @@ class SelectChannels(nn.Module):
     tensor([[3., 1.]])
     """
 
+    is_fixed = True
+
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
         if not channels:
@@ -73,3 +77,6 @@ class SelectChannels(nn.Module):
             IndexError: when there is no channel of that index.
         """
         return features[:, self.channels]
+
+    def extra_repr(self) -> str:
+        return f"channels={self.channels}"

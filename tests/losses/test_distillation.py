@@ -3,7 +3,17 @@ import pytest
 import torch
 from torch import nn
 
-from monai_kd.losses import DistillationLoss, DistillationTerm
+from monai_kd.losses import (
+    AttentionTransferLoss,
+    DistillationLoss,
+    DistillationTerm,
+    FlowOfSolutionLoss,
+    HintLoss,
+    LayerwiseLoss,
+    PooledFeatureLoss,
+    SimilarityPreservingLoss,
+)
+from monai_kd.networks import MeanOfLayers, SelectChannels
 
 
 def _features(**tensors):
@@ -94,3 +104,83 @@ def test_wrong_arguments_are_named():
         DistillationLoss({}, task_weight=-0.5)
     with pytest.raises(TypeError, match="'logits' must be a DistillationTerm, got MSELoss"):
         DistillationLoss({"logits": nn.MSELoss()})
+
+
+KEPT = {  # term, and the shapes of what is kept of layers (3, 4, 6, 6)
+    "prediction": (DistillationTerm(nn.MSELoss()), [(3, 4, 6, 6)]),
+    "hint": (DistillationTerm(HintLoss(), "a", "b", teacher_projector=nn.Conv2d(4, 4, 1)), [(3, 4, 6, 6)]),
+    "pooled": (DistillationTerm(PooledFeatureLoss(2), "a", "b"), [(3, 4, 2, 2)]),
+    "pooled, projected": (
+        DistillationTerm(PooledFeatureLoss(2), "a", "b", teacher_projector=nn.Conv2d(4, 4, 1)),
+        [(3, 4, 2, 2)],
+    ),
+    "pooled, filtered": (
+        DistillationTerm(PooledFeatureLoss(2), "a", "b", teacher_projector=nn.Conv2d(4, 4, 3, padding=1)),
+        [(3, 4, 6, 6)],
+    ),
+    "attention": (DistillationTerm(AttentionTransferLoss(3), "a", "b"), [(3, 1, 6, 6)]),
+    "attention, projected": (
+        DistillationTerm(AttentionTransferLoss(), "a", "b", teacher_projector=nn.Conv2d(4, 2, 1)),
+        [(3, 4, 6, 6)],
+    ),
+    "attentions": (
+        DistillationTerm(LayerwiseLoss(AttentionTransferLoss()), ["a", "b"], ["b", "a"]),
+        [(3, 1, 6, 6), (3, 1, 6, 6)],
+    ),
+    "hints": (DistillationTerm(LayerwiseLoss(HintLoss()), ["a", "b"], ["b", "a"]), [(3, 4, 6, 6), (3, 4, 6, 6)]),
+    "flow": (
+        DistillationTerm(LayerwiseLoss(FlowOfSolutionLoss(), 2), ["a", "b"], ["b", "a"]),
+        [(3, 4, 6, 6), (3, 4, 6, 6)],
+    ),
+    "mean": (DistillationTerm(HintLoss(), "a", ["a", "b"], teacher_projector=MeanOfLayers()), [(3, 4, 6, 6)]),
+    "mean, pooled": (
+        DistillationTerm(PooledFeatureLoss(3), "a", ["a", "b"], teacher_projector=MeanOfLayers()),
+        [(3, 4, 3, 3)],
+    ),
+    "channels": (
+        DistillationTerm(nn.MSELoss(), "a", "b", SelectChannels([1]), SelectChannels([3])),
+        [(3, 1, 6, 6)],
+    ),
+    "whole batch": (DistillationTerm(SimilarityPreservingLoss(), "a", "b"), [(3, 4, 6, 6)]),
+}
+
+
+def _two_layers(seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(3, 4, 6, 6, generator=generator) for name in ("", "a", "b")}
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_a_term_has_the_same_value_with_what_is_kept_of_the_teacher(case):
+    term, shapes = KEPT[case]
+    student, teacher = _two_layers(0), _two_layers(1)
+    loss = DistillationLoss({"term": term})
+    kept = loss.keep(teacher)
+    assert [tuple(tensor.shape) for tensor in kept.values()] == shapes
+    (_, expected), (total, value) = (loss(torch.tensor(0.0), student, answer) for answer in (teacher, kept))
+    torch.testing.assert_close(value["term"], expected["term"], rtol=1e-6, atol=0)
+    assert float(value["term"]) > 0
+    if any(True for _ in term.parameters()):
+        total.backward()
+        assert all(parameter.grad is not None for parameter in term.parameters())
+
+
+def test_what_several_terms_need_is_kept_once_and_what_they_need_differently_each_by_its_name():
+    terms = {
+        "soft": DistillationTerm(nn.MSELoss()),
+        "sharp": DistillationTerm(nn.L1Loss()),
+        "four": DistillationTerm(PooledFeatureLoss(2), "a", "a"),
+        "nine": DistillationTerm(PooledFeatureLoss(3), "a", "a"),
+        "off": DistillationTerm(nn.L1Loss(), "b", "b", weight=0),
+    }
+    loss = DistillationLoss(terms)
+    kept = loss.keep(_two_layers(0))
+    assert sorted(kept) == loss.kept_names() and len(kept) == 3
+    assert {tuple(tensor.shape[2:]) for tensor in kept.values()} == {(6, 6), (2, 2), (3, 3)}
+
+
+def test_a_kept_answer_to_another_question_is_refused():
+    kept = DistillationLoss({"a": DistillationTerm(PooledFeatureLoss(2), "a", "a")}).keep(_two_layers(0))
+    other = DistillationLoss({"a": DistillationTerm(PooledFeatureLoss(3), "a", "a")})
+    with pytest.raises(ValueError, match=r"no 'a' \| PooledFeatureLoss\(output_size=3\), but only.*output_size=2"):
+        other(torch.tensor(0.0), _two_layers(1), kept)
