@@ -18,6 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 from monai_kd.losses.distillation import DistillationLoss
 from monai_kd.networks.feature_tap import FeatureTap
 
+from .cached_teacher import CachedTeacher
+from .teacher_cache import TeacherCache
+
 if TYPE_CHECKING:
     from monai.engines import SupervisedTrainer
 
@@ -40,7 +43,8 @@ class LiveTeacher:
     def __init__(
         self, network: nn.Module, layers: Sequence[str], keys: Sequence[str], inferer: Inferer | None = None
     ) -> None:
-        self.network = network
+        # It is frozen, so it needs no synchronisation, and a process may ask it while another one has no need to.
+        self.network = network.module if isinstance(network, DistributedDataParallel) else network
         self.layers = layers
         self.keys = keys
         self.inferer = SimpleInferer() if inferer is None else inferer
@@ -61,14 +65,27 @@ class LiveTeacher:
 
     def __call__(self, engine: SupervisedTrainer) -> dict[str, Tensor]:
         """The teacher's tensors for the engine's current batch by layer name, its prediction under ``""``."""
+        return self.answer(self.inputs(engine))
+
+    def answer(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The teacher's tensors for these images by layer name, its prediction under ``""``.
+
+        Args:
+            inputs: what the teacher reads, in the order of its arguments, on its device.
+        """
         if self.network.training:  # looking is much cheaper than visiting every module in every step
             self.network.eval()
+        image, *others = inputs
         with torch.no_grad():
-            image, *others = self._inputs(engine)
             prediction = self.inferer(image, self.network, *others)
         return {"": prediction, **(self._tap.pop() if self._tap is not None else {})}
 
-    def _inputs(self, engine: SupervisedTrainer) -> list[Tensor]:
+    def inputs(self, engine: SupervisedTrainer) -> list[Tensor]:
+        """What the teacher reads of the engine's current batch, as plain tensors on the engine's device.
+
+        Raises:
+            ValueError: when the batch lacks a key.
+        """
         inputs = []
         for key in self.keys:
             # The trainer has prepared and moved its own image; other keys are still as the loader gave them.
@@ -100,6 +117,8 @@ class DistillationHandler:
         teacher_keys: keys of the batch that the teacher reads, in the order of its arguments. ``"image"`` is the
             student's own input.
         teacher_inferer: how the teacher is applied, a MONAI inferer; plainly by default.
+        cache: how the teacher's answers are kept, so that it is asked only once about the same image; they are not by
+            default.
 
     Raises:
         ValueError: when a term's name is already a key of the trainer's output.
@@ -107,10 +126,11 @@ class DistillationHandler:
 
     def __init__(
         self,
-        teacher: nn.Module | LiveTeacher,
+        teacher: nn.Module | LiveTeacher | CachedTeacher,
         loss: DistillationLoss,
         teacher_keys: Sequence[str] = (Keys.IMAGE,),
         teacher_inferer: Inferer | None = None,
+        cache: TeacherCache | None = None,
     ) -> None:
         taken = {Keys.IMAGE, Keys.LABEL, Keys.PRED, Keys.LOSS, "task"} & set(loss.terms)
         if taken:
@@ -119,6 +139,8 @@ class DistillationHandler:
             )
         if isinstance(teacher, nn.Module):
             teacher = LiveTeacher(teacher, loss.teacher_layers(), tuple(teacher_keys), teacher_inferer)
+            if cache is not None and cache.mode != "off":
+                teacher = CachedTeacher(teacher, loss, cache)
         self.teacher = teacher
         self.loss = loss
         self._synchronised_loss: nn.Module = loss
@@ -133,6 +155,8 @@ class DistillationHandler:
         engine.add_event_handler(Events.STARTED, self.started)
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self.completed)
+        if isinstance(self.teacher, CachedTeacher):
+            self.teacher.attach(engine)
 
     def started(self, engine: SupervisedTrainer) -> None:
         """Open the taps on both networks."""
