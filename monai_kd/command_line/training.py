@@ -38,7 +38,7 @@ def train(
         datalist: a Decathlon-style JSON list instead of the data set's own layout.
         run: name or path of the run's folder.
         demo: generated data and small networks: all three stages and a table in a few minutes.
-        cross_validation: all stages and a table for every fold of the data set, where the bundle has folds.
+        cross_validation: all stages for every fold or draw of the split, where the bundle has them, and a table of all.
         resume: go on with an interrupted run; what is completed is kept.
         overwrite: train again what the run has completed, over it.
         options: the same as key=value, as --key value.

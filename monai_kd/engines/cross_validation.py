@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training and testing on every fold of a data set in turn."""
+"""Training and testing on every fold of a data set in turn, or on several draws of its split."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ __all__ = ["cross_validate"]
 
 
 def cross_validate(
-    folds: Sequence[int], run: str | os.PathLike, dataset_dir: str | os.PathLike, bundle_root: str | os.PathLike
+    folds: Sequence[int],
+    run: str | os.PathLike,
+    dataset_dir: str | os.PathLike,
+    bundle_root: str | os.PathLike,
+    setting: str = "fold",
 ) -> list[dict[str, Any]]:
     """Train the teacher, the student alone and the distilled student on every fold, and test each on its test side.
 
@@ -35,6 +39,7 @@ def cross_validate(
         run: folder of the whole.
         dataset_dir: the data set that all folds are of.
         bundle_root: the bundle's directory.
+        setting: id that takes the number, in the place of ``fold``; such as ``repeat``, of repeated random subsampling.
 
     Returns:
         The rows of the table: ``model``, and ``<metric>`` and ``<metric>_std`` for every metric.
@@ -44,28 +49,33 @@ def cross_validate(
         RuntimeError: under `torch.distributed`, or when no configuration is running.
     """
     if len(set(folds)) < 2:
-        raise ValueError(f"a cross-validation needs two folds or more, got {list(folds)}")
+        raise ValueError(f"a cross-validation needs two {setting}s or more, got {list(folds)}")
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        raise RuntimeError("cross-validation does not run under torchrun; train the folds one by one with fold=NUMBER")
+        raise RuntimeError(
+            f"cross-validation does not run under torchrun; train the {setting}s one by one with {setting}=NUMBER"
+        )
     config = running_config()
     if config is None:
-        raise RuntimeError("cross_validate belongs into the configuration of a bundle, which it runs for every fold")
+        raise RuntimeError(
+            f"cross_validate belongs into the configuration of a bundle, which it runs for every {setting}"
+        )
     folder = Path(run)
     shared = keep_settings(folder / "cross_validation", config, "cross-validation")
     values: dict[str, dict[str, list[float]]] = {}
     for fold in folds:
-        logging.getLogger("monai_kd").info(f"fold {fold} of {list(folds)}")
-        train_run(shared, folder / f"fold_{fold}", bundle_root, dataset_dir=str(dataset_dir), fold=fold)
-        for model, summary in tabulate_run(folder / f"fold_{fold}", bundle_root).items():
+        logging.getLogger("monai_kd").info(f"{setting} {fold} of {list(folds)}")
+        own = folder / f"{setting}_{fold}"
+        train_run(shared, own, bundle_root, dataset_dir=str(dataset_dir), **{setting: fold})
+        for model, summary in tabulate_run(own, bundle_root).items():
             for metric, value in values_of(summary).items():
                 values.setdefault(model, {}).setdefault(metric, []).append(value)
-    rows = [_row(model, metrics) for model, metrics in values.items()]
-    write_table(folder / "cross_validation", rows, f"mean and standard deviation over {len(folds)} folds")
+    rows = [_row(model, metrics, f"{setting}s") for model, metrics in values.items()]
+    write_table(folder / "cross_validation", rows, f"mean and standard deviation over {len(folds)} {setting}s")
     return rows
 
 
-def _row(model: str, metrics: dict[str, list[float]]) -> dict[str, Any]:
-    row: dict[str, Any] = {"model": model, "folds": max(map(len, metrics.values()))}
+def _row(model: str, metrics: dict[str, list[float]], numbers: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"model": model, numbers: max(map(len, metrics.values()))}
     for name, scores in metrics.items():
         row[name] = round(float(np.mean(scores)), 4)
         row[f"{name}_std"] = round(float(np.std(scores, ddof=1)), 4) if len(scores) > 1 else ""

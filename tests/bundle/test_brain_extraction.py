@@ -179,6 +179,22 @@ def test_evaluation_has_a_row_per_case_that_inference_confirms(run, tmp_path):
         assert summary[metric]["mean"] == pytest.approx(np.mean([float(row[metric]) for row in rows]), abs=1e-4)
 
 
+def test_repeated_random_subsampling_is_one_command(data, tmp_path):
+    arguments = ["train", NAME, "--cross_validation", "--dataset_dir", str(data), "--run", str(tmp_path)]
+    assert main([*arguments, *as_words(**{**TINY, "max_epochs": 1, "repeats": [1, 2]})]) == 0
+    table = {row["model"]: row for row in read_rows(tmp_path / "cross_validation.csv")}
+    assert table["distilled_student"]["repeats"] == "2"
+    values, tested = {"dice": [], "psnr": []}, []
+    for repeat in ("repeat_1", "repeat_2"):
+        folder = tmp_path / repeat / "evaluation"
+        tested.append({row["input"] for row in read_rows(folder / "teacher" / "cases.csv")})
+        for model, metric in (("distilled_student", "dice"), ("teacher", "psnr")):
+            values[metric].append(json.loads((folder / model / "summary.json").read_text())[metric]["mean"])
+    assert float(table["distilled_student"]["dice"]) == pytest.approx(np.mean(values["dice"]), abs=1e-4)
+    assert float(table["teacher"]["psnr_std"]) == pytest.approx(np.std(values["psnr"], ddof=1), abs=1e-4)
+    assert tested[0] != tested[1]
+
+
 def test_the_table_scores_the_teacher_by_its_grey_values(run, workflow, data):
     tabulate_run(run, monai_kd.bundle_root(NAME))
     table = {row["model"]: row for row in read_rows(run / "table.csv")}
