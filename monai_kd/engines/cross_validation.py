@@ -65,7 +65,8 @@ def cross_validate(
     for fold in folds:
         logging.getLogger("monai_kd").info(f"{setting} {fold} of {list(folds)}")
         own = folder / f"{setting}_{fold}"
-        train_run(shared, own, bundle_root, dataset_dir=str(dataset_dir), **{setting: fold})
+        settings: dict[str, Any] = {"dataset_dir": str(dataset_dir), setting: fold}
+        train_run(shared, own, bundle_root, **settings)
         for model, summary in tabulate_run(own, bundle_root).items():
             for metric, value in values_of(summary).items():
                 values.setdefault(model, {}).setdefault(metric, []).append(value)
