@@ -58,8 +58,4 @@ def _solid(mask: np.ndarray) -> np.ndarray:
     labels, count = ndimage.label(mask)
     if not count:
         return mask
-    largest = labels == np.bincount(labels[mask]).argmax()
-    # With a margin all background outside is one component, that of the corner.
-    background, _ = ndimage.label(~np.pad(largest, 1))
-    inner = (slice(1, -1),) * mask.ndim
-    return (background != background[(0,) * mask.ndim])[inner]
+    return ndimage.binary_fill_holes(labels == np.bincount(labels[mask]).argmax())

@@ -315,10 +315,8 @@ class _Head:
 
 def _in_one_piece(mask: np.ndarray) -> np.ndarray:
     """The largest connected part of a mask without its holes."""
-    for _ in range(2):  # of the mask, then of what is around it
-        parts, _ = ndimage.label(mask)
-        mask = parts != np.bincount(parts.flat)[1:].argmax() + 1
-    return mask
+    parts, _ = ndimage.label(mask)
+    return ndimage.binary_fill_holes(parts == np.bincount(parts.flat)[1:].argmax() + 1)
 
 
 def _path(layout: str, subject: str, kind: str) -> str:

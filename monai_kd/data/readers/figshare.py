@@ -18,6 +18,7 @@ import numpy as np
 from monai.config import PathLike
 from monai.data.utils import is_supported_format
 from monai.utils import MetaKeys
+from skimage.draw import polygon2mask
 
 from monai_kd.data.readers.deferred_reader import DeferredReader
 
@@ -26,13 +27,15 @@ __all__ = ["TUMOR_CLASSES", "FigshareReader", "border_to_mask", "read_figshare_f
 TUMOR_CLASSES = {1: "meningioma", 2: "glioma", 3: "pituitary_tumor"}
 """Name of each value of a slice's ``label``."""
 
+_ON_EDGE = 1e-6  # pixels; outlines are given to 0.01
+
 
 def border_to_mask(border: Sequence[float] | np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Rasterise a tumor's outline: a pixel is foreground when its centre lies inside the polygon (even-odd rule).
 
-    Pixel ``i`` covers ``[i, i + 1]``. MATLAB counts from 1 and puts the first pixel's centre at 1, so 0.5 is
-    subtracted from every coordinate. Testing the centres exactly agrees better with the masks that the data set carries
-    than the filled area does (Dice at least 0.986 against 0.980 for an eight-fold supersampled filling).
+    MATLAB counts from 1 and puts the first pixel's centre at 1. Testing the centres exactly agrees better with the
+    masks that the data set carries than the filled area does (Dice at least 0.986 against 0.980 for an eight-fold
+    supersampled filling).
 
     Args:
         border: ``x1, y1, x2, y2, ...`` in pixels, x = column, y = row, in any shape; at least three points.
@@ -50,19 +53,8 @@ def border_to_mask(border: Sequence[float] | np.ndarray, shape: Sequence[int]) -
     points = np.ravel(border).astype(np.float64)
     if points.size < 6 or points.size % 2 or not np.isfinite(points).all():
         raise ValueError(f"expected x and y of at least three points, all finite, got {points.size} numbers")
-    points = points.reshape(-1, 2) - 0.5
-    low = np.clip(np.floor(points.min(axis=0)).astype(int), 0, shape)
-    high = np.clip(np.ceil(points.max(axis=0)).astype(int), 0, shape)
-    columns, rows = (np.arange(first, last) + 0.5 for first, last in zip(low, high))
-
-    # A ray from a pixel's centre towards larger x crosses an odd number of edges when the centre is inside.
-    (x, y), (next_x, next_y) = points.T[:, :, None], np.roll(points, -1, axis=0).T[:, :, None]
-    crosses = (y <= rows) != (next_y <= rows)
-    height = np.where(y == next_y, 1.0, next_y - y)  # a horizontal edge crosses no row: its value is not used
-    crossing = np.where(crosses, x + (rows - y) * (next_x - x) / height, -np.inf)
-    mask = np.zeros(shape, np.uint8)
-    mask[low[0] : high[0], low[1] : high[1]] = np.logical_xor.reduce(columns[:, None, None] < crossing, axis=1)
-    return mask
+    # From 0, as the library counts the centres. One that lies on an edge is inside on the left and at the top only.
+    return polygon2mask(tuple(shape), points.reshape(-1, 2) - 1 - _ON_EDGE).astype(np.uint8)
 
 
 def read_figshare_header(path: PathLike) -> tuple[int, str]:
