@@ -9,7 +9,14 @@ from monai_kd.data.datalists.decathlon import load_datalist
 from monai_kd.data.datalists.figshare import figshare_datalist
 from monai_kd.data.datalists.image_items import find_images, image_items
 from monai_kd.data.datalists.mri import mri_datalist
-from monai_kd.data.datalists.splits import SIDES, assign_folds, check_no_patient_leaks, patient_family, split_by_patient
+from monai_kd.data.datalists.splits import (
+    SIDES,
+    assign_folds,
+    check_no_patient_leaks,
+    patient_family,
+    split_by_patient,
+    split_by_patient_and_class,
+)
 from monai_kd.data.datalists.unavailable import UnavailableData, require
 from monai_kd.data.datalists.vessel import vessel_datalist
 from monai_kd.data.generators.base import GENERATED, DatasetGenerator
@@ -76,5 +83,6 @@ __all__ = [
     "read_figshare_header",
     "require",
     "split_by_patient",
+    "split_by_patient_and_class",
     "vessel_datalist",
 ]

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from monai.config import PathLike
 from monai.utils import CommonKeys
 
 from monai_kd.data.datalists.image_files import images_under, list_files, natural_order
-from monai_kd.data.datalists.splits import assign_folds, patient_family, split_by_side
+from monai_kd.data.datalists.splits import assign_folds, patient_family, split_by_patient_and_class, split_by_side
 from monai_kd.data.datalists.template import DatasetLayout
 from monai_kd.data.datalists.unavailable import Datalist, Item
 from monai_kd.data.readers.figshare import TUMOR_CLASSES, read_figshare_folds, read_figshare_header
@@ -48,10 +49,12 @@ def figshare_datalist(
     Args:
         dataset_dir: folder of the ``.mat`` files, which may lie in sub-folders. When it does not exist or holds none,
             all three lists are :class:`UnavailableData`.
-        split: ``"seeded"`` draws patients by ``seed`` and ``fractions``. ``"cvind"`` takes the data set's own five
-            folds from ``cvind.mat``, in the order of the files' numbers: ``fold`` is the test side, the next one
-            validation. Anything else is the path of a CSV file with the columns ``id`` (the file's name without
-            suffix), ``split`` (train, val or test) and, if wanted, ``patient``.
+        split: ``"seeded"`` draws patients by ``seed`` and ``fractions``; ``"stratified"`` draws them with the same
+            share of every class on each side (:func:`~monai_kd.data.split_by_patient_and_class`). ``"cvind"`` takes the
+            data set's own five folds from ``cvind.mat``, in the order of the files' numbers: ``fold`` is the test side,
+            the next one validation. ``"index"`` takes the split of the folder's ``index.csv``; anything else is the
+            path of such a CSV file, with the columns ``id`` (the file's name without suffix), ``split`` (train, val or
+            test) and, if wanted, ``patient``.
         fold: 1 to 5, for ``"cvind"``.
         group_by: ``"family"`` takes PIDs that differ only by a trailing letter for one patient, and moves such a family
             as a whole to the fold that holds most of its slices. ``"pid"``, for ``"cvind"`` only, takes every PID for a
@@ -74,7 +77,8 @@ def figshare_datalist(
     if target not in ("mask", "class"):
         raise ValueError(f'target must be "mask" or "class", got {target!r}')
     layout = _Slices(split, fold, group_by, target)
-    return layout.datalist(dataset_dir, bundle, split, {"seeded": seed, "cvind": seed}, fractions, datalist)
+    seeds = dict.fromkeys(("seeded", "stratified", "cvind"), seed)
+    return layout.datalist(dataset_dir, bundle, split, seeds, fractions, datalist)
 
 
 class _Slices(DatasetLayout):
@@ -98,6 +102,8 @@ class _Slices(DatasetLayout):
     def draw(
         self, items: list[Item], folder: Path, split: str, fractions: Sequence[float], seed: int | Sequence[int]
     ) -> Datalist:
+        if split == "stratified":
+            return split_by_patient_and_class(items, fractions, int(np.ravel(seed)[0]))
         if split == "cvind":
             return _split_by_folds(items, folder, self.fold, self.group_by)
         return super().draw(items, folder, split, fractions, seed)

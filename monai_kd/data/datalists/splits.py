@@ -19,6 +19,7 @@ __all__ = [
     "check_no_patient_leaks",
     "patient_family",
     "split_by_patient",
+    "split_by_patient_and_class",
     "split_by_side",
 ]
 
@@ -58,13 +59,10 @@ def split_by_patient(
     Raises:
         ValueError: when ``fractions`` are not three shares of one, or an item has no ``group_key``.
     """
-    if len(fractions) != len(SIDES) or min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
-        raise ValueError(f"fractions must be three numbers from 0 that add up to 1 (for {SIDES}), got {fractions}")
+    _check_fractions(fractions)
     groups: dict[str, list[Item]] = defaultdict(list)
     for item in sorted(items, key=lambda item: str(item.get(CommonKeys.IMAGE))):
-        if group_key not in item:
-            raise ValueError(f"a split by patient needs the key {group_key!r} in every item, got {dict(item)}")
-        groups[str(item[group_key])].append(item)
+        groups[_value(item, group_key)].append(item)
 
     shares = {side: fraction for side, fraction in zip(SIDES, fractions) if fraction > 0}
     splits: dict[str, list[Item]] = {side: [] for side in SIDES}
@@ -72,6 +70,52 @@ def split_by_patient(
         side = min(shares, key=lambda side: (len(splits[side]) / shares[side], -shares[side]))
         splits[side] += groups[patient]
     return splits
+
+
+def split_by_patient_and_class(
+    items: Sequence[Item],
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+    group_key: str = "patient",
+    class_key: str = "class",
+) -> dict[str, list[Item]]:
+    """Split items as :func:`split_by_patient` does, with about the same share of every class on each side.
+
+    Whole patients go to equally large folds by scikit-learn's ``StratifiedGroupKFold``, and whole folds to the sides:
+    ten for the default fractions. Patients with much of one class come first, so different seeds may give one split.
+
+    Args:
+        items: anything with ``group_key`` and ``class_key``; the result does not depend on their order.
+        fractions: shares of the items for training, validation and test, each in [0, 1], together 1, of which each is
+            so many twentieths or fewer parts.
+        seed: of the draw.
+        group_key: key of an item's patient.
+        class_key: key of an item's class.
+
+    Raises:
+        ValueError: when ``fractions`` are no such shares, an item lacks a key, or there are fewer patients than folds.
+    """
+    _check_fractions(fractions)
+    parts = [n for n in range(2, 21) if np.allclose(np.multiply(n, fractions), np.round(np.multiply(n, fractions)))]
+    if not parts:
+        raise ValueError(f"a split by class needs fractions in twentieths, or fewer parts, got {fractions}")
+    number = parts[0]
+    ordered = sorted(items, key=lambda item: str(item.get(CommonKeys.IMAGE)))
+    patients = [_value(item, group_key) for item in ordered]
+    if len(set(patients)) < number:
+        raise ValueError(
+            f"a split by class into {fractions} needs {number} patients or more, got {len(set(patients))}: take the "
+            'split "seeded"'
+        )
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    folds = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
+    classes = [_value(item, class_key) for item in ordered]
+    sides = [side for side, fraction in zip(SIDES, fractions) for _ in range(round(number * fraction))]
+    side_of: dict[int, str] = {}
+    for side, (_, chosen) in zip(sides, folds.split(ordered, classes, patients)):
+        side_of.update(dict.fromkeys(chosen.tolist(), side))
+    return split_by_side(ordered, [side_of[index] for index in range(len(ordered))])
 
 
 def assign_folds(groups: Sequence[Hashable], folds: Sequence[int]) -> list[int]:
@@ -110,6 +154,17 @@ def split_by_side(items: Iterable[Item], sides: Iterable[str]) -> dict[str, list
     for item, side in zip(items, sides):
         splits[side].append(item)
     return splits
+
+
+def _check_fractions(fractions: Sequence[float]) -> None:
+    if len(fractions) != len(SIDES) or min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+        raise ValueError(f"fractions must be three numbers from 0 that add up to 1 (for {SIDES}), got {fractions}")
+
+
+def _value(item: Mapping[str, Any], key: str) -> str:
+    if key not in item:
+        raise ValueError(f"a split by patient needs the key {key!r} in every item, got {dict(item)}")
+    return str(item[key])
 
 
 def check_no_patient_leaks(splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

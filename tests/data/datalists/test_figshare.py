@@ -61,6 +61,13 @@ def test_seeded_split(slices):
     assert [len(items) for items in figshare_datalist(slices, fractions=(0, 0, 1)).values()] == [0, 0, 12]
 
 
+def test_split_by_class(slices):
+    splits = figshare_datalist(slices, "stratified", fractions=(0.5, 0, 0.5))
+    check_no_patient_leaks(splits)
+    assert sorted(sum(map(stems, splits.values()), []), key=int) == [str(number) for number in range(1, 13)]
+    assert splits == figshare_datalist(slices, "stratified", fractions=(0.5, 0, 0.5))
+
+
 def test_empty_side_of_a_split_is_named(slices):
     with pytest.raises(ValueError, match="data: no items on the side `validation` of the split"):
         require(figshare_datalist(slices, fractions=(0.8, 0, 0.2))["validation"])
@@ -138,7 +145,7 @@ def test_wrong_index_file(slices, tmp_path, content, message):
 
 
 def test_wrong_arguments(slices):
-    named = 'split must be "seeded", "cvind", "index" or the path .* no file .random.'
+    named = 'split must be "seeded", "stratified", "cvind", "index" or the path .* no file .random.'
     with pytest.raises(FileNotFoundError, match=named):
         figshare_datalist(slices, split="random")
     with pytest.raises(ValueError, match='group_by must be "family" or "pid"'):

@@ -4,7 +4,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from monai_kd.data import assign_folds, check_no_patient_leaks, patient_family, split_by_patient
+from monai_kd.data import (
+    assign_folds,
+    check_no_patient_leaks,
+    patient_family,
+    split_by_patient,
+    split_by_patient_and_class,
+)
 from monai_kd.data.datalists.splits import split_by_side
 
 
@@ -79,6 +85,30 @@ def test_split_by_another_key():
 def test_fractions_must_be_shares_of_one(fractions):
     with pytest.raises(ValueError, match="three numbers from 0 that add up to 1"):
         split_by_patient(slices(3, 1), fractions)
+
+
+def test_every_class_has_its_share_of_each_side():
+    items = [{**item, "class": int(item["patient"][1:]) % 3} for item in slices(90, 20)]
+    splits = split_by_patient_and_class(items, seed=1)
+    check_no_patient_leaks(splits)
+    assert sum(map(len, splits.values())) == len(items)
+    counts = Counter(item["class"] for item in items)
+    for side, fraction in zip(splits, (0.7, 0.1, 0.2)):
+        for kind, number in Counter(item["class"] for item in splits[side]).items():
+            assert abs(number / counts[kind] - fraction) < 0.05, (side, kind)
+    assert split_by_patient_and_class(items[::-1], seed=1) == splits != split_by_patient_and_class(items, seed=2)
+    halves = split_by_patient_and_class(items, (0.5, 0, 0.5))
+    assert not halves["validation"] and abs(len(halves["test"]) - len(items) / 2) < 20
+
+
+def test_a_split_by_class_that_cannot_be_drawn():
+    items = [{"image": str(i), "patient": i, "class": i % 2} for i in range(9)]
+    with pytest.raises(ValueError, match='needs 10 patients or more, got 9: take the split "seeded"'):
+        split_by_patient_and_class(items)
+    with pytest.raises(ValueError, match="needs fractions in twentieths, or fewer parts, got"):
+        split_by_patient_and_class(items, (0.71, 0.09, 0.2))
+    with pytest.raises(ValueError, match="needs the key 'class' in every item"):
+        split_by_patient_and_class([{"image": str(i), "patient": i} for i in range(9)], (0.5, 0, 0.5))
 
 
 def test_folds_become_whole_where_most_items_are():
