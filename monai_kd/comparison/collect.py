@@ -155,9 +155,10 @@ def _stages(row: Row, config: Mapping[str, Any]) -> list[StageSteps]:
 
 def _curves(row: Row, config: Mapping[str, Any]) -> dict[str, Curve]:
     """Learning curves of the first seed, by name; an epoch without a value, such as one that was not validated, is not
-    in them, one whose value is not finite is."""
+    in them, one whose value is not finite is. Shares of the gradient are measured once and are no curve."""
     epochs = read_epochs(row.folders[0] / f"{_stage_names(config)[row.model]}.csv")
     names = dict.fromkeys(name for epoch in epochs for name in epoch if name not in EPOCH_COLUMNS)
+    names = {name: None for name in names if not name.startswith("gradient_share_")}
     points = {name: [(int(epoch["epoch"]), epoch[name]) for epoch in epochs if name in epoch] for name in names}
     return {name: Curve(*map(list, zip(*own))) for name, own in points.items()}
 

@@ -6,6 +6,7 @@ from .case_table import CaseTable
 from .classification_table import ClassificationTable
 from .distillation import DistillationHandler, LiveTeacher, check_layers
 from .epoch_averages import EpochAverages
+from .gradient_shares import GradientShares
 from .imitation_first import ImitationFirst
 from .teacher_cache import TeacherCache
 
@@ -15,6 +16,7 @@ __all__ = [
     "ClassificationTable",
     "DistillationHandler",
     "EpochAverages",
+    "GradientShares",
     "ImitationFirst",
     "LiveTeacher",
     "TeacherCache",

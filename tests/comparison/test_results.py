@@ -118,6 +118,7 @@ def test_curves_are_by_whole_names_and_hold_what_is_not_finite(comparison):
         {"epoch": 1, "iterations": 5, "seconds": 1, "soft-target": 0.5, "a-x": 1, "b-x": "nan", "val_mean_dice": ""},
         {"epoch": 2, "iterations": 5, "seconds": 1, "soft-target": 0.25, "a-x": 2, "b-x": "inf", "val_mean_dice": 0.5},
     ]
+    epochs[0]["gradient_share_a-x"] = 0.1
     curves = comparison(epochs=epochs).models["distilled_student"].curves
     assert set(curves) == {"soft-target", "a-x", "b-x", "val_mean_dice"}
     assert curves["soft-target"].values == [0.5, 0.25] and curves["a-x"].values == [1, 2]
