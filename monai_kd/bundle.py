@@ -6,12 +6,9 @@ PyTorch and MONAI are imported when a workflow is built.
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import os
-import pydoc
-import re
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -21,7 +18,8 @@ from typing import Any
 import monai_kd
 
 from .locations import identity, is_bundle
-from .names import check_known, closest
+from .names import check_known
+from .overrides import check_choices, check_overrides
 
 __all__ = ["Bundle", "bundles_in", "plain_path", "read_json"]
 
@@ -118,7 +116,7 @@ class Bundle:
 
     def workflow(self, *files: str | Path, overrides: Mapping[str, Any]) -> Any:
         """MONAI's workflow over configuration files, initialised. Unknown ids in ``overrides`` are errors."""
-        _check_ids(self.config(*files), overrides)
+        check_overrides(self.config(*files), overrides)
         from monai.bundle import ConfigWorkflow
 
         logging.getLogger("monai.bundle.workflows").addFilter(_is_news)
@@ -131,7 +129,7 @@ class Bundle:
         )
         for handler in logging.getLogger().handlers:
             handler.addFilter(_is_news)
-        _check_choices(workflow.parser)
+        check_choices(workflow.parser)
         if "device" in overrides:
             _check_device(workflow.parser.get_parsed_content("device"))
         workflow.initialize()
@@ -271,18 +269,6 @@ def _runs(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*") if _is_run(path))
 
 
-def _check_choices(parser: Any) -> None:
-    """Where a configuration chooses from a table, as ``$@losses[@loss]`` does, refuse what the table does not have."""
-    for value in parser.get().values():
-        choice = re.fullmatch(r"\$@(\w+)((?:\[@\w+\])+)", value) if isinstance(value, str) else None
-        if choice:
-            table = parser[choice[1]]
-            for key in re.findall(r"\w+", choice[2]):
-                word = str(parser.get_parsed_content(key))
-                check_known(word, table, key)
-                table = table[word]
-
-
 def _check_device(device: Any) -> None:
     import torch
 
@@ -297,53 +283,6 @@ def _is_news(record: logging.LogRecord) -> bool:
     """Whether a line of the log says something that is neither wanted nor said again as the error."""
     message = record.getMessage()
     return not (message.startswith("Not all config files are in") or "run is terminating due to exception" in message)
-
-
-def _check_ids(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-    """Refuse ids that a configuration does not have, naming the closest one; MONAI would accept them in silence."""
-    for key, value in overrides.items():
-        node: Any = config
-        parts = key.replace("::", "#").split("#")
-        for depth, part in enumerate(parts):
-            if isinstance(node, list) and part.isdigit() and int(part) < len(node):
-                node = node[int(part)]
-            elif isinstance(node, Mapping) and part in node:
-                node = node[part]
-            elif depth == len(parts) - 1 and _is_component(node) and not closest(part, node, cutoff=0.85):
-                component = "#".join(parts[:-1])
-                if not {component, f"{component}#_target_"} & overrides.keys():  # or it will be another one
-                    _check_argument(part, node["_target_"])
-                node = None
-            elif isinstance(node, str) and node.startswith("%"):
-                place, rest = "#".join(parts[:depth]), "#".join(parts[depth:])
-                raise ValueError(
-                    f"{key}: {place} is a copy of {node[1:]}; set {node[1:]}#{rest}, which holds for every copy, "
-                    f"or an id of {parts[0]} itself"
-                )
-            else:
-                choices = [str(choice) for choice in node] if isinstance(node, Mapping) else []
-                where = f" {key!r}:" if depth else ""
-                check_known(part, choices, f"option or configuration key{where}")
-        is_number = isinstance(node, (int, float)) and not isinstance(node, bool)
-        if is_number and isinstance(value, str) and value[:1] not in ("$", "@", "%"):
-            raise ValueError(f"{key} must be a number, such as {node}, got {value!r}")
-
-
-def _check_argument(name: str, target: str) -> None:
-    """Refuse a further argument that a component does not take, as far as its name and signature say so."""
-    if "." not in target:  # one of MONAI's short names
-        return
-    try:
-        parameters = inspect.signature(pydoc.locate(target)).parameters  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # nothing of that name, or code without a signature
-        return
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    if not takes_any and not name.startswith("_"):  # MONAI's own, such as _disabled_
-        check_known(name, parameters, f"argument of {target}")
-
-
-def _is_component(node: Any) -> bool:
-    return isinstance(node, Mapping) and "_target_" in node
 
 
 def plain_path(text: str) -> str:

@@ -27,7 +27,7 @@ from .command_line.labelling import label_app
 from .command_line.output import Console, LogRecord, complain, say
 from .command_line.publishing import publish
 from .command_line.training import train
-from .command_line.words import as_typed, check_options, switches
+from .command_line.words import as_typed, check_options, joined, switches
 from .names import check_known
 
 __all__ = ["VERBS", "main"]
@@ -103,6 +103,7 @@ def _run(name: str, *words: str) -> int:
     verb = VERBS[name]
     if any(word.partition("=")[0] in _HELP for word in words):
         return _show_help(name)
+    words = tuple(joined(words, "--config"))
     check_options(name, verb, words)
     typed = [as_typed(word, switches(verb)) for word in words]
     status = fire.Fire(VERBS, command=[name, *typed], name="monai_kd", serialize=lambda result: None)

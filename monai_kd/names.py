@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["check_known", "closest", "closest_names", "hint"]
+__all__ = ["check_known", "closest", "closest_names", "hint", "unknown"]
 
 
 def check_known(word: str, choices: Iterable[str], kind: str) -> None:
@@ -22,8 +22,14 @@ def check_known(word: str, choices: Iterable[str], kind: str) -> None:
     """
     choices = list(choices)
     if word not in choices:
-        there_are = f"there are: {', '.join(choices) or 'none'}"
-        raise ValueError(f"unknown {kind} {word!r}; {hint(word, choices, cutoff=0.5) or there_are}")
+        raise unknown(word, choices, kind)
+
+
+def unknown(word: str, choices: Iterable[str], kind: str) -> ValueError:
+    """The error for a word that is none of the choices. Arguments as of :func:`check_known`."""
+    choices = list(choices)
+    there_are = f"there are: {', '.join(choices) or 'none'}"
+    return ValueError(f"unknown {kind} {word!r}; {hint(word, choices, cutoff=0.5) or there_are}")
 
 
 def closest(word: str, choices: Iterable[str], count: int = 1, cutoff: float = 0.6) -> list[str]:

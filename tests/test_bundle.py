@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_kd.bundle import Bundle, _check_ids, _is_news, bundles_in, check_known, plain_path
+from monai_kd.bundle import Bundle, _is_news, bundles_in, plain_path
 
 
 @pytest.fixture
@@ -118,37 +118,6 @@ def test_an_evaluation_takes_the_configuration_of_its_weights(bundle, tmp_path):
     assert "evaluated_network" not in bundle.evaluation_of(None, str(tmp_path / "shared.pt"))[1]
     (tmp_path / "configs" / "evaluate_teacher.json").touch()
     assert bundle.evaluation_of(None, str(run / "teacher.pt"))[0][1:] == ["evaluate.json", "evaluate_teacher.json"]
-
-
-def test_an_argument_that_a_component_does_not_take():
-    config = {"generator": {"_target_": "monai_kd.data.XrayGenerator"}, "net": {"_target_": "Net"}}
-    _check_ids(config, {"generator#image_size": 64, "generator#_disabled_": True, "net#depth": 3})
-    with pytest.raises(ValueError, match="unknown argument of monai_kd.data.XrayGenerator 'image_siz'; did you mean"):
-        _check_ids(config, {"generator#image_siz": 64})
-    # Another component may take it, and a name without a module is one of MONAI's, never a file of the user's.
-    _check_ids(config, {"generator#_target_": "torch.optim.SGD", "generator#momentum": 0.9})
-    _check_ids({**config, "net": {"_target_": "conftest"}}, {"net#depth": 3})
-
-
-@pytest.mark.parametrize(
-    "override, message",
-    [
-        ({"epochz": 1}, "key 'epochz'; did you mean 'epochs'"),
-        ({"net#chanels": 1}, "'net#chanels': 'chanels'; did you mean 'channels'"),
-        ({"epochs": "many"}, "epochs must be a number, such as 5, got 'many'"),
-    ],
-)
-def test_ids_that_a_configuration_lacks(override, message):
-    config = {"epochs": 5, "net": {"_target_": "Net", "channels": 2}, "steps": [{"size": 1}]}
-    _check_ids(config, {"epochs": "@n", "net#depth": 3, "steps#0#size": 2, "net::channels": 4})
-    with pytest.raises(ValueError, match=message):
-        _check_ids(config, override)
-
-
-def test_the_closest_choice_is_named_or_all_of_them():
-    check_known("a", ["a", "b"], "letter")
-    with pytest.raises(ValueError, match="unknown letter 'xyz'; there are: a, b"):
-        check_known("xyz", ["a", "b"], "letter")
 
 
 def test_a_path_means_the_same_in_every_folder(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from monai_kd.bundle import Bundle, plain_path
 
 from .errors import DONE
 from .output import say
-from .words import given, parse, paths, value_of
+from .words import config_settings, given, parse, paths, value_of
 
 __all__ = ["compare"]
 
@@ -30,6 +30,7 @@ def compare(
     methods: bool = False,
     teachers: bool = False,
     paper: bool = False,
+    config: str | None = None,
     **options: Any,
 ) -> int:
     """Say whether distillation helped: train and test teacher, student alone and distilled student with several seeds.
@@ -53,6 +54,8 @@ def compare(
         methods: also train the other distillation methods that the bundle offers.
         teachers: also train the other teachers that the bundle offers, and a student by each.
         paper: put the paper's published numbers beside the results.
+        config: a JSON or YAML file of settings, laid over the bundle's as key=value is, which it gives way to; several
+            with commas between them, or as --config given several times.
         options: the same as key=value, as --key value.
     """
     bundle = Bundle(name)
@@ -69,7 +72,8 @@ def compare(
         call = f"$monai_kd.comparison.compare(@ckpt_dir, @dataset_dir, @datalist, @bundle_root, **{chosen})"
     settings |= {"ckpt_dir": folder, "run": [call]}
     overlays = ["demo.json"] if demo else []
-    results = bundle.run("train.json", *overlays, overrides={**settings, **parse(overrides, options)})
+    wanted = {**config_settings(config, bundle, "train.json", *overlays), **settings, **parse(overrides, options)}
+    results = bundle.run("train.json", *overlays, overrides=wanted)
     written = f"the comparison is in {folder}: open report.html, or read table.md"
     say(*(results[-1].splitlines() if dry_run else [written]))
     return DONE

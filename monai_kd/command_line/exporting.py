@@ -12,7 +12,7 @@ from monai_kd.bundle import Bundle, plain_path
 
 from .errors import DONE
 from .output import say
-from .words import parse, paths
+from .words import config_settings, parse, paths
 
 __all__ = ["export"]
 
@@ -27,6 +27,7 @@ def export(
     dataset_dir: str | None = None,
     datalist: str | None = None,
     tolerance: float = 0.01,
+    config: str | None = None,
     **options: Any,
 ) -> int:
     """Write the student as one file that `infer --checkpoint` reads, and compare it with the original.
@@ -44,12 +45,15 @@ def export(
         dataset_dir: folder of the data set; by default the run's.
         datalist: a Decathlon-style JSON list instead of the data set's own layout.
         tolerance: largest loss of the metric.
+        config: a JSON or YAML file of settings, laid over the bundle's as key=value is, which it gives way to; several
+            with commas between them, or as --config given several times.
         options: the same as key=value, as --key value.
     """
     bundle = Bundle(name)
     files, settings = bundle.evaluation_of(run, checkpoint)
     bundle.check_student(Path(settings["checkpoint"]))
     needs_data = format == "int8" or dataset_dir is not None or datalist is not None
+    settings.update(config_settings(config, bundle, *files))
     settings.update(paths(dataset_dir=dataset_dir, datalist_file=datalist))
     settings.update({"device": "cpu", **parse(overrides, options)})
     settings.update({"validate#dataset#data": "$@datalist['validation']", "validate#handlers": []})

@@ -11,7 +11,7 @@ from monai_kd.bundle import Bundle, plain_path, read_json
 
 from .errors import DONE, SOME_FAILED
 from .output import say
-from .words import given, parse, paths, value_of
+from .words import config_settings, given, parse, paths, value_of
 
 __all__ = ["evaluate", "infer"]
 
@@ -30,6 +30,7 @@ def infer(
     probabilities: bool = False,
     overlay: bool = False,
     format: str | None = None,
+    config: str | None = None,
     **options: Any,
 ) -> int:
     """Apply the student to a file, a folder, a glob or a zip file of DICOM slices.
@@ -51,23 +52,23 @@ def infer(
         probabilities: write probability maps as well.
         overlay: write pictures of the input with the outline of the result as well.
         format: dicom_seg writes segmentations of DICOM images as DICOM-SEG.
+        config: a JSON or YAML file of settings, laid over the bundle's as key=value is, which it gives way to; several
+            with commas between them, or as --config given several times.
         options: the same as key=value, as --key value.
     """
     bundle = Bundle(name)
-    wanted = parse(overrides, options)
-    settings: dict[str, Any] = {"dataset_dir": plain_path(input), "output_dir": plain_path(output)}
-    if run is not None:
-        settings.update(bundle.model_of(run))
+    from_files, wanted = config_settings(config, bundle, "inference.json"), parse(overrides, options)
+    settings: dict[str, Any] = {} if run is None else bundle.model_of(run)
     if checkpoint is not None:
         weights = Path(plain_path(checkpoint))
         bundle.check_student(weights)
-        settings.update(bundle.settings_in(weights, wanted))
-    if part is not None:
-        settings["batch_inference#part"] = part
+        settings.update(bundle.settings_in(weights, {**from_files, **wanted}))
+    settings.update(from_files)
+    settings.update(dataset_dir=plain_path(input), output_dir=plain_path(output), **paths(checkpoint=checkpoint))
+    settings.update({} if part is None else {"batch_inference#part": part})
     switches = {"resume": resume, "probabilities": probabilities, "overlay": overlay}
     settings.update(given(**{key: value_of(value) or None for key, value in switches.items()}))
-    settings.update(paths(checkpoint=checkpoint), **given(device=device, batch_size=value_of(batch_size)))
-    settings.update(given(format=format))
+    settings.update(given(device=device, batch_size=value_of(batch_size), format=format))
     results = bundle.run("inference.json", overrides={**settings, **wanted})
     return SOME_FAILED if results[-1].failed else DONE
 
@@ -80,6 +81,7 @@ def evaluate(
     run: str | None = None,
     checkpoint: str | None = None,
     output: str | None = None,
+    config: str | None = None,
     **options: Any,
 ) -> int:
     """Measure the student, or a run's teacher, on the test cases: cases.csv with a row per case, and summary.json.
@@ -92,10 +94,13 @@ def evaluate(
         run: name or path of a run, whose student, networks and split are used.
         checkpoint: other weights than models/model.pt or the run's; with teacher.pt, the teacher's network and images.
         output: the folder of the two files; by default the run's `evaluation`, or `evaluation_<name>` of other weights.
+        config: a JSON or YAML file of settings, laid over the bundle's as key=value is, which it gives way to; several
+            with commas between them, or as --config given several times.
         options: the same as key=value, as --key value.
     """
     bundle = Bundle(name)
     files, settings = bundle.evaluation_of(run, checkpoint)
+    settings.update(config_settings(config, bundle, *files))
     settings.update(paths(dataset_dir=dataset_dir, datalist_file=datalist, output_dir=output))
     settings.update(parse(overrides, options))
     workflow = bundle.workflow(*files, overrides=settings)

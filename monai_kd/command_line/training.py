@@ -10,7 +10,7 @@ from monai_kd.names import check_known
 
 from .errors import DONE
 from .stages import STAGES, check_stages
-from .words import given, parse, paths, value_of
+from .words import config_settings, given, parse, paths, value_of
 
 __all__ = ["train"]
 
@@ -26,6 +26,7 @@ def train(
     cross_validation: bool = False,
     resume: bool = False,
     overwrite: bool = False,
+    config: str | None = None,
     **options: Any,
 ) -> int:
     """Train the teacher if the run has none, then distil it into the student.
@@ -41,6 +42,8 @@ def train(
         cross_validation: all stages for every fold or draw of the split, where the bundle has them, and a table of all.
         resume: go on with an interrupted run; what is completed is kept.
         overwrite: train again what the run has completed, over it.
+        config: a JSON or YAML file of settings, laid over the bundle's as key=value is, which it gives way to; several
+            with commas between them, or as --config given several times.
         options: the same as key=value, as --key value.
     """
     bundle = Bundle(name)
@@ -61,7 +64,8 @@ def train(
     for file in overlays:
         if not (bundle.root / "configs" / file).is_file():
             raise ValueError(f"the bundle {bundle.root.name} has no {file}, so it cannot be trained in this way")
-    workflow = bundle.workflow("train.json", *overlays, overrides={**settings, **parse(overrides, options)})
+    wanted = {**config_settings(config, bundle, "train.json", *overlays), **settings, **parse(overrides, options)}
+    workflow = bundle.workflow("train.json", *overlays, overrides=wanted)
     check_stages(workflow.parser, may_overwrite=overwrite or (demo and run is None))
     workflow.run()
     workflow.finalize()

@@ -8,12 +8,14 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from monai_kd.bundle import plain_path
+from monai_kd.bundle import Bundle, plain_path
 from monai_kd.names import check_known
+from monai_kd.overrides import laid_over
 
-__all__ = ["as_typed", "check_options", "given", "parse", "paths", "switches", "value_of"]
+__all__ = ["as_typed", "check_options", "config_settings", "given", "joined", "parse", "paths", "switches", "value_of"]
 
 
 def check_options(name: str, verb: Callable[..., int], words: Sequence[str]) -> None:
@@ -74,6 +76,42 @@ def parse(overrides: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any
         parsed[key] = value_of(text)
     parsed.update({key: value_of(value) for key, value in options.items()})
     return {key: _absolute(key, value) for key, value in parsed.items()}
+
+
+def joined(words: Sequence[str], option: str) -> list[str]:
+    """Words in which an option that was given several times is given once, with commas between its values.
+
+    >>> joined(["a", "--config", "b", "--config=c", "d"], "--config")
+    ['a', 'd', '--config=b,c']
+    """
+    others: list[str] = []
+    values: list[str] = []
+    for before, word in zip(["", *words], words):
+        name, equals, value = word.partition("=")
+        if before == option and not word.startswith("--"):
+            others.pop()
+            values.append(word)
+        elif name == option and equals:
+            values.append(value)
+        else:
+            others.append(word)
+    return [*others, f"{option}={','.join(values)}"] if values else others
+
+
+def config_settings(config: str | None, bundle: Bundle, *files: str | Path) -> dict[str, Any]:
+    """Settings by id from the files of ``--config``.
+
+    Args:
+        config: a path, or several with commas between them; later ones are laid over earlier ones.
+        bundle: the bundle.
+        files: its configuration files that they are laid over.
+    """
+    if config is None:
+        return {}
+    chosen = [config] if os.path.isfile(config) else config.split(",")
+    return {
+        key: _absolute(key, value) for key, value in laid_over(bundle.config(*files), map(plain_path, chosen)).items()
+    }
 
 
 def _absolute(key: str, value: Any) -> Any:
