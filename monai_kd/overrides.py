@@ -176,7 +176,7 @@ def _is_table(config: Any, path: list[str], node: Any) -> bool:
     if not isinstance(node, Mapping) or not node:
         return False
     above = [_find(config, "", path[:depth]) for depth in range(len(path))]
-    taken = re.compile(rf"[@%]{_SEPARATOR.join(map(re.escape, path))}(?![\w#:])")
+    taken = re.compile(rf"@{_SEPARATOR.join(map(re.escape, path))}(?![\w#:])")
     return any(map(_is_component, above)) or any(map(taken.search, _strings(config))) or _is_chosen_from(config, path)
 
 
