@@ -24,7 +24,7 @@ from .command_line.exporting import export
 from .command_line.inference import evaluate, infer
 from .command_line.interrupt import has_arrived, was_interrupted
 from .command_line.labelling import label_app
-from .command_line.output import Console, LogRecord, complain, say
+from .command_line.output import Console, LogRecord, complain, say, without_missing_reader
 from .command_line.publishing import publish
 from .command_line.training import train
 from .command_line.words import as_typed, check_options, joined, switches
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     makes_records = logging.getLogRecordFactory()
     logging.setLogRecordFactory(LogRecord)
     try:
-        with redirect_stdout(Console(sys.stdout)):
+        with redirect_stdout(Console(sys.stdout)), without_missing_reader():
             return _end(words, debug)
     finally:
         logging.setLogRecordFactory(makes_records)

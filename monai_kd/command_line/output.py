@@ -6,11 +6,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
-__all__ = ["Console", "LogRecord", "complain", "plain", "say"]
+__all__ = ["Console", "LogRecord", "complain", "plain", "say", "without_missing_reader"]
 
 
 def plain(text: str, keep: str = "") -> str:
@@ -45,6 +48,23 @@ class LogRecord(logging.LogRecord):
     def getMessage(self) -> str:
         own = self.name.partition(".")[0] == "monai_kd"
         return plain(super().getMessage(), keep="\t" if own and not self.lines else "\n\t")
+
+
+@contextmanager
+def without_missing_reader() -> Iterator[None]:
+    """Say nothing of MONAI's DICOM reader for GPUs, of which each `LoadImage` makes one, whichever reader it is told.
+
+    Without its package it refuses all files, so nothing is read otherwise than before.
+    """
+    logger = logging.getLogger("monai.data.nvimgcodec_pydicom_plugin")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 class Console:

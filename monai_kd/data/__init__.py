@@ -27,7 +27,8 @@ from monai_kd.data.generators.vessel import VesselGenerator
 from monai_kd.data.generators.xray import XrayGenerator
 from monai_kd.data.readers.array_file import ArrayReader
 from monai_kd.data.readers.dicom import DicomReader
-from monai_kd.data.readers.dicom_series import find_series, read_dicom_series
+from monai_kd.data.readers.dicom_folder import find_series
+from monai_kd.data.readers.dicom_series import read_dicom_series
 from monai_kd.data.readers.figshare import (
     TUMOR_CLASSES,
     FigshareReader,

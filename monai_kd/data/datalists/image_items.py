@@ -14,7 +14,6 @@ from pathlib import Path
 
 from monai.config import PathLike
 from monai.utils import CommonKeys
-from pydicom.misc import is_dicom
 
 from monai_kd.data.datalists.image_files import (
     FolderContent,
@@ -28,7 +27,8 @@ from monai_kd.data.datalists.image_files import (
 from monai_kd.data.datalists.system_files import is_system_name
 from monai_kd.data.datalists.unavailable import Item, UnavailableData
 from monai_kd.data.readers.dicom import UnusableDicom
-from monai_kd.data.readers.dicom_series import DicomSeries, find_series, is_zip
+from monai_kd.data.readers.dicom_file import is_dicom
+from monai_kd.data.readers.dicom_folder import DicomSeries, find_series, is_zip
 from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, image_stem
 
 __all__ = ["find_images", "image_items"]
@@ -74,7 +74,7 @@ def image_items(source: PathLike, series: bool = False) -> list[Item]:
             behind a glob, is an image of its own, as without ``series``.
     """
     files, unreadable = _content(source, folders=series)
-    items = _with_series(source, files) if series else _each(files)
+    items = _with_series(source, files, unreadable) if series else _each(files)
     items += [{CommonKeys.IMAGE: str(path), "files": [], "unreadable": why} for path, why in unreadable.items()]
     if not items:
         other = ", and folders and zip files of DICOM slices" if series else ""
@@ -103,22 +103,27 @@ def _each(files: Sequence[Path]) -> list[Item]:
     return [{CommonKeys.IMAGE: str(file)} for file in found]
 
 
-def _with_series(source: PathLike, files: Sequence[Path]) -> list[Item]:
+def _with_series(source: PathLike, files: Sequence[Path], unreadable: dict[Path, str]) -> list[Item]:
+    """Items of series and other files; what cannot be read among slices is taken out, as their series says it."""
     named = set(_matching(Path(source).expanduser()))
     folders = sorted({file.parent for file in files if file not in named})
     series = [one for folder in folders for one in find_series(folder)]
     series += [one for file in sorted(files) if is_zip(file) for one in _in_zip(file)]
 
     places = Counter(one.uid for one in series)
-    torn = [one.path for one in series if places[one.uid] > 1 and len(one.files) > 1]
+    torn = [one.path for one in series if one.uid and places[one.uid] > 1 and len(one.files) > 1]
     if torn:
         logger.warning("a series is expected in one folder or zip file; one lies in several: %s", ", ".join(torn))
 
     found = {one.path: one.files for one in series}
-    used = {file for one in series for file in one.files}
+    used = {file for one in series for file in (*one.files, *one.damaged)}
     for file in files:
         if str(file) not in used and (is_image_name(file.name, IMAGE_SUFFIXES) or (file in named and is_dicom(file))):
             found[str(file)] = [str(file)]
+    for file in used.intersection(map(str, unreadable)):
+        del unreadable[Path(file)]
+    for file in set(unreadable).intersection(map(Path, found)):  # a slice that lies beside no series
+        del found[str(file)]
     return [{CommonKeys.IMAGE: path, "files": own} for path, own in found.items()]
 
 

@@ -13,12 +13,13 @@ from monai.config import PathLike
 from monai.data import ImageReader, NibabelReader, PILReader
 from monai.utils import ensure_tuple
 from PIL import Image, ImageOps
-from pydicom.misc import is_dicom
 
 from monai_kd.data.readers.array_file import ARRAY_SUFFIXES, ArrayReader, UnusableArray
 from monai_kd.data.readers.deferred_reader import DeferredReader
 from monai_kd.data.readers.dicom import DICOM_SUFFIXES, DicomReader, UnusableDicom
-from monai_kd.data.readers.dicom_series import is_series, read_dicom_series
+from monai_kd.data.readers.dicom_file import is_dicom
+from monai_kd.data.readers.dicom_folder import is_series
+from monai_kd.data.readers.dicom_series import read_dicom_series
 from monai_kd.data.readers.figshare import FigshareReader
 from monai_kd.data.readers.limits import TooLarge
 from monai_kd.data.readers.meta_image import META_IMAGE_SUFFIXES, read_meta_image
@@ -203,7 +204,7 @@ def _kind(name: PathLike) -> str | None:
     if is_series(name):
         return _SERIES
     suffix = _suffix(name)
-    return DICOM_SUFFIXES[0] if suffix is None and os.path.isfile(name) and is_dicom(str(name)) else suffix
+    return DICOM_SUFFIXES[0] if suffix is None and is_dicom(name) else suffix
 
 
 def _suffix(name: PathLike) -> str | None:

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 
 import numpy as np
-from pydicom import Dataset, dcmread
-from pydicom.misc import is_dicom
+from pydicom import Dataset
 
 import monai_kd
-from monai_kd.data.readers.dicom_series import is_series, read_slices
+from monai_kd.data.readers.dicom_file import UnusableDicom, is_dicom, read_dicom, speaking_for
+from monai_kd.data.readers.dicom_folder import is_series
+from monai_kd.data.readers.dicom_series import read_slices
 
 __all__ = ["check_highdicom", "dicom_segmentation"]
 
 _MAY_BE_EMPTY = ("AccessionNumber", "StudyID", "StudyDate", "StudyTime")
+_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 _PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 
 
@@ -49,18 +51,29 @@ def dicom_segmentation(
 
     Raises:
         ValueError: when the source is no DICOM.
+        UnusableDicom: when its header does not do. It quotes no values of the header.
     """
+    if is_series(source):
+        slices = read_slices(source, pixels=False)
+    elif is_dicom(source):
+        slices = [read_dicom(source, source, pixels=False)]
+    else:
+        raise ValueError(f"{source}: a DICOM-SEG refers to DICOM images, which this is none of: leave out the format")
+    with speaking_for(source, "no DICOM-SEG can be made of its header, in which an element is malformed"):
+        missing = [keyword for keyword in _NEEDED if not slices[0].get(keyword)]
+        if missing:
+            raise UnusableDicom(f"{source}: a DICOM-SEG refers to its image by {missing[0]}, which its header lacks")
+        return _segmentation_of(slices, mask, label, category, type, algorithm)
+
+
+def _segmentation_of(
+    slices: list[Dataset], mask: np.ndarray, label: str, category: Sequence[str], type: Sequence[str], algorithm: str
+) -> Dataset:
     from highdicom import UID, AlgorithmIdentificationSequence
     from highdicom.seg import Segmentation, SegmentDescription
     from highdicom.sr import CodedConcept
     from pydicom.sr.codedict import codes
 
-    if is_series(source):
-        slices = read_slices(source, pixels=False)
-    elif is_dicom(source):
-        slices = [dcmread(source, stop_before_pixels=True)]
-    else:
-        raise ValueError(f"{source}: a DICOM-SEG refers to DICOM images, which this is none of: leave out the format")
     first = slices[0]
     patient = {keyword: first[keyword].value for keyword in _PATIENT if keyword in first}
     for keyword in _PATIENT:  # highdicom would quote a name in a warning that it looks unusual

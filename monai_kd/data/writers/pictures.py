@@ -14,6 +14,7 @@ from PIL import Image
 from pydicom import Dataset
 from scipy import ndimage
 
+from monai_kd.data.readers.dicom_file import speaking_for
 from monai_kd.data.readers.image_file import ImageFileReader, is_volume, load_volume
 from monai_kd.files import put_in_place, temporary_folder
 
@@ -139,7 +140,10 @@ def save_files(files: Mapping[str, Image.Image | nib.Nifti1Image | Dataset], ste
             path = temporary / (stem.name + ending)
             if isinstance(image, nib.Nifti1Image):
                 nib.save(image, path)
+            elif isinstance(image, Dataset):
+                with speaking_for(path, "cannot be written as DICOM"):  # pydicom would quote the patient's values
+                    image.save_as(path)
             else:
-                image.save_as(path) if isinstance(image, Dataset) else image.save(path)
+                image.save(path)
             put_in_place(path, stem.parent / path.name)
     return stem.parent / path.name

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import traceback
 import warnings
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import numpy as np
 import pytest
 from monai.transforms import LoadImage
 from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
     MPEG2MPML,
     UID,
+    DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
     JPEGExtended12Bit,
@@ -128,11 +131,9 @@ def test_a_decoder_that_fails_names_those_that_may_not(tmp_path, monkeypatch):
     def fail(dicom):
         raise RuntimeError("Unable to decode:\n  pillow: not 12 bits")
 
-    monkeypatch.setattr("pydicom.pixels.pixel_array", fail)
+    monkeypatch.setattr(Dataset, "pixel_array", property(fail))
     path = write(tmp_path / "a.dcm", syntax=JPEGExtended12Bit)
-    match = (
-        r"a.dcm: compressed as JPEG Extended.*fails on it \(Unable to decode: pillow: not 12 bits\): install gdcm>=3.0"
-    )
+    match = "a.dcm: compressed as JPEG Extended.*fails on it: install gdcm>=3.0"
     with pytest.raises(ValueError, match=match):
         read(path)
 
@@ -151,15 +152,123 @@ def test_what_is_not_one_grey_picture(tmp_path):
         read(tmp_path / "a.dcm")
     del dicom.PixelData
     dicom.save_as(tmp_path / "a.dcm")
-    with pytest.raises(ValueError, match="a.dcm: holds no picture, it is a DX object"):
+    with pytest.raises(ValueError, match="a.dcm: holds no picture, it is cut short, or a DX object"):
         read(tmp_path / "a.dcm")
 
 
 def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "a.dcm").write_bytes(b"no DICOM" * 50)
-    with pytest.raises(ValueError, match="a.dcm: cannot be read as .dcm: File is missing DICOM"):
+    with pytest.raises(ValueError, match="a.dcm: cannot be read as DICOM: it is damaged, or no DICOM"):
         read(tmp_path / "a.dcm")
     path = write(tmp_path / "b.dcm")
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ValueError, match="b.dcm: cannot be read as .dcm"):
+    with pytest.raises(ValueError, match="b.dcm: cannot be read as DICOM: it is damaged"):
         read(path)
+
+
+@pytest.mark.parametrize("tags", [{"kind": "MONOCHROME1"}, {"PresentationLUTShape": "INVERSE"}], ids=["kind", "shape"])
+def test_padding_is_as_dark_as_the_darkest_of_the_rest(tmp_path, tags):
+    pixels = PIXELS // 100 + 10  # 10 to 580
+    shown = {True: 580 - pixels, False: pixels}
+    for first, last in ((65535, None), (600, 700)):
+        padded = pixels.copy()
+        padded[:, 0], padded[0, :2] = first, last or first
+        limit = {} if last is None else {"PixelPaddingRangeLimit": last}
+        for inverted in (False, True):
+            path = write(tmp_path / "a.dcm", padded, PixelPaddingValue=first, **limit, **(tags if inverted else {}))
+            outside = padded >= 600
+            expected = shown[inverted] - (580 - pixels[~outside].max() if inverted else 0)
+            np.testing.assert_array_equal(read(path), np.where(outside, expected[~outside].min(), expected).T)
+
+
+def test_signed_padding_may_be_written_as_an_unsigned_number(tmp_path):
+    pixels = np.array([[-2000, 5], [7, 9]], np.int16)
+    path = write(tmp_path / "a.dcm", pixels, PixelPaddingValue=-2000)
+    path.write_bytes(path.read_bytes().replace(b"\x28\x00\x20\x01SS", b"\x28\x00\x20\x01US"))
+    assert read(path).T.tolist() == [[5, 5], [7, 9]]
+    assert read(write(tmp_path / "a.dcm", pixels * 0 - 2000, PixelPaddingValue=-2000)).max() == -2000  # all of it
+
+
+@pytest.mark.parametrize("tags, slope, intercept", [
+    ({"RescaleSlope": None, "RescaleIntercept": None}, 1, 0),
+    ({"RescaleSlope": 2, "RescaleIntercept": None}, 2, 0),
+    ({"RescaleIntercept": -7}, 1, -7),
+    ({"WindowCenter": None, "WindowWidth": None}, 1, 0),
+    ({"WindowCenter": 100}, 1, 0),
+])  # fmt: skip
+def test_elements_that_are_there_but_empty_say_nothing(tmp_path, tags, slope, intercept):
+    np.testing.assert_array_equal(read(write(tmp_path / "a.dcm", **tags)), PIXELS.T * float(slope) + intercept)
+
+
+def test_floating_point_pixels(tmp_path):
+    values = np.linspace(-1, 1, 20, dtype=np.float32).reshape(4, 5)
+    dicom = dcmread(write(tmp_path / "a.dcm"))
+    del dicom.PixelData, dicom.PixelRepresentation, dicom.BitsStored, dicom.HighBit
+    dicom.BitsAllocated, dicom.FloatPixelData = 32, values.tobytes()
+    dicom.save_as(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(read(tmp_path / "a.dcm"), values.T)
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+@pytest.mark.parametrize("name", ["a.dcm", "a"])
+def test_a_file_without_preamble_is_read(tmp_path, implicit, name):
+    dicom = dcmread(write(tmp_path / name))
+    bare = Dataset()
+    bare.update(dict(dicom.items()))
+    bare.save_as(tmp_path / name, implicit_vr=implicit, little_endian=True, enforce_file_format=False)
+    np.testing.assert_array_equal(read(tmp_path / name), PIXELS.T)
+    assert find_images(tmp_path) == [str(tmp_path / name)]
+
+
+def test_sizes_are_looked_at_before_anything_is_decoded(tmp_path):
+    path = write(tmp_path / "a.dcm")
+    content = path.read_bytes()
+    rows, columns = (bytes([0x28, 0, element, 0]) + b"US\x02\x00" for element in (0x10, 0x11))
+    for element, size in ((rows, b"\x04\x00"), (columns, b"\x05\x00")):
+        content = content.replace(element + size, element + b"\xff\xff")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="a.dcm: has 65535 x 65535 = 4,294,836,225 voxels, at most 67,108,864 are"):
+        read(path)
+
+
+def test_what_inflates_beyond_measure_is_refused(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.dcm", np.zeros((512, 512), np.uint16))
+    dicom = dcmread(path)
+    dicom.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dicom.save_as(path)
+    assert read(path).shape == (512, 512)
+    monkeypatch.setattr("monai_kd.data.readers.dicom_file._LARGEST_DEFLATED", 2**18)
+    with pytest.raises(ValueError, match="a.dcm: holds more than"):
+        read(path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_value_of_a_patient_is_shown_whatever_is_damaged(tmp_path, seed, recwarn, caplog, capfd):
+    """A name and an identifier stand in every element of text, and bytes are damaged at random."""
+    rng = np.random.default_rng(seed)
+    dicom = dcmread(write(tmp_path / "a.dcm", WindowCenter=20000, WindowWidth=10000, PixelPaddingValue=3))
+    dicom.PatientName, dicom.PatientID, dicom.PatientBirthDate = "Garcia^Ana", "4711-0815", "19800101"
+    text = {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"}
+    for tag in [element.tag for element in dicom if element.VR in text]:
+        for value in (b"Garcia^Ana  ", b"4711-0815 "):
+            raw = dcmread(tmp_path / "a.dcm")
+            vr = raw[tag].VR if tag in raw else "LO"
+            raw[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+            raw.save_as(tmp_path / "planted.dcm")
+            content = bytearray((tmp_path / "planted.dcm").read_bytes())
+            for damaged in (False, True):
+                if damaged:
+                    for place in rng.integers(132, len(content) - 40, 12):
+                        content[place] = rng.integers(256)
+                (tmp_path / "b.dcm").write_bytes(content)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("always")
+                    for reader in (ImageFileReader(), MRIReader()):
+                        try:
+                            reader.get_data([str(tmp_path / "b.dcm")])
+                        except ValueError as error:
+                            shown = "".join(traceback.format_exception(error))
+                            assert "Garcia" not in shown and "4711" not in shown, (tag, shown)
+    out, err = capfd.readouterr()
+    shown = caplog.text + out + err + "".join(str(warning.message) for warning in recwarn)
+    assert "Garcia" not in shown and "4711" not in shown

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from monai.data import PydicomReader
 from monai.transforms import LoadImage
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
+from pydicom.uid import BasicTextSRStorage
 
 from monai_kd.data import ImageFileReader, MRIReader, find_series, image_items, read_dicom_series
 from monai_kd.data.readers.dicom import UnusableDicom
@@ -92,6 +93,7 @@ def test_several_series_in_one_folder_are_told_apart_and_other_objects_left_out(
             folder.mkdir(exist_ok=True)
             file.replace(folder / f"{number}_{file.name}.v1")
     report = dcmread(folder / "1_IM0.v1")
+    report.SOPClassUID = BasicTextSRStorage
     del report.PixelData, report.Rows, report.Columns
     report.save_as(folder / "report")
     (folder / "notes.txt").write_text("no DICOM\n" * 50)
@@ -147,7 +149,7 @@ def test_what_is_wrong_with_a_zip_file_is_said_without_the_names_in_it(tmp_path,
     bad[200:260] = bytes(60)
     encrypted = good.replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01")
     reasons = {
-        "bad.zip": (bytes(bad), "cannot be read as a zip file"),
+        "bad.zip": (bytes(bad), "1 of its files cannot be read as DICOM: copy"),
         "cut.zip": (good[:-40], "cannot be read as a zip file"),
         "encrypted.zip": (encrypted, "is encrypted"),
     }
@@ -159,7 +161,7 @@ def test_what_is_wrong_with_a_zip_file_is_said_without_the_names_in_it(tmp_path,
         with pytest.raises(ValueError, match=f"{name}: {reason}") as error:
             load(tmp_path / name)
         assert "secret" not in "".join(traceback.format_exception(error.value))
-    monkeypatch.setattr("monai_kd.data.readers.dicom_series._LARGEST_ZIP", 100)
+    monkeypatch.setattr("monai_kd.data.readers.dicom_folder._LARGEST_ZIP", 100)
     with pytest.raises(UnusableDicom, match="T1.zip: holds .* when unpacked"):
         find_series(tmp_path / "T1.zip")
 
@@ -174,7 +176,7 @@ def test_what_is_wrong_with_a_zip_file_is_said_without_the_names_in_it(tmp_path,
         ({"ImageOrientationPatient": lambda k: [1, 0, 0, 0, k % 2, 1 - k % 2]}, "differ in size, spacing or orientat"),
         ({"PixelSpacing": lambda k: [1, 1 + (k == 3)]}, "differ in size, spacing or orientation"),
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "holds colours"),
-        ({"PixelData": b"12345678"}, "cannot be read as DICOM series"),
+        ({"PixelData": b"12345678"}, "cannot be read as DICOM: it is damaged"),
     ],
 )
 def test_slices_that_make_no_volume(tmp_path, write_series, tags, reason):
@@ -230,4 +232,131 @@ def test_slices_are_in_the_order_of_their_normal(tmp_path, write_series):
     identifiers = write_series(tmp_path, VOLUME, oblique("LPS"))
     assert [dicom.SOPInstanceUID for dicom in read_slices(tmp_path, pixels=False)] == identifiers
     identifiers = write_series(tmp_path / "RAI", VOLUME, oblique("RAI"))  # a left-handed grid
-    assert [dicom.SOPInstanceUID for dicom in read_slices(tmp_path / "RAI")] == identifiers[::-1]
+    assert [dicom.SOPInstanceUID for dicom in read_slices(tmp_path / "RAI", pixels=False)] == identifiers[::-1]
+
+
+def test_a_series_without_preambles_is_read_as_with_them(tmp_path, write_series):
+    write_series(tmp_path / "T1", VOLUME, oblique())
+    expected = load(tmp_path / "T1")
+    for number, file in enumerate(sorted((tmp_path / "T1").iterdir())):
+        dicom = dcmread(file)
+        bare = Dataset()
+        bare.update(dict(dicom.items()))
+        if number % 3:  # the others keep theirs
+            bare.save_as(file, implicit_vr=number % 3 == 1, little_endian=True, enforce_file_format=False)
+    image = load(tmp_path / "T1")
+    np.testing.assert_array_equal(image.dataobj, expected.dataobj)
+    np.testing.assert_array_equal(image.affine, expected.affine)
+
+
+@pytest.mark.parametrize("which", ["IM0", "IM2", "IM5"])
+@pytest.mark.parametrize("damage", ["empty", "cut in its header", "cut at once", "noise", "lost link", "not allowed"])
+@pytest.mark.parametrize("suffix", ["", ".dcm"])
+def test_a_slice_that_cannot_be_read_fails_its_series(tmp_path, write_series, monkeypatch, damage, which, suffix):
+    write_series(tmp_path / "T1", VOLUME)
+    for file in (tmp_path / "T1").iterdir():
+        file.rename(f"{file}{suffix}")
+    file = tmp_path / "T1" / f"{which}{suffix}"
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "lost link":
+        file.symlink_to("nowhere/IM0")
+    else:
+        kept = {"empty": b"", "cut in its header": content[:600], "cut at once": content[:100], "noise": b"\7\0" * 99}
+        file.write_bytes(kept.get(damage, content))
+    if damage == "not allowed":
+        own = open
+
+        def refuse(name, *arguments, **options):
+            if str(name) == str(file):
+                raise PermissionError(13, "Permission denied", str(name))
+            return own(name, *arguments, **options)
+
+        monkeypatch.setattr("builtins.open", refuse)
+    (tmp_path / "T1" / "README").write_text("what a person wrote")
+    (tmp_path / "T1" / "DICOMDIR").write_bytes(bytes(99))
+    (tmp_path / "T1" / "Thumbs.db").write_bytes(bytes(99))
+    assert [item["image"] for item in image_items(tmp_path, series=True)] == [str(tmp_path / "T1")]
+    with pytest.raises(ValueError, match=f"T1: 1 of its files cannot be read as DICOM, such as {file.name}: copy them"):
+        load(tmp_path / "T1")
+
+
+@pytest.mark.parametrize("keep", [0, 100, 600])
+def test_a_slice_that_cannot_be_read_fails_a_zip_file(tmp_path, write_series, keep):
+    write_series(tmp_path / "T1", VOLUME)
+    file = tmp_path / "T1" / "IM5"
+    file.write_bytes(file.read_bytes()[:keep])
+    path = zipped(tmp_path / "T1")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("__MACOSX/secret/._IM4", b"\x00\x05\x16\x07" * 20)
+        archive.writestr("secret/notes", "what a person wrote")
+    assert [item["image"] for item in image_items(path, series=True)] == [str(path)]
+    with pytest.raises(ValueError, match="T1.zip: 1 of its files cannot be read as DICOM: copy them again"):
+        load(path)
+
+
+def test_a_damaged_slice_beside_single_pictures_is_an_item_of_its_own(tmp_path, write_series):
+    write_series(tmp_path / "T1", VOLUME[..., :2])
+    for name in ("IM0", "IM1"):
+        dicom = dcmread(tmp_path / "T1" / name)
+        dicom.SeriesInstanceUID = f"1.2.{name[-1]}"
+        dicom.save_as(tmp_path / "T1" / name)
+    (tmp_path / "T1" / "IM2").write_bytes(b"")
+    assert [Path(item["image"]).name for item in image_items(tmp_path, series=True)] == ["IM0", "IM1", "IM2"]
+
+
+def test_a_slice_that_is_cut_in_its_pixels_is_named(tmp_path, write_series):
+    write_series(tmp_path / "T1", VOLUME)
+    file = tmp_path / "T1" / "IM2"
+    file.write_bytes(file.read_bytes()[:-5])
+    with pytest.raises(ValueError, match="T1: IM2: cannot be read as DICOM: it is damaged"):
+        load(tmp_path / "T1")
+
+
+def test_slices_without_an_identifier_of_their_series_are_one(tmp_path, write_series):
+    write_series(tmp_path / "T1", VOLUME, SeriesInstanceUID=None, StudyInstanceUID=None)
+    np.testing.assert_array_equal(load(tmp_path / "T1").dataobj, VOLUME)
+
+
+def test_padding_is_as_dark_as_the_darkest_of_the_rest(tmp_path, write_series):
+    padded = VOLUME.astype(np.int16) + 10
+    padded[:2] = -2000
+    padded[..., 4] = -2000  # a whole slice
+    write_series(tmp_path / "T1", padded, np.diag([-1.0, -1, 1, 1]), PixelPaddingValue=-2000)
+    inside = padded != -2000
+    image = load(tmp_path / "T1")
+    np.testing.assert_array_equal(image.dataobj, np.where(inside, padded, padded[inside].min()))
+
+
+@pytest.mark.parametrize("tags", [{"PhotometricInterpretation": "MONOCHROME1"}, {"PresentationLUTShape": "INVERSE"}])
+def test_a_series_in_which_low_values_are_bright_is_turned_over(tmp_path, write_series, tags):
+    write_series(tmp_path / "T1", VOLUME, np.diag([-1.0, -1, 1, 1]), **tags)
+    np.testing.assert_array_equal(load(tmp_path / "T1").dataobj, VOLUME.max() - VOLUME.astype(float))
+
+
+def test_bombs_are_not_unpacked(tmp_path, write_series, monkeypatch):
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("IM0", bytes(2**20))
+    monkeypatch.setattr("monai_kd.data.readers.dicom_folder._BOMB", (2**19, 200))
+    assert [item["image"] for item in image_items(tmp_path, series=True)] == [str(path)]
+    with pytest.raises(ValueError, match="bomb.zip: holds 1,048,576 bytes when unpacked, over 200 times as many"):
+        load(path)
+
+
+def test_a_zip_file_that_cannot_be_opened_is_an_item_that_says_so(tmp_path, monkeypatch):
+    (tmp_path / "a.zip").write_bytes(b"PK")
+
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("zipfile.ZipFile", refuse)
+    assert [item["image"] for item in image_items(tmp_path, series=True)] == [str(tmp_path / "a.zip")]
+    with pytest.raises(ValueError, match="a.zip: cannot be opened: allow reading it"):
+        load(tmp_path / "a.zip")
+
+
+def test_a_volume_that_would_fill_the_memory_is_refused(tmp_path, write_series):
+    write_series(tmp_path / "T1", VOLUME)
+    with pytest.raises(ValueError, match="T1: has 5 x 4 x 6 = 120 voxels, at most 119 are read"):
+        read_dicom_series(tmp_path / "T1", max_voxels=119)

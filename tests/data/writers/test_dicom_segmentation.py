@@ -60,7 +60,7 @@ def test_it_says_what_it_is_and_belongs_to_its_study(tmp_path, write_series):
     name = {"SpecificCharacterSet": "ISO_IR 192", "PatientName": "Yamada^Tarou=山田^太郎"}
     write_series(tmp_path / "T1", VOLUME, **name)
     written, _ = write(MASK, tmp_path / "T1", tmp_path / "T1", read_dicom_series(tmp_path / "T1").affine)
-    source = read_slices(tmp_path / "T1")[0]
+    source = read_slices(tmp_path / "T1", pixels=False)[0]
     for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID"):
         assert written[keyword].value == source[keyword].value
     assert written.SeriesInstanceUID != source.SeriesInstanceUID and written.Modality == "SEG"
@@ -90,6 +90,27 @@ def test_one_slice_an_empty_mask_and_an_image_without_a_place(tmp_path, write_se
     dicom.save_as(tmp_path / "shot.dcm")
     written, _ = write(MASK[..., 1], tmp_path / "shot.dcm", tmp_path / "shot")
     np.testing.assert_array_equal(written.pixel_array, MASK[..., 1].T)
+
+
+def test_a_header_that_is_malformed_or_incomplete(tmp_path, write_series, recwarn, caplog):
+    write_series(tmp_path / "T1", VOLUME, PatientBirthDate="1980", StudyInstanceUID=None)
+    malformed = tmp_path / "T1" / "IM3"
+    malformed.write_bytes(malformed.read_bytes().replace(b"1980", b"Ann."))
+    with pytest.raises(ValueError, match="IM3: a DICOM-SEG refers to its image by StudyInstanceUID, which its header"):
+        write(MASK[..., 1], malformed, tmp_path / "slice")
+    dicom = dcmread(malformed)
+    dicom.StudyInstanceUID = "1.2.3"
+    dicom.save_as(malformed)
+    recwarn.clear(), caplog.clear()
+    written, _ = write(MASK[..., 1], malformed, tmp_path / "slice")
+    np.testing.assert_array_equal(written.pixel_array, MASK[..., 1].T)
+    dicom.SeriesNumber = None
+    dicom.save_as(malformed)
+    number = b"\x20\x00\x11\x00IS"
+    malformed.write_bytes(malformed.read_bytes().replace(number + b"\0\0", number + b"\x04\0Anna"))
+    with pytest.raises(ValueError, match="IM3: no DICOM-SEG can be made of its header, in which an element is malf"):
+        write(MASK[..., 1], malformed, tmp_path / "slice")
+    assert "Ann" not in caplog.text and not any("Ann" in str(warning.message) for warning in recwarn)
 
 
 def test_what_cannot_be_done(tmp_path, monkeypatch):
