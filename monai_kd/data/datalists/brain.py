@@ -15,7 +15,8 @@ from monai.utils import CommonKeys, ensure_tuple
 from monai_kd.data.datalists.image_files import images_under
 from monai_kd.data.datalists.template import DatasetLayout, take_labelled
 from monai_kd.data.datalists.unavailable import Datalist, Item
-from monai_kd.data.readers.image_file import VOLUME_SUFFIXES, image_stem
+from monai_kd.data.readers.image_file import image_stem
+from monai_kd.data.readers.volume_file import VOLUME_SUFFIXES
 
 __all__ = ["brain_extraction_datalist"]
 

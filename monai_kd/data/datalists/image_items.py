@@ -120,10 +120,10 @@ def _with_series(source: PathLike, files: Sequence[Path], unreadable: dict[Path,
     for file in files:
         if str(file) not in used and (is_image_name(file.name, IMAGE_SUFFIXES) or (file in named and is_dicom(file))):
             found[str(file)] = [str(file)]
-    for file in used.intersection(map(str, unreadable)):
-        del unreadable[Path(file)]
-    for file in set(unreadable).intersection(map(Path, found)):  # a slice that lies beside no series
-        del found[str(file)]
+    for lost in [path for path in unreadable if str(path) in used]:
+        del unreadable[lost]
+    for lost in unreadable:  # a slice that lies beside no series
+        found.pop(str(lost), None)
     return [{CommonKeys.IMAGE: path, "files": own} for path, own in found.items()]
 
 

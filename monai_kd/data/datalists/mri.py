@@ -19,7 +19,8 @@ from monai_kd.data.datalists.image_files import images_under, natural_order
 from monai_kd.data.datalists.template import DatasetLayout
 from monai_kd.data.datalists.unavailable import Datalist, Item
 from monai_kd.data.readers.array_file import ARRAY_SUFFIXES
-from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, VOLUME_SUFFIXES, image_stem
+from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, image_stem
+from monai_kd.data.readers.volume_file import VOLUME_SUFFIXES
 
 __all__ = ["mri_datalist"]
 

@@ -21,6 +21,7 @@ from monai.utils import MetaKeys
 from skimage.draw import polygon2mask
 
 from monai_kd.data.readers.deferred_reader import DeferredReader
+from monai_kd.data.readers.limits import check_size
 
 __all__ = ["TUMOR_CLASSES", "FigshareReader", "border_to_mask", "read_figshare_folds", "read_figshare_header"]
 
@@ -28,6 +29,7 @@ TUMOR_CLASSES = {1: "meningioma", 2: "glioma", 3: "pituitary_tumor"}
 """Name of each value of a slice's ``label``."""
 
 _ON_EDGE = 1e-6  # pixels; outlines are given to 0.01
+_MOST_NUMBERS = 2**15  # of an outline, a name or an index: what takes seconds, not hours
 
 
 def border_to_mask(border: Sequence[float] | np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -88,7 +90,9 @@ def read_figshare_folds(path: PathLike) -> list[int]:
         ValueError: when the file is damaged, is no MATLAB v7.3 file, or holds no ``cvind``.
     """
     with _open(path) as group:
-        return np.ravel(_dataset(group, "cvind")).astype(int).tolist()
+        folds = _dataset(group, "cvind")
+        check_size(folds.shape, path, _MOST_NUMBERS)
+        return np.ravel(folds).astype(int).tolist()
 
 
 class FigshareReader(DeferredReader):
@@ -102,17 +106,20 @@ class FigshareReader(DeferredReader):
 
     Args:
         key: ``"image"`` gives the grey values as stored (int16). ``"mask"`` gives 0 and 1 (uint8) from ``tumorMask``
-            or, where that is missing, from the outline in ``tumorBorder`` (:func:`border_to_mask`).
+            or, where that is missing, from the outline in ``tumorBorder`` (:func:`border_to_mask`). A mask with several
+            values beside 0 comes as it is, for :class:`~monai_kd.transforms.BinaryLabel` to refuse.
+        max_voxels: how large a slice may be, as :func:`~monai_kd.data.readers.limits.check_size` takes it.
 
     Raises:
         ValueError: when ``key`` is neither.
     """
 
-    def __init__(self, key: Literal["image", "mask"] = "image") -> None:
+    def __init__(self, key: Literal["image", "mask"] = "image", max_voxels: int | None = None) -> None:
         super().__init__()
         if key not in ("image", "mask"):
             raise ValueError(f'key must be "image" or "mask", got {key!r}')
         self.key = key
+        self.max_voxels = max_voxels
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         return is_supported_format(filename, ["mat"])
@@ -143,6 +150,7 @@ class FigshareReader(DeferredReader):
             image = _dataset(group, "image")
             if image.ndim != 2:
                 raise ValueError(f"{path}: `image` must be one slice, a matrix, got the shape {image.shape}: split it")
+            check_size(image.shape, path, self.max_voxels)
             array = image[()] if self.key == "image" else _mask(group, image.shape)
             meta: dict[str, Any] = {
                 MetaKeys.SPATIAL_SHAPE: np.asarray(array.shape),
@@ -152,7 +160,7 @@ class FigshareReader(DeferredReader):
             label, patient = group.get("label"), group.get("PID")
             if label is not None and (number := _number(label)) in TUMOR_CLASSES:
                 meta["label"] = int(number)
-            if patient is not None:
+            if patient is not None and patient.dtype.kind == "u":  # a prediction needs none
                 meta["PID"] = _text(patient)
         return array, meta
 
@@ -195,12 +203,12 @@ def _dataset(group: h5py.Group, key: str) -> h5py.Dataset:
 
 def _number(dataset: h5py.Dataset) -> float:
     """MATLAB stores a number as a matrix of one element."""
-    values = np.ravel(dataset[()])
-    return float(values[0]) if values.size == 1 else math.nan
+    return float(np.ravel(dataset[()])[0]) if dataset.size == 1 else math.nan
 
 
 def _text(dataset: h5py.Dataset) -> str:
     """MATLAB stores text as a matrix of character codes."""
+    check_size(dataset.shape, f"{dataset.file.filename}: `{dataset.name}`", _MOST_NUMBERS)
     codes = dataset[()]
     if codes.dtype.kind != "u":
         raise ValueError(
@@ -217,8 +225,11 @@ def _mask(group: h5py.Group, shape: tuple[int, int]) -> np.ndarray:
                 f"{group.file.filename}: `tumorMask` is {mask.shape} but `image` is {shape} (columns, rows): "
                 "correct it, or remove `tumorMask` so that `tumorBorder` is used"
             )
-        return (mask[()] > 0).view(np.uint8)
+        values = mask[()]
+        inside = values[values != 0]
+        return (values != 0).astype(np.uint8) if (inside == inside[:1]).all() else values
     if "tumorBorder" in group:
+        check_size(group["tumorBorder"].shape, f"{group.file.filename}: `tumorBorder`", _MOST_NUMBERS)
         try:
             return border_to_mask(group["tumorBorder"][()], shape)
         except ValueError as error:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import zlib
 from pathlib import Path
@@ -13,6 +14,8 @@ import nibabel as nib
 import numpy as np
 from monai.config import PathLike
 from nibabel.arrayproxy import ArrayProxy
+
+from monai_kd.data.readers.limits import check_size
 
 __all__ = ["META_IMAGE_SUFFIXES", "read_meta_image"]
 
@@ -36,20 +39,22 @@ _TYPES = {
 }
 
 
-def read_meta_image(name: PathLike) -> nib.Nifti1Image:
+def read_meta_image(name: PathLike, max_voxels: int | None = None) -> nib.Nifti1Image:
     """Read a MetaImage: a header in text, and the voxels behind it or in a file of their own, plain or compressed.
 
     ITK, which is the format's own reader, takes half a gigabyte of disk. What is not read here: voxels in text, slices
     in several files, and several values per voxel.
 
     Args:
-        name: path of the .mha or .mhd file.
+        name: path of the .mha or .mhd file. A file of voxels that it names lies in its own folder or below.
+        max_voxels: how large the volume may be, as :func:`~monai_kd.data.readers.limits.check_size` takes it.
 
     Returns:
         The volume with its affine from voxels to RAS in mm. Uncompressed voxels are read when they are asked for.
 
     Raises:
-        ValueError: when the file has no such header, or holds what is not read.
+        ValueError: when the file has no such header, or holds what is not read, or not as many voxels as it says.
+        TooLarge: when the volume would fill the memory.
         OSError: when a file cannot be opened.
     """
     with open(name, "rb") as file:
@@ -57,28 +62,56 @@ def read_meta_image(name: PathLike) -> nib.Nifti1Image:
         behind_header = file.tell()
     shape = tuple(map(int, header["DimSize"].split()))
     dtype = _type_of(header)
+    check_size(shape, name, max_voxels)
+    size = math.prod(shape) * dtype.itemsize
     source, offset = str(name), behind_header
     if header[_LAST_KEY] != "LOCAL":
-        source, offset = str(Path(name).parent / header[_LAST_KEY]), int(header.get("HeaderSize", 0))
+        source, offset = _file_of_voxels(name, header[_LAST_KEY]), int(header.get("HeaderSize", 0))
+    there = os.path.getsize(source)
     if _is_true(header, "CompressedData"):
         with open(source, "rb") as file:
-            file.seek(offset)
-            voxels: Any = io.BytesIO(zlib.decompress(file.read()))
+            file.seek(max(offset, 0))
+            voxels: Any = io.BytesIO(_inflated(file, size))
         offset = 0
     else:
         voxels = source
         if offset < 0:  # the voxels are the end of the file
-            offset = os.path.getsize(source) - int(np.prod(shape)) * dtype.itemsize
+            offset = there - size
+        if not 0 <= offset <= there - size:
+            raise ValueError(f"its voxels take {size:,} bytes, but {max(there - offset, 0):,} are there")
     image = nib.Nifti1Image(ArrayProxy(voxels, (shape, dtype, offset)), _affine(header, len(shape)), dtype=dtype)
     image.header.set_xyzt_units("mm")
     return image
 
 
+def _file_of_voxels(name: PathLike, named: str) -> str:
+    """The file that a header names, which may be somebody else's: a plain one in its own folder or below."""
+    folder = Path(name).parent
+    path = folder / named
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"`{_LAST_KEY}` is {named!r}, expected a file in the header's own folder")
+    if not path.is_file():
+        raise ValueError(f"`{_LAST_KEY}` is {named!r}: there is no such plain file")
+    return str(path)
+
+
+def _inflated(file: BinaryIO, size: int) -> bytes:
+    """So many bytes as are to be there, and not more."""
+    content = zlib.decompressobj().decompress(file.read(), size + 1)
+    if len(content) != size:
+        raise ValueError(f"its voxels take {size:,} bytes, but {'more' if len(content) > size else 'fewer'} are there")
+    return content
+
+
 def _read_header(file: BinaryIO) -> dict[str, str]:
     header: dict[str, str] = {}
     while _LAST_KEY not in header:
-        key, equals, value = file.readline(4096).decode("ascii").partition("=")
-        if not equals:
+        # A comment may be of any encoding; a byte order mark comes from an editor.
+        line = file.readline(4096).decode("utf-8", "replace").lstrip("\ufeff")
+        if line and not line.strip():
+            continue
+        key, equals, value = line.partition("=")
+        if not equals or not key.isascii() or len(header) > 200:
             raise ValueError(f"the header has no line `{_LAST_KEY} = ...`, so this is no MetaImage")
         header[key.strip()] = value.strip()
     missing = [key for key in ("DimSize", "ElementType") if key not in header]

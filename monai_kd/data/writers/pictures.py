@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from monai.data import MetaTensor
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from PIL import Image
@@ -15,13 +17,15 @@ from pydicom import Dataset
 from scipy import ndimage
 
 from monai_kd.data.readers.dicom_file import speaking_for
-from monai_kd.data.readers.image_file import ImageFileReader, is_volume, load_volume
+from monai_kd.data.readers.image_file import ImageFileReader
+from monai_kd.data.readers.volume_file import affine_in_millimetres, is_volume, load_volume
 from monai_kd.files import put_in_place, temporary_folder
 
 __all__ = [
     "PLANES",
     "axis_across",
     "grey_picture",
+    "lies_on",
     "nifti_grid",
     "on_grid",
     "read_input",
@@ -38,6 +42,12 @@ PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}
 _GAP = 8  # pixels between the parts of a picture
 
 
+def lies_on(image: MetaTensor, grid: nib.Nifti1Image) -> bool:
+    """Whether an image, whose affine is in mm, lies where a file does, within a thousandth of a voxel or of 1 mm."""
+    wanted = affine_in_millimetres(grid)
+    return np.allclose(image.affine, wanted, rtol=1e-5, atol=1e-3 * min(1.0, voxel_sizes(wanted).min()))
+
+
 def nifti_grid(source: str) -> nib.Nifti1Image | None:
     """The NIfTI image that an input is, a MetaImage or a DICOM series as one; none when it is a picture or a slice."""
     return load_volume(source) if is_volume(source) else None
@@ -52,7 +62,7 @@ def on_grid(array: np.ndarray, grid: nib.Nifti1Image) -> nib.Nifti1Image:
 
 def read_input(source: str) -> np.ndarray:
     """Grey values (x, y[, z]) of an input file, of the first volume if there are several, as float64 without NaN."""
-    reader = ImageFileReader(first_volume=True)
+    reader = ImageFileReader(first_volume=True, max_voxels=sys.maxsize)  # it has been read before, by a limit
     return np.nan_to_num(reader.get_data(reader.read(source))[0].astype(np.float64))
 
 

@@ -23,6 +23,7 @@ from monai_kd.data.writers.pictures import (
     PLANES,
     axis_across,
     grey_picture,
+    lies_on,
     nifti_grid,
     on_grid,
     save_files,
@@ -158,7 +159,7 @@ def _check_grid(array: np.ndarray, image: MetaTensor, grid: nib.Nifti1Image | No
     shape = tuple(int(size) for size in image.meta[MetaKeys.SPATIAL_SHAPE])
     if array.shape != shape:
         raise ValueError(f"{source}: expected its shape {shape}, got {array.shape}: {_CURE}")
-    if grid is not None and not np.allclose(image.affine, grid.affine, atol=1e-3):
+    if grid is not None and not lies_on(image, grid):
         raise ValueError(f"{source}: expected its affine {grid.affine.tolist()}, got {image.affine.tolist()}: {_CURE}")
 
 

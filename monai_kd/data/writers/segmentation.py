@@ -17,10 +17,12 @@ from PIL import Image
 from pydicom import Dataset
 from scipy import ndimage
 
+from monai_kd.data.readers.volume_file import affine_in_millimetres
 from monai_kd.data.writers.dicom_segmentation import check_highdicom, dicom_segmentation
 from monai_kd.data.writers.pictures import (
     PLANES,
     grey_picture,
+    lies_on,
     nifti_grid,
     on_grid,
     read_input,
@@ -32,7 +34,6 @@ from monai_kd.data.writers.pictures import (
 __all__ = ["SegmentationWriter"]
 
 _COLOUR = (255, 200, 0)  # amber: stands out from grey for colour-blind readers too
-_MILLIMETRES = {"meter": 1000.0, "micron": 0.001}  # NIfTI's other units are mm and unknown, which is used as mm
 _CURE = "undo first what the preprocessing did to the grid, with Invertd or ToInputGridd"
 
 
@@ -158,8 +159,7 @@ class SegmentationWriter:
         count = int(mask.sum())
         millilitres: float | str = ""
         if grid is not None and mask.ndim == 3:
-            millimetres = _MILLIMETRES.get(grid.header.get_xyzt_units()[0], 1.0)
-            millilitres = count * float(abs(np.linalg.det(grid.affine[:3, :3] * millimetres))) / 1000
+            millilitres = count * float(abs(np.linalg.det(affine_in_millimetres(grid)[:3, :3]))) / 1000
         name = self.label_name
         return {f"{name}_pixels": count, f"{name}_fraction": count / mask.size, f"{name}_ml": millilitres}
 
@@ -172,7 +172,7 @@ def _channel(tensor: MetaTensor, source: str, grid: nib.Nifti1Image | None) -> n
             raise ValueError(f"{source}: expected one channel (1, x, y), got {array.shape}")
     elif array.shape != (1, *grid.shape[:3]):
         raise ValueError(f"{source}: expected its shape {(1, *grid.shape[:3])}, got {array.shape}: {_CURE}")
-    elif not np.allclose(tensor.affine, grid.affine, atol=1e-3):
+    elif not lies_on(tensor, grid):
         raise ValueError(f"{source}: expected its affine {grid.affine.tolist()}, got {tensor.affine.tolist()}: {_CURE}")
     return array[0]
 

@@ -204,3 +204,35 @@ def test_families_of_the_real_pids(real_data):
     with (real_data / "brain_tumor" / "index.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [patient_family(row["pid"]) for row in rows] == [row["patient"] for row in rows]
+
+
+def test_an_outline_of_thousands_of_points(tmp_path):
+    angle = np.linspace(0, 2 * np.pi, 10_000, endpoint=False)
+    outline = 0.5 + np.stack([40 + 30 * np.cos(angle), 50 + 20 * np.sin(angle)], axis=1)
+    x, y = np.indices((90, 80)) + 0.5
+    inside = ((x - 40) / 30) ** 2 + ((y - 50) / 20) ** 2 < 1
+    np.testing.assert_array_equal(border_to_mask(outline, (90, 80)), inside)
+
+
+def test_a_prediction_needs_no_name_of_the_patient(write_slice):
+    path = write_slice(PID=np.array([[100360.0]]))
+    image, meta = FigshareReader().get_data([path])
+    assert image.shape == (4, 3) and "PID" not in meta
+    with pytest.raises(ValueError, match="`/cjdata/PID` must be text, a MATLAB char array, got float64"):
+        read_figshare_header(path)
+
+
+def test_a_mask_keeps_the_values_that_it_has(write_slice):
+    values = np.array([[0, 1, 2], [0, 0, 0], [1, 1, 1], [0, 2, 0]], np.uint8)
+    path = write_slice(tumorMask=values)
+    np.testing.assert_array_equal(FigshareReader("mask").get_data([path])[0], values)
+
+
+@pytest.mark.parametrize("key", ["label", "tumorBorder", "PID", "image"])
+def test_a_small_file_of_huge_arrays_is_not_read(write_slice, key):
+    path = write_slice(tumorMask=None, **{key: None})
+    with h5py.File(path, "a") as file:
+        kind = "u2" if key == "PID" else "f8"
+        file["cjdata"].create_dataset(key, (32000, 32000), kind, chunks=(100, 100))  # nothing is written
+    with pytest.raises(ValueError, match=r"1,024,000,000 voxels|`label` must be one of"):
+        read_figshare_header(path) if key in ("label", "PID") else FigshareReader("mask").get_data([path])

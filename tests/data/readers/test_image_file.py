@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
+import struct
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -198,3 +201,119 @@ def test_other_formats_are_refused(tmp_path, name):
 def test_unknown_key():
     with pytest.raises(ValueError, match='"image" or "mask"'):
         ImageFileReader("label")
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("meter", 1e-3), ("mm", 1), ("micron", 1e3), ("unknown", 1)])
+def test_affines_come_in_millimetres_whatever_the_unit(tmp_path, unit, scale):
+    affine = np.array([[0, 2.0, 0, -30], [-2, 0, 0, 40], [0, 0, 3, 5], [0, 0, 0, 1]])
+    voxels = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    image = nib.Nifti1Image(voxels, np.diag([scale, scale, scale, 1]) @ affine)
+    image.header.set_xyzt_units(unit)
+    image.header.set_slope_inter(0.5, 3)
+    nib.save(image, tmp_path / "v.nii.gz")
+    read_image = LoadImage(ImageFileReader())(tmp_path / "v.nii.gz")
+    np.testing.assert_allclose(read_image.affine, affine, rtol=1e-5)
+    np.testing.assert_allclose(read_image.meta["original_affine"], affine, rtol=1e-5)
+    np.testing.assert_allclose(read_image, nib.load(tmp_path / "v.nii.gz").get_fdata())
+
+
+@pytest.mark.parametrize("phase", [0.3, 0.5, 1])
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3), (4, 5, 3, 1)])
+def test_complex_volumes_are_magnitudes(tmp_path, phase, shape):
+    values = np.random.default_rng(0).integers(1, 99, shape).astype(np.float32)
+    image = nib.Nifti1Image((values * np.exp(1j * np.pi * phase)).astype(np.complex64), np.eye(4))
+    nib.save(image, tmp_path / "v.nii.gz")
+    np.testing.assert_allclose(read(tmp_path / "v.nii.gz").reshape(shape), values, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3, 1), (4, 5, 3, 1, 1), (4, 5, 1, 1, 1), (4, 5, 1)])
+def test_unit_axes_behind_a_volume_are_none(tmp_path, shape):
+    values = np.random.default_rng(0).integers(1, 99, shape).astype(np.int16)
+    nib.save(nib.Nifti1Image(values, np.eye(4)), tmp_path / "v.nii")
+    image = LoadImage(ImageFileReader(), ensure_channel_first=True)(tmp_path / "v.nii")
+    np.testing.assert_array_equal(image[0], values.reshape(shape[:3]))
+
+
+@pytest.mark.parametrize("across", [0, 1, 2])
+def test_a_volume_of_one_slice_is_flat_where_pictures_are_wanted(tmp_path, across):
+    affine = np.diag([2.0, 3, 4, 1])
+    affine[:3, 3] = 5, 6, 7
+    plane = np.random.default_rng(0).integers(1, 99, (4, 5)).astype(np.int16)
+    nib.save(nib.Nifti1Image(np.expand_dims(plane, across), affine), tmp_path / "v.nii")
+    image = LoadImage(ImageFileReader(flat=True), ensure_channel_first=True)(tmp_path / "v.nii")
+    np.testing.assert_array_equal(image[0], plane)
+    axes = [axis for axis in range(3) if axis != across]
+    place = image.affine.numpy() @ [1, 2, 0, 1]  # a voxel is where it was
+    index = np.zeros(3)
+    index[axes] = 1, 2
+    np.testing.assert_allclose(place[:3], (affine @ [*index, 1])[:3])
+    save_volume(tmp_path / "thick.nii")
+    assert LoadImage(ImageFileReader(flat=True))(tmp_path / "thick.nii").shape == (6, 5, 4)
+
+
+def white_is_zero(path, array):
+    """A TIFF of 16 bits whose smallest value is white."""
+    Image.fromarray(array).save(path)
+    raw = bytearray(path.read_bytes())
+    (start,) = struct.unpack_from("<I", raw, 4)
+    for entry in range(start + 2, start + 2 + 12 * struct.unpack_from("<H", raw, start)[0], 12):
+        if struct.unpack_from("<H", raw, entry)[0] == 262:
+            struct.pack_into("<H", raw, entry + 8, 0)
+    path.write_bytes(raw)
+    return path
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_where_white_is_zero_a_picture_is_turned_over(tmp_path, dtype):
+    values = (GREY.astype(np.float64) * {np.uint8: 1, np.uint16: 200, np.float32: 0.5}[dtype]).astype(dtype)
+    image = read(white_is_zero(tmp_path / "a.tif", values))
+    top = {np.uint8: 255, np.uint16: 65535, np.float32: values.max() + values.min()}[dtype]
+    np.testing.assert_allclose(image, (top - values.astype(np.float64)).T)
+    mask = read(white_is_zero(tmp_path / "m.tif", (GREY > 99).astype(np.uint16) * 255), "mask")
+    np.testing.assert_array_equal(mask, 255 * (GREY.T <= 99))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.nii.gz", "a.mha", "a.mat", "a.npy"])
+def test_sizes_are_looked_at_before_anything_is_read(tmp_path, name, write_slice):
+    path = tmp_path / name
+    if name == "a.png":
+        Image.fromarray(GREY[:4, :3]).save(path)
+    elif name == "a.nii.gz":
+        nib.save(nib.Nifti1Image(np.zeros((4, 3), np.int8), np.eye(4)), path)
+    elif name == "a.mha":
+        header = "DimSize = 4 3\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+        path.write_bytes(header.encode() + bytes(12))
+    elif name == "a.npy":
+        np.save(path, np.ones((4, 3)))
+    else:
+        write_slice(name)
+    reader = ImageFileReader(max_voxels=11)
+    with pytest.raises(ValueError, match=f"{name}: has . x . = 12 voxels, at most 11 are read.*max_voxels=NUMBER"):
+        reader.get_data(reader.read(path))
+    assert ImageFileReader(max_voxels=12).get_data([path])[0].size == 12
+
+
+def test_a_small_picture_of_many_pixels_is_refused(tmp_path):
+    Image.new("1", (13000, 13000)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="a.png: has 13000 x 13000 = 169,000,000 voxels"):
+        read(tmp_path / "a.png")
+
+
+def test_memory_that_is_not_there_is_said(tmp_path, monkeypatch):
+    save_volume(tmp_path / "a.nii")
+
+    def fail(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr("monai_kd.data.readers.volume_file.load_volume", fail)
+    with pytest.raises(ValueError, match="a.nii: is too large for the memory that is free"):
+        read(tmp_path / "a.nii")
+
+
+def test_what_is_no_plain_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(FileNotFoundError, match="a.png: is no plain file"):
+        read(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("nowhere.png")
+    with pytest.raises(FileNotFoundError, match="b.png: is a link to nothing: fetch its content"):
+        read(tmp_path / "b.png")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
 import zlib
 from pathlib import Path
 
@@ -170,3 +171,51 @@ ElementDataFile = LOCAL
     image = read_meta_image(path)
     np.testing.assert_array_equal(np.asarray(image.dataobj), np.arange(24).reshape(SHAPE, order="F"))
     np.testing.assert_allclose(image.affine, AFFINE, atol=1e-6)
+
+
+@pytest.mark.parametrize("compressed", ["False", "True"])
+@pytest.mark.parametrize("sizes, said", [("4 3 3", "72 bytes, but"), ("4 3 1", "24 bytes, but more are there")])
+def test_as_many_voxels_as_the_header_says(tmp_path, compressed, sizes, said):
+    path = write(tmp_path, voxels(), "v.raw", "v.mhd", CompressedData=compressed, DimSize=sizes)
+    if compressed == "False" and "more" in said:
+        assert read_meta_image(path).shape == (4, 3, 1)  # something else may follow
+        return
+    with pytest.raises(ValueError, match=f"its voxels take {said}"):
+        read_meta_image(path)
+
+
+def test_what_inflates_beyond_its_header_is_not_inflated(tmp_path):
+    path = write(tmp_path, np.zeros((100, 100, 100), np.int16), CompressedData="True")  # which says 4 x 3 x 2
+    with pytest.raises(ValueError, match="its voxels take 48 bytes, but more are there"):
+        read_meta_image(path)
+
+
+def test_the_file_of_voxels_lies_in_the_headers_folder(tmp_path):
+    folder = tmp_path / "patient"
+    folder.mkdir()
+    (tmp_path / "secret.raw").write_bytes(voxels().tobytes(order="F"))
+    (folder / "linked.raw").symlink_to("../secret.raw")
+    os.mkfifo(folder / "pipe.raw")
+    for named in ("../secret.raw", str(tmp_path / "secret.raw"), "linked.raw", "/dev/zero"):
+        with pytest.raises(ValueError, match="expected a file in the header's own folder"):
+            read_meta_image(write_header(folder, named))
+    for named in ("pipe.raw", "missing.raw", "."):
+        with pytest.raises(ValueError, match="there is no such plain file"):
+            read_meta_image(write_header(folder, named))
+    (folder / "below").mkdir()
+    (folder / "below" / "v.raw").write_bytes(voxels().tobytes(order="F"))
+    np.testing.assert_array_equal(read_meta_image(write_header(folder, "below/v.raw")).dataobj, voxels())
+
+
+def write_header(folder: Path, named: str) -> Path:
+    path = folder / "v.mhd"
+    path.write_text("".join(f"{key} = {value}\n" for key, value in {**HEADER, "ElementDataFile": named}.items()))
+    return path
+
+
+def test_a_comment_of_any_encoding_a_mark_of_the_byte_order_and_empty_lines(tmp_path):
+    path = write(tmp_path, voxels(), Comment="aufgenommen in K\u00f6ln")
+    for start, encoding in ((b"", "utf-8"), (b"", "latin-1"), (b"\xef\xbb\xbf\n\n", "utf-8")):
+        content = path.read_bytes().replace("\u00f6".encode(), "\u00f6".encode(encoding))
+        (tmp_path / "w.mha").write_bytes(start + content)
+        np.testing.assert_array_equal(np.asarray(read_meta_image(tmp_path / "w.mha").dataobj), voxels())

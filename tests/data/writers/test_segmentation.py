@@ -156,7 +156,7 @@ def test_volume_in_millilitres_minds_the_unit_of_length(tmp_path):
     image = nib.Nifti1Image(np.zeros((3, 3, 3), np.uint8), np.diag([100.0, 100.0, 100.0, 1.0]))
     image.header.set_xyzt_units("micron")
     nib.save(image, tmp_path / "stack.nii")
-    pred = meta_tensor(np.ones((3, 3, 3), np.uint8), tmp_path / "stack.nii", image.affine)
+    pred = meta_tensor(np.ones((3, 3, 3), np.uint8), tmp_path / "stack.nii", np.diag([0.1, 0.1, 0.1, 1.0]))
     row = SegmentationWriter()({"pred": pred}, tmp_path / "stack")
     assert row["foreground_ml"] == pytest.approx(27 * 0.1**3 / 1000)
 

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures as a viewer shows them, in one grey channel."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from monai.config import PathLike
+from monai.data import PILReader
+from monai.utils import ensure_tuple
+from PIL import Image, ImageOps
+
+from monai_kd.data.readers.limits import check_size
+
+__all__ = ["PICTURE_SUFFIXES", "PictureReader"]
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+"""Suffixes of the files that :class:`PictureReader` reads, in lower case."""
+
+_PHOTOMETRIC_INTERPRETATION, _WHITE_IS_ZERO, _BITS = 262, 0, 258  # tags of TIFF, and a value
+_opening = threading.Lock()
+
+
+class PictureReader(PILReader):
+    """Read pictures as one grey channel, (x, y), upright by their EXIF orientation.
+
+    1-, 8-, 16- and 32-bit grey is left as it is; where a TIFF says that white is 0, it is turned over, as a viewer
+    shows it.
+
+    Args:
+        key: ``"image"``: colours become grey (ITU-R 601 luma), transparency is dropped. ``"mask"``: a palette picture
+            gives its indices, and a colour picture is taken only if it is grey in fact.
+        max_voxels: how large a picture may be, as :func:`~monai_kd.data.readers.limits.check_size` takes it.
+    """
+
+    def __init__(self, key: Literal["image", "mask"] = "image", max_voxels: int | None = None) -> None:
+        super().__init__()
+        self.max_voxels = max_voxels
+        self.load: Callable[[Image.Image], Image.Image] = _load_grey if key == "image" else _load_labels
+
+    def read(self, data: Sequence[PathLike] | PathLike | np.ndarray, **kwargs: Any) -> list[Image.Image]:
+        """Read the files.
+
+        Raises:
+            TooLarge: when a picture would fill the memory.
+            ValueError: when there are several pages, or colours in a mask.
+        """
+        pictures = []
+        for name in ensure_tuple(data):
+            with _opening:  # Pillow's own limit would warn first, and end where it cannot be raised
+                limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+                try:
+                    picture = Image.open(name)
+                finally:
+                    Image.MAX_IMAGE_PIXELS = limit
+            with picture:  # Pillow keeps a damaged file open otherwise
+                check_size(picture.size, name, self.max_voxels)
+                pages = getattr(picture, "n_frames", 1)
+                if pages > 1:
+                    raise ValueError(f"it holds {pages} pages where one is expected")
+                pictures.append(self.load(picture))
+        return pictures
+
+
+def _load_grey(picture: Image.Image) -> Image.Image:
+    top = 2 ** _bits(picture) - 1
+    picture = _upright(picture, lambda values: top - values if values.dtype == np.uint16 else _turned_over(values))
+    if _is_grey(picture):
+        return picture
+    if picture.mode == "P":
+        picture = picture.convert("RGBA")  # a palette with transparency has no direct way to grey
+    return picture.convert("L")
+
+
+def _load_labels(picture: Image.Image) -> Image.Image:
+    picture = _upright(picture, _turned_over)
+    if picture.mode == "P" or _is_grey(picture):
+        return picture
+    red, green, blue = picture.convert("RGB").split()
+    if not red == green == blue:
+        raise ValueError("colours are no class numbers, a mask must be a grey or a palette picture")
+    return red
+
+
+def _upright(picture: Image.Image, turn_over: Callable[[np.ndarray], np.ndarray]) -> Image.Image:
+    tags = getattr(picture, "tag_v2", {})
+    # Up to 8 bits Pillow does it.
+    is_negative = tags.get(_PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO and _bits(picture) > 8
+    picture.load()
+    ImageOps.exif_transpose(picture, in_place=True)  # a camera or scanner may say which side is up
+    return Image.fromarray(turn_over(np.asarray(picture))) if is_negative else picture
+
+
+def _bits(picture: Image.Image) -> int:
+    bits = getattr(picture, "tag_v2", {}).get(_BITS, 8)
+    return int(bits[0] if isinstance(bits, tuple) else bits)
+
+
+def _turned_over(values: np.ndarray) -> np.ndarray:
+    """Values in their own range, the other way round; a mask keeps its two values."""
+    return values.max() + (values.min() - values)
+
+
+def _is_grey(picture: Image.Image) -> bool:
+    return picture.mode in ("1", "L", "F") or picture.mode.startswith("I")
