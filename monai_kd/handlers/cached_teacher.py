@@ -196,7 +196,7 @@ class CachedTeacher:
             if store.dropped:
                 _logger.warning(f"teacher cache: {store.path} held {store.dropped}, which is dropped")
             self._is_inherited = len(store) > 0
-            _logger.info(f"teacher cache: {len(store)} answers are known from before, {store.path}")
+            _logger.info(f"teacher cache: {len(store)} answers from before, {store.path}")
         self._store = store
 
     def _find(self, key: bytes) -> Answer | None:

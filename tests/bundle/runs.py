@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from monai.bundle import ConfigParser
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
@@ -38,3 +40,19 @@ def read_curves(run: Path, stage: str) -> dict[str, list[float]]:
 def read_weights(run: Path, name: str = "model.pt", part: str = "model") -> dict[str, torch.Tensor]:
     content = torch.load(run / name, weights_only=True)
     return content if run.name == "models" else content[part]  # what is published is a bare state dictionary
+
+
+def check_kept_answers_change_nothing(distillation: Callable[..., ConfigParser], **settings: Any) -> None:
+    """Two forms of every image, each of which the teacher is asked about once: rounding apart, the same student."""
+    weights = []
+    for mode in ("off", "disk"):
+        parser = distillation(mode, teacher_cache=mode, views=2, max_epochs=3, **settings)
+        parser.get_parsed_content("train#stage").run()
+        run = Path(parser["ckpt_dir"])
+        weights.append(read_weights(run))
+    hits = [float(row["teacher_cache_hits"]) for row in read_rows(run / "distillation.csv")]
+    assert hits[0] < 0.1 and hits[2] == 1  # the same crop, or flip, may come again before
+    assert (run / "teacher_cache" / "process_0.bin").stat().st_size > 1000
+    live, kept = weights
+    for name, weight in live.items():
+        torch.testing.assert_close(kept[name], weight, rtol=1e-5, atol=1e-6)

@@ -140,6 +140,12 @@ def test_every_way_to_start_it_is_there(bundle):
     assert _config(bundle, "train.json")["training"] == "%run"
 
 
+def test_keeping_answers_and_recorded_views_are_ids_that_change_nothing_by_default(bundle):
+    train = _config(bundle, "train.json")
+    off = {"teacher_cache": "off", "teacher_cache_gb": 4, "teacher_cache_half": False, "views": None}
+    assert {key: train[key] for key in off} == off
+
+
 def test_the_overlays_hold_only_differences(bundle):
     train = _config(bundle, "train.json")
     for overlay in ("train_teacher.json", "student_alone.json", "demo.json", "evaluate.json", "multi_gpu_train.json"):

@@ -22,7 +22,7 @@ import monai_kd
 from monai_kd.cli import main
 from monai_kd.data import FigshareGenerator, FigshareReader
 
-from .runs import as_words, read_curves, read_rows, read_weights
+from .runs import as_words, check_kept_answers_change_nothing, read_curves, read_rows, read_weights
 
 NAME = "brain_tumor_segmentation"
 TINY = {
@@ -472,3 +472,7 @@ def test_two_processes_give_the_weights_of_one(data, tmp_path):
         one, two = (torch.load(tmp_path / name / file, weights_only=True)["model"] for name in ("single", "double"))
         for name in one:
             torch.testing.assert_close(one[name], two[name], atol=1e-5, rtol=1e-4, msg=lambda m: f"{file} {name}: {m}")
+
+
+def test_a_teacher_that_is_asked_once_about_an_image_teaches_the_same(distillation):
+    check_kept_answers_change_nothing(distillation, fusion="pooled")

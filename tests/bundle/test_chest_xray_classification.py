@@ -17,7 +17,7 @@ import monai_kd
 from monai_kd.cli import main
 from monai_kd.data import VINDR_FINDINGS, XrayGenerator
 
-from .runs import as_words, read_rows
+from .runs import as_words, check_kept_answers_change_nothing, read_rows
 
 NAME = "chest_xray_classification"
 FINDINGS = ["Cardiomegaly", "ILD", "Pleural effusion"]
@@ -261,3 +261,7 @@ def test_pretrained_weights_without_a_connection_name_the_offline_choice(data, t
     words = as_words(**{**TINY, "pretrained": True, "vit_kwargs": {}})
     assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(tmp_path / "run"), *words]) == 2
     assert "pretrained=False" in (error := capsys.readouterr().err) and len(error.splitlines()) == 1
+
+
+def test_a_teacher_that_is_asked_once_about_an_image_teaches_the_same(distillation):
+    check_kept_answers_change_nothing(distillation)

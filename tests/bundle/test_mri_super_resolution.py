@@ -17,7 +17,7 @@ from scipy import ndimage
 from monai_kd.cli import main
 from monai_kd.data import CineGenerator
 
-from .runs import as_words, check_failures, read_curves, read_rows, read_weights
+from .runs import as_words, check_failures, check_kept_answers_change_nothing, read_curves, read_rows, read_weights
 
 NAME = "mri_super_resolution"
 SIZE = 48
@@ -295,3 +295,7 @@ def test_it_trains_under_torchrun(data, workflow, tmp_path, one_process):
     trained = workflow(NAME, "train.json", "multi_gpu_train.json", device="cpu", **overrides)
     trained.run()
     assert len(read_weights(tmp_path)) == 8 and len(read_weights(tmp_path, "teacher.pt")) == 24
+
+
+def test_a_teacher_that_is_asked_once_about_an_image_teaches_the_same(distillation):
+    check_kept_answers_change_nothing(distillation)

@@ -21,7 +21,7 @@ from monai_kd.data import VesselGenerator, vessel_datalist
 from monai_kd.engines import tabulate_run
 from monai_kd.networks import FeatureTap
 
-from .runs import as_words, check_failures, read_curves, read_rows, read_weights
+from .runs import as_words, check_failures, check_kept_answers_change_nothing, read_curves, read_rows, read_weights
 
 NAME = "vessel_segmentation"
 TERMS = ("embedding_1", "embedding_2", "decoder_2", "decoder_1")
@@ -418,3 +418,7 @@ def test_real_stacks_come_through_the_preprocessing(real_data, workflow):
     assert len(crops) == 4 and all(crop["image"].shape == (1, 64, 64, 8) for crop in crops)
     assert np.mean([crop["label"].mean() for crop in crops]) > 0.05
     assert len(vessel_datalist(folder, split="index")["test"]) == 1
+
+
+def test_a_teacher_that_is_asked_once_about_an_image_teaches_the_same(distillation):
+    check_kept_answers_change_nothing(distillation)

@@ -188,7 +188,7 @@ def test_what_is_known_is_found_again_by_the_next_run(tmp_path, caplog):
     again = Training(cache, augmentation=lambda item: item).run()
     _check_same(again, Training(augmentation=lambda item: item).run())
     assert again.asked == [1, 1, 1] and again.hits == [1, 1, 1]
-    assert "8 answers are known from before" in caplog.text and not _messages(caplog)
+    assert "8 answers from before" in caplog.text and not _messages(caplog)
     assert Training(TeacherCache("auto", folder=tmp_path), augmentation=lambda item: item).run().hits[0] == 1
 
 
