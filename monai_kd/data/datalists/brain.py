@@ -35,6 +35,7 @@ def brain_extraction_datalist(
     modalities: str | Sequence[str] | None = None,
     datalist: PathLike | None = None,
     bundle: str = "brain_extraction",
+    fold: int = 1,
 ) -> Datalist:
     """List head volumes with their brain masks, split by patient.
 
@@ -49,6 +50,9 @@ def brain_extraction_datalist(
     - The patient is the name without modality and mask or, where nothing remains (``anna/T1.nii.gz``), the folder.
     - In BIDS names the patient is ``sub-<label>``, a mask must have no entity (``ses-``, ``run-``, ``space-``) that its
       image lacks, and of several such masks that with most of them is taken. Below ``derivatives`` lie masks only.
+
+    A folder of the Medical Segmentation Decathlon or of nnU-Net (``dataset.json``, ``imagesTr``) is listed as such, by
+    :class:`~monai_kd.data.datalists.nnunet.TaskFolder`; each channel is an image of its own, of this modality.
 
     So all modalities and sessions of a patient are on one side of the split. Images without a mask are left out with a
     warning. A column ``patient`` in the folder's ``index.csv`` says better who the patients are.
@@ -67,6 +71,7 @@ def brain_extraction_datalist(
         datalist: a Decathlon datalist (:func:`~monai_kd.data.load_datalist`) that is used instead. Patient and
             modality come from the image's name unless the list gives them.
         bundle: name of the bundle that asks, for the hint how to generate a data set.
+        fold: of nnU-Net's own folds, from 1, where the folder is nnU-Net's.
 
     Raises:
         FileNotFoundError: when the CSV file or the datalist is missing.
@@ -76,12 +81,13 @@ def brain_extraction_datalist(
     if repeat < 1:
         raise ValueError(f"repeat counts from 1, got {repeat}")
     seeds: dict[str, int | list[int]] = {"seeded": seed, "rsv": [seed, repeat]}
-    return _Heads(modalities).datalist(dataset_dir, bundle, split, seeds, fractions, datalist)
+    return _Heads(modalities).datalist(dataset_dir, bundle, split, seeds, fractions, datalist, fold)
 
 
 class _Heads(DatasetLayout):
     """Heads and masks by patient, modality and BIDS entities in their names."""
 
+    segments = several_channels = True
     kind = f"head volumes ({', '.join(VOLUME_SUFFIXES)})"
 
     def __init__(self, modalities: str | Sequence[str] | None) -> None:

@@ -16,7 +16,7 @@ from monai.utils import CommonKeys, ensure_tuple
 from monai_kd.data.datalists.image_files import images_under
 from monai_kd.data.datalists.index import INDEX
 from monai_kd.data.datalists.label_table import NO_FINDING, ImageLabel, match_finding, read_label_table, split_names
-from monai_kd.data.datalists.splits import split_by_patient
+from monai_kd.data.datalists.splits import without_test
 from monai_kd.data.datalists.template import DatasetLayout
 from monai_kd.data.datalists.unavailable import Datalist, Item
 from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, image_stem
@@ -150,10 +150,10 @@ class _ChestXrays(DatasetLayout):
         return items if folder / INDEX in self.tables else super().patients(items, folder)  # the table said it already
 
     def draw(
-        self, items: list[Item], folder: Path, split: str, fractions: Sequence[float], seed: int | Sequence[int]
+        self, items: list[Item], fractions: Sequence[float], folder: Path, split: str, seed: int | Sequence[int]
     ) -> Datalist:
         if split != "official":
-            return super().draw(items, folder, split, fractions, seed)
+            return super().draw(items, fractions, folder, split, seed)
         sides: Datalist = {"train": [], "test": []}
         for item in items:
             file = self.table_of[item[CommonKeys.IMAGE]]
@@ -161,13 +161,7 @@ class _ChestXrays(DatasetLayout):
             if side not in sides:
                 raise ValueError(f'{file}: split="official" needs tables called ..._train.csv and ..._test.csv')
             sides[side].append(item)
-        training, validation, _ = fractions
-        whole = training + validation
-        if not whole:
-            raise ValueError(
-                f'split="official" draws training and validation, their fractions cannot be 0, got {fractions}'
-            )
-        drawn = split_by_patient(sides["train"], (training / whole, validation / whole, 0), seed)
+        drawn = super().draw(sides["train"], without_test(fractions), folder, split, seed)
         return {**drawn, "test": sides["test"]}
 
 

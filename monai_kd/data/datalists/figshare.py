@@ -46,6 +46,9 @@ def figshare_datalist(
     name}``: the class, counted from 0 in the order of :data:`TUMOR_CLASSES`. The data set: J. Cheng et al., "Enhanced
     performance of brain tumor classification via tumor region augmentation and partition", PLoS ONE, 2015.
 
+    For masks, a folder of the Medical Segmentation Decathlon or of nnU-Net (``dataset.json``, ``imagesTr``) will do as
+    well, as :class:`~monai_kd.data.datalists.nnunet.TaskFolder` lists it.
+
     Args:
         dataset_dir: folder of the ``.mat`` files, which may lie in sub-folders. When it does not exist or holds none,
             all three lists are :class:`UnavailableData`.
@@ -55,7 +58,7 @@ def figshare_datalist(
             the next one validation. ``"index"`` takes the split of the folder's ``index.csv``; anything else is the
             path of such a CSV file, with the columns ``id`` (the file's name without suffix), ``split`` (train, val or
             test) and, if wanted, ``patient``.
-        fold: 1 to 5, for ``"cvind"``.
+        fold: 1 to 5, for ``"cvind"``, or of nnU-Net's folds.
         group_by: ``"family"`` takes PIDs that differ only by a trailing letter for one patient, and moves such a family
             as a whole to the fold that holds most of its slices. ``"pid"``, for ``"cvind"`` only, takes every PID for a
             patient, leaves the official folds as they are, and warns of the families that are torn.
@@ -78,7 +81,7 @@ def figshare_datalist(
         raise ValueError(f'target must be "mask" or "class", got {target!r}')
     layout = _Slices(split, fold, group_by, target)
     seeds = dict.fromkeys(("seeded", "stratified", "cvind"), seed)
-    return layout.datalist(dataset_dir, bundle, split, seeds, fractions, datalist)
+    return layout.datalist(dataset_dir, bundle, split, seeds, fractions, datalist, fold)
 
 
 class _Slices(DatasetLayout):
@@ -90,6 +93,7 @@ class _Slices(DatasetLayout):
         self.fold, self.group_by = fold, group_by
         self.patient_is_pid = split == "cvind" and group_by == "pid"
         self.is_class = target == "class"
+        self.segments = not self.is_class
         self.label_is_path = not self.is_class
 
     def items(self, folder: Path) -> list[Item]:
@@ -100,13 +104,13 @@ class _Slices(DatasetLayout):
         return _classified(item, where) if self.is_class else _complete(item)
 
     def draw(
-        self, items: list[Item], folder: Path, split: str, fractions: Sequence[float], seed: int | Sequence[int]
+        self, items: list[Item], fractions: Sequence[float], folder: Path, split: str, seed: int | Sequence[int]
     ) -> Datalist:
         if split == "stratified":
             return split_by_patient_and_class(items, fractions, int(np.ravel(seed)[0]))
         if split == "cvind":
             return _split_by_folds(items, folder, self.fold, self.group_by)
-        return super().draw(items, folder, split, fractions, seed)
+        return super().draw(items, fractions, folder, split, seed)
 
     def finish(self, splits: Datalist, folder: Path) -> Datalist:
         if not self.is_class:

@@ -21,6 +21,7 @@ __all__ = [
     "split_by_patient",
     "split_by_patient_and_class",
     "split_by_side",
+    "without_test",
 ]
 
 SIDES = ("training", "validation", "test")
@@ -116,6 +117,26 @@ def split_by_patient_and_class(
     for side, (_, chosen) in zip(sides, folds.split(ordered, classes, patients)):
         side_of.update(dict.fromkeys(chosen.tolist(), side))
     return split_by_side(ordered, [side_of[index] for index in range(len(ordered))])
+
+
+def without_test(fractions: Sequence[float]) -> tuple[float, float, float]:
+    """Shares for training and validation, in their ratio, where the test side is known.
+
+    Raises:
+        ValueError: when both are 0.
+
+    >>> without_test((0.25, 0.25, 0.5))
+    (0.5, 0.5, 0)
+    """
+    _check_fractions(fractions)
+    training, validation, _ = fractions
+    whole = training + validation
+    if not whole:
+        raise ValueError(
+            "a split with a test side of its own draws training and validation, their fractions cannot be 0, "
+            f"got {fractions}"
+        )
+    return training / whole, validation / whole, 0
 
 
 def assign_folds(groups: Sequence[Hashable], folds: Sequence[int]) -> list[int]:

@@ -7,6 +7,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from monai.config import PathLike
@@ -15,6 +16,7 @@ from monai.utils import CommonKeys
 from monai_kd.data.datalists.decathlon import load_datalist
 from monai_kd.data.datalists.image_files import UnreadableFiles
 from monai_kd.data.datalists.index import INDEX, find_index, name_patients, split_by_index
+from monai_kd.data.datalists.nnunet import TaskFolder, is_task_folder
 from monai_kd.data.datalists.splits import check_no_patient_leaks, split_by_patient
 from monai_kd.data.datalists.unavailable import Datalist, Item, explain_empty_sides, unavailable
 from monai_kd.data.readers.image_file import image_stem
@@ -34,11 +36,16 @@ class DatasetLayout(ABC):
         kind: what the images are called where there are none.
         label_is_path: whether the labels of a user's own list are files.
         label_required: whether a user's own list must have labels.
+        segments: whether the folder may also be one of the Medical Segmentation Decathlon or of nnU-Net
+            (:class:`~monai_kd.data.datalists.nnunet.TaskFolder`).
+        several_channels: whether each of its channels is then an image of its own.
     """
 
     kind: str
     label_is_path = True
     label_required = True
+    segments = False
+    several_channels = False
 
     @abstractmethod
     def items(self, folder: Path) -> list[Item]:
@@ -65,7 +72,7 @@ class DatasetLayout(ABC):
         return name_patients(items, folder / INDEX, self.ids)
 
     def draw(
-        self, items: list[Item], folder: Path, split: str, fractions: Sequence[float], seed: int | Sequence[int]
+        self, items: list[Item], fractions: Sequence[float], folder: Path, split: str, seed: int | Sequence[int]
     ) -> Datalist:
         """The items on the sides of a split that no index says."""
         return split_by_patient(items, fractions, seed)
@@ -82,6 +89,7 @@ class DatasetLayout(ABC):
         seeds: Mapping[str, int | Sequence[int]],
         fractions: Sequence[float],
         datalist: PathLike | None = None,
+        fold: int = 1,
     ) -> Datalist:
         """List the images of a folder, or of the user's own list, by the side of the split.
 
@@ -92,6 +100,7 @@ class DatasetLayout(ABC):
             seeds: of the splits that are drawn, by name.
             fractions: shares for training, validation and test in those.
             datalist: the user's own list (:func:`~monai_kd.data.load_datalist`), used instead of the folder.
+            fold: of nnU-Net's own folds, from 1, where the folder has them.
 
         Raises:
             FileNotFoundError: when the CSV file or the datalist is missing.
@@ -110,7 +119,8 @@ class DatasetLayout(ABC):
 
         folder = Path(dataset_dir)
         try:
-            items = self.items(folder)
+            task = TaskFolder(folder, self.several_channels) if self.segments and is_task_folder(folder) else None
+            items = [*task.training, *task.test] if task else self.items(folder)
         except UnreadableFiles as error:
             return unavailable(str(error), UnreadableFiles)
         if not items:
@@ -119,12 +129,16 @@ class DatasetLayout(ABC):
                 f"`python -m monai_kd generate {bundle} {dataset_dir}`"
             )
         index = find_index(folder, split, list(seeds))
-        named = self.patients(self.choose(items, folder), folder)
-        if split in seeds:
-            splits = self.draw(named, folder, split, fractions, seeds[split])
+        chosen = self.choose(items, folder)
+        named = name_patients(chosen, folder / INDEX, task.ids) if task else self.patients(chosen, folder)
+        if split not in seeds:
+            splits = split_by_index(named, index, task.ids if task else self.ids)
+        elif task:
+            draw = partial(self.draw, folder=folder, split=split, seed=seeds[split])
+            splits = task.split(named, fold, fractions, draw)
         else:
-            splits = split_by_index(named, index, self.ids)
-        splits = self.finish(splits, folder)
+            splits = self.draw(named, fractions, folder, split, seeds[split])
+        splits = splits if task else self.finish(splits, folder)
         check_no_patient_leaks(splits)
         return explain_empty_sides(splits, dataset_dir)
 

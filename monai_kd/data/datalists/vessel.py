@@ -34,6 +34,7 @@ def vessel_datalist(
     fractions: Sequence[float] = (0.7, 0.1, 0.2),
     datalist: PathLike | None = None,
     bundle: str = "vessel_segmentation",
+    fold: int = 1,
 ) -> Datalist:
     """List angiograms with their voxel labels, split by patient.
 
@@ -45,6 +46,9 @@ def vessel_datalist(
     Where nothing comes before (``anna/label.nii.gz``), or the image is called ``image``, ``mra`` or ``tof``, the name
     is the folder's. Images without a label, such as the other scans of the TubeTK data set, are left out with a
     warning.
+
+    A folder of the Medical Segmentation Decathlon or of nnU-Net (``dataset.json``, ``imagesTr``) is listed as such, by
+    :class:`~monai_kd.data.datalists.nnunet.TaskFolder`.
 
     The patient is the name, unless a column ``patient`` in the folder's ``index.csv`` says it better.
 
@@ -58,18 +62,20 @@ def vessel_datalist(
         datalist: a Decathlon datalist (:func:`~monai_kd.data.load_datalist`) that is used instead. The patient is the
             image's name unless the list gives it.
         bundle: name of the bundle that asks, for the hint how to generate a data set.
+        fold: of nnU-Net's own folds, from 1, where the folder is nnU-Net's.
 
     Raises:
         FileNotFoundError: when the CSV file or the datalist is missing.
         ValueError: when an argument or a file is wrong, no image has a label, several labels or several images with one
             have one name, or a patient would be on two sides.
     """
-    return _Angiograms().datalist(dataset_dir, bundle, split, {"seeded": seed}, fractions, datalist)
+    return _Angiograms().datalist(dataset_dir, bundle, split, {"seeded": seed}, fractions, datalist, fold)
 
 
 class _Angiograms(DatasetLayout):
     """Angiograms and labels by the words in their names."""
 
+    segments = True
     kind = f"angiograms ({', '.join(VOLUME_SUFFIXES)})"
 
     def items(self, folder: Path) -> list[Item]:
