@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed
+import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
+from PIL import Image
 
 import monai_kd
 from monai_kd.cli import main
+from monai_kd.data import CineGenerator
 
+from .mri import SIZE
 from .runs import as_words
 
 
@@ -36,22 +40,42 @@ def workflow() -> Callable[..., ConfigWorkflow]:
 
 
 @pytest.fixture(scope="module")
-def run(request, data, tmp_path_factory) -> Path:
-    """A run of all three stages, of the bundle ``NAME`` with the settings ``TINY`` of the module that asks."""
+def bundle(request) -> Any:
+    """What has the ``NAME`` of a bundle and settings that make it ``TINY``: the module that asks."""
+    return request.module
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Cine frames of ten patients; a module whose bundle reads other images has data of its own."""
+    generate = CineGenerator(image_size=SIZE, frames_per_patient=2)
+    return generate(tmp_path_factory.mktemp("data") / "set", cases=10, seed=1)
+
+
+@pytest.fixture(scope="module")
+def volume(data) -> np.ndarray:
+    """Three of those frames, of unlike size along their sides, as slices."""
+    frames = [np.asarray(Image.open(data / "images" / f"SIM-000{n}-IM-0001-0001.png")).T for n in (1, 2, 3)]
+    return np.stack(frames, axis=-1)[:, 2:46].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def run(bundle, data, tmp_path_factory) -> Path:
+    """A run of all three stages."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     words = ["--dataset_dir", str(data), "--run", str(folder), "--stages", "teacher,student_alone,distill"]
-    assert main(["train", request.module.NAME, *words, *as_words(**request.module.TINY)]) == 0
+    assert main(["train", bundle.NAME, *words, *as_words(**bundle.TINY)]) == 0
     return folder
 
 
 @pytest.fixture
-def distillation(request, workflow, data, run, tmp_path) -> Callable[..., ConfigParser]:
+def distillation(bundle, workflow, data, run, tmp_path) -> Callable[..., ConfigParser]:
     """The configuration's parser for a distillation by the run's teacher."""
 
     def build(folder: str = "run", **settings: Any) -> ConfigParser:
         files = {"ckpt_dir": str(tmp_path / folder), "teacher_checkpoint": str(run / "teacher.pt")}
-        overrides = {**request.module.TINY, **files, **settings}
-        return workflow(request.module.NAME, "train.json", dataset_dir=str(data), **overrides).parser
+        overrides = {**bundle.TINY, **files, **settings}
+        return workflow(bundle.NAME, "train.json", dataset_dir=str(data), **overrides).parser
 
     return build
 

@@ -21,31 +21,10 @@ from monai_kd.data import CineGenerator
 from monai_kd.engines import export_network, load_exported
 from monai_kd.transforms import CartesianMask
 
+from .mri import BLOCKS, RECONSTRUCTION, SIZE
 from .runs import as_words, check_failures, read_curves, read_rows, read_weights
 
-NAME = "mri_reconstruction"
-SIZE, BLOCKS = 48, 3
-TINY = {
-    "num_workers": 0,
-    "split": "index",
-    "image_size": SIZE,
-    "centre_lines": 4,
-    "max_epochs": 2,
-    "teacher_epochs": 1,
-    "n_blocks": BLOCKS,
-    "channels": 4,
-    "student_layers": [f"stages.{i}.cnn.1" for i in range(BLOCKS)],
-    "teacher_layers": [f"stages.{i}.cnn.2" for i in range(BLOCKS)],
-    "flow_student_layers": [f"stages.{i}.cnn.{j}" for i in range(BLOCKS) for j in (0, 1)],
-    "flow_teacher_layers": [f"stages.{i}.cnn.{j}" for i in range(BLOCKS) for j in (0, 2)],
-}
-METHODS = {
-    "at": "attention_transfer",
-    "fitnets": "hint",
-    "cc": "correlation_congruence",
-    "fsp": "flow_of_solution",
-    "sp": "similarity_preserving",
-}
+NAME, TINY = RECONSTRUCTION.NAME, RECONSTRUCTION.TINY
 
 
 def _equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
@@ -60,62 +39,12 @@ def _undersampled(volume: np.ndarray, acceleration: float = 4) -> np.ndarray:
     return np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kspace, (0, 1)), axes=(0, 1)), (0, 1))
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    generate = CineGenerator(image_size=SIZE, frames_per_patient=2)
-    return generate(tmp_path_factory.mktemp("data") / "set", cases=10, seed=1)
-
-
-@pytest.fixture(scope="module")
-def volume(data) -> np.ndarray:
-    """Three frames of unlike size along their sides, as slices."""
-    frames = [np.asarray(Image.open(data / "images" / f"SIM-000{n}-IM-0001-0001.png")).T for n in (1, 2, 3)]
-    return np.stack(frames, axis=-1)[:, 2:46].astype(np.float32)
-
-
-def test_a_run_leaves_three_networks_and_logs_the_term(run):
-    parts = {"teacher.pt": {"model", "branches"}, "student_alone.pt": {"model"}, "model.pt": {"model"}}
-    for name, wanted in parts.items():
-        assert torch.load(run / name, weights_only=True).keys() == wanted
-    epochs = {"teacher": 1, "student_alone": 3, "distillation": 2}  # those of both other stages for the student alone
-    for stage, number in epochs.items():
-        scalars = read_curves(run, stage)
-        assert {"loss", "val_psnr"} <= scalars.keys() and len(scalars["loss"]) == number
-    assert {"task", "attention_transfer"} <= scalars.keys()
-
-
-def test_a_standard_teacher_is_an_override(data, tmp_path):
-    arguments = ["--dataset_dir", str(data), "--run", str(tmp_path), "teacher_kind=standard"]
-    assert main(["train", NAME, *arguments, *as_words(**TINY)]) == 0
-    assert torch.load(tmp_path / "teacher.pt", weights_only=True).keys() == {"model"}
-    assert (tmp_path / "model.pt").is_file()
-
-
 @pytest.mark.parametrize("kind, epochs", [("student_friendly", 12), ("standard", 7)])
 def test_the_student_alone_is_given_as_much_training(kind, epochs, workflow, data):
     settings = {**TINY, "max_epochs": 7, "teacher_epochs": 5, "teacher_kind": kind, "dataset_dir": str(data)}
     parser = workflow(NAME, "train.json", **settings).parser
     assert parser.get_parsed_content("student_alone#trainer").state.max_epochs == epochs
     assert parser.get_parsed_content("train#trainer").state.max_epochs == 7
-
-
-@pytest.mark.parametrize("initialise", ["branches", "random"])
-def test_the_branches_initialise_all_blocks_but_the_first(initialise, distillation, run):
-    parser = distillation(initialise=initialise, max_epochs=1)
-    student, trainer = (parser.get_parsed_content(key) for key in ("network", "train#trainer"))
-    at_random = {name: value.clone() for name, value in student.state_dict().items()}
-    started = {}
-    trainer.add_event_handler(
-        Events.ITERATION_STARTED(once=1),
-        lambda: started.update({name: value.clone() for name, value in student.state_dict().items()}),
-    )
-    parser.get_parsed_content("train#stage").run()
-    saved = read_weights(run, "teacher.pt", "branches") if initialise == "branches" else {}
-    branches = {f"stages.{int(name[0]) + 1}{name[1:]}": value for name, value in saved.items()}
-    assert len(branches) == (6 * (BLOCKS - 1) if initialise == "branches" else 0)
-    for name, value in started.items():
-        assert torch.equal(value, branches.get(name, at_random[name])), name
-    assert not any(torch.equal(at_random[name], branches[name]) for name in branches)
 
 
 def test_a_resumed_distillation_does_not_go_back_to_the_branches(distillation):
@@ -131,22 +60,6 @@ def test_a_resumed_distillation_does_not_go_back_to_the_branches(distillation):
     resumed = distillation("broken", resume=True)
     resumed.get_parsed_content("train#stage").run()
     assert _equal(*(parser.get_parsed_content("network").state_dict() for parser in (whole, resumed)))
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains(method, distillation, tmp_path):
-    distillation(method=method, max_epochs=1).get_parsed_content("train#stage").run()
-    scalars = read_curves(tmp_path / "run", "distillation")
-    assert METHODS[method] in scalars and not scalars.keys() & (set(METHODS.values()) - {METHODS[method]})
-    (term,), (task,), (loss,) = (scalars[name] for name in (METHODS[method], "task", "loss"))
-    assert 0 < term < np.inf and task < loss < 10 * task
-
-
-def test_an_unknown_method_is_refused_with_the_closest_one(data, tmp_path, capsys):
-    arguments = ["--dataset_dir", str(data), "--run", str(tmp_path / "run"), *as_words(**TINY)]
-    assert main(["train", NAME, *arguments, "method=fitnet"]) == 2
-    assert "unknown method 'fitnet'; did you mean 'fitnets'" in capsys.readouterr().err
-    assert not any(tmp_path.iterdir())
 
 
 def test_imitation_may_come_first_and_the_task_alone_after_it(distillation):
@@ -176,14 +89,6 @@ def test_the_acceleration_is_that_of_the_mask(workflow, data):
         assert (np.abs(kspace).max(axis=(0, 1)) > 1e-4).sum() == lines
         mask = parser.get_parsed_content("network").mask
         assert mask is parser.get_parsed_content("teacher").mask and mask(SIZE).sum() == lines
-
-
-def test_a_teacher_of_other_images_or_physics_is_refused(run, data, capsys):
-    others = {"image_size": 40, "slices": 1, "acceleration": 5, "noise_std": 0.1, "fidelity_weight": 3}
-    arguments = ["--dataset_dir", str(data), "--run", str(run), "--overwrite", *as_words(**{**TINY, **others})]
-    assert main(["train", NAME, *arguments]) == 2
-    error = capsys.readouterr().err
-    assert f"teacher.pt was trained with other settings ({', '.join(others)})" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -9,27 +9,16 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from ignite.engine import Events
 from PIL import Image
 from scipy import ndimage
 
 from monai_kd.cli import main
-from monai_kd.data import CineGenerator
 
-from .runs import as_words, check_failures, check_kept_answers_change_nothing, read_curves, read_rows, read_weights
+from .mri import SIZE, SUPER_RESOLUTION
+from .runs import as_words, check_failures, check_kept_answers_change_nothing, read_rows, read_weights
 
-NAME = "mri_super_resolution"
-SIZE = 48
-TINY = {"num_workers": 0, "split": "index", "image_size": SIZE, "max_epochs": 2, "teacher_epochs": 1, "channels": 4}
-METHODS = {
-    "at": "attention_transfer",
-    "fitnets": "hint",
-    "cc": "correlation_congruence",
-    "pkt": "probabilistic_transfer",
-    "ft": "factor_transfer",
-    "nst": "neuron_selectivity",
-}
+NAME, TINY = SUPER_RESOLUTION.NAME, SUPER_RESOLUTION.TINY
 
 
 def _lowered(volume: np.ndarray, factor: int = 4) -> np.ndarray:
@@ -42,65 +31,6 @@ def _lowered(volume: np.ndarray, factor: int = 4) -> np.ndarray:
     return np.abs(np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kept, (0, 1)), axes=(0, 1)), (0, 1)))
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    generate = CineGenerator(image_size=SIZE, frames_per_patient=2)
-    return generate(tmp_path_factory.mktemp("data") / "set", cases=10, seed=1)
-
-
-@pytest.fixture(scope="module")
-def volume(data) -> np.ndarray:
-    """Three frames of unlike size along their sides, as slices."""
-    frames = [np.asarray(Image.open(data / "images" / f"SIM-000{n}-IM-0001-0001.png")).T for n in (1, 2, 3)]
-    return np.stack(frames, axis=-1)[:, 2:46].astype(np.float32)
-
-
-def test_a_run_leaves_three_networks_and_logs_the_term(run):
-    parts = {"teacher.pt": {"model", "branches"}, "student_alone.pt": {"model"}, "model.pt": {"model"}}
-    for name, wanted in parts.items():
-        assert torch.load(run / name, weights_only=True).keys() == wanted
-    epochs = {"teacher": 1, "student_alone": 3, "distillation": 2}  # those of both other stages for the student alone
-    for stage, number in epochs.items():
-        scalars = read_curves(run, stage)
-        assert {"loss", "val_psnr"} <= scalars.keys() and len(scalars["loss"]) == number
-    assert {"task", "attention_transfer"} <= scalars.keys()
-
-
-def test_a_standard_teacher_is_an_override(data, tmp_path):
-    arguments = ["--dataset_dir", str(data), "--run", str(tmp_path), "teacher_kind=standard"]
-    assert main(["train", NAME, *arguments, *as_words(**TINY)]) == 0
-    assert torch.load(tmp_path / "teacher.pt", weights_only=True).keys() == {"model"}
-    assert (tmp_path / "model.pt").is_file()
-
-
-@pytest.mark.parametrize("initialise", ["branches", "random"])
-def test_the_branches_initialise_all_stages_but_the_first(initialise, distillation, run):
-    parser = distillation(initialise=initialise, max_epochs=1)
-    student, trainer = (parser.get_parsed_content(key) for key in ("network", "train#trainer"))
-    at_random = {name: value.clone() for name, value in student.state_dict().items()}
-    started = {}
-    trainer.add_event_handler(
-        Events.ITERATION_STARTED(once=1),
-        lambda: started.update({name: value.clone() for name, value in student.state_dict().items()}),
-    )
-    parser.get_parsed_content("train#stage").run()
-    saved = read_weights(run, "teacher.pt", "branches") if initialise == "branches" else {}
-    branches = {f"stages.{int(name[0]) + 1}{name[1:]}": value for name, value in saved.items()}
-    assert len(branches) == (6 if initialise == "branches" else 0)
-    for name, value in started.items():
-        assert torch.equal(value, branches.get(name, at_random[name])), name
-    assert not any(torch.equal(at_random[name], branches[name]) for name in branches)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains(method, distillation, tmp_path):
-    distillation(method=method, max_epochs=1).get_parsed_content("train#stage").run()
-    scalars = read_curves(tmp_path / "run", "distillation")
-    assert METHODS[method] in scalars and not scalars.keys() & (set(METHODS.values()) - {METHODS[method]})
-    (term,), (task,), (loss,) = (scalars[name] for name in (METHODS[method], "task", "loss"))
-    assert 0 < term < np.inf and task < loss < 100 * task
-
-
 @pytest.mark.parametrize("method", ["fitnets", "ft"])
 def test_projectors_are_trained_and_kept_for_resuming(method, distillation):
     parser = distillation(method=method)
@@ -110,13 +40,6 @@ def test_projectors_are_trained_and_kept_for_resuming(method, distillation):
     assert projectors < {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     stage = parser.get_parsed_content("train#stage")
     assert stage.state["distillation"] is parser.get_parsed_content("distillation")
-
-
-def test_an_unknown_method_is_refused_with_the_closest_one(data, tmp_path, capsys):
-    arguments = ["--dataset_dir", str(data), "--run", str(tmp_path / "run"), *as_words(**TINY)]
-    assert main(["train", NAME, *arguments, "method=ntf"]) == 2
-    assert "unknown method 'ntf'; did you mean 'nst'" in capsys.readouterr().err
-    assert not any(tmp_path.iterdir())
 
 
 def test_imitation_may_come_first_and_the_task_alone_after_it(distillation):
@@ -133,14 +56,6 @@ def test_imitation_may_come_first_and_the_task_alone_after_it(distillation):
     trainer.add_event_handler(Events.EPOCH_STARTED, lambda: rates.append(optimizer.param_groups[0]["lr"]))
     parser.get_parsed_content("train#stage").run()
     assert rates == pytest.approx([1e-3, 1e-4, 1e-3, 1e-4])
-
-
-def test_a_teacher_of_other_images_is_refused(run, data, capsys):
-    others = {"image_size": 40, "slices": 1, "acceleration": 2}
-    arguments = ["--dataset_dir", str(data), "--run", str(run), "--overwrite", *as_words(**{**TINY, **others})]
-    assert main(["train", NAME, *arguments]) == 2
-    error = capsys.readouterr().err
-    assert f"teacher.pt was trained with other settings ({', '.join(others)})" in error and error.count("\n") == 1
 
 
 def test_what_cannot_be_distilled_is_refused_before_the_teacher_trains(data, tmp_path, capsys):
