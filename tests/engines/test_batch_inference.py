@@ -24,8 +24,11 @@ from monai.transforms import Compose, Invertd
 from onnx import TensorProto, helper
 from torch import nn
 
-from monai_kd.engines import BatchInference, batch_inference
-from monai_kd.engines.batch_inference import _ahead, output_stems
+from monai_kd.engines import BatchInference, result_tables
+from monai_kd.engines.batch_case import ahead
+from monai_kd.engines.output_names import output_stems, part_of
+from monai_kd.engines.result_tables import GrowingTable, finished_rows
+from monai_kd.files import temporary_folder
 from monai_kd.transforms import ResizeInPlaned
 
 UNLUCKY = 13.0
@@ -292,13 +295,42 @@ def test_a_row_that_a_killed_run_could_not_finish_is_done_again(tmp_path):
     assert _run(tmp_path, items, _inference(tmp_path, resume=True)) == Counter(done=1, skipped=1)
 
 
-def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+def test_what_a_killed_run_of_this_project_left_is_removed_and_nothing_else(tmp_path):
+    out = tmp_path / "out"
     for name in ("sub/.writing-abc", ".writing", "writing-abc"):
-        (tmp_path / "out" / name).mkdir(parents=True)
-    (tmp_path / "out" / "sub" / ".writing-abc" / "0_pred.txt").touch()
-    _run(tmp_path, _images(tmp_path, 1), _inference(tmp_path))
-    left = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_dir()}
-    assert left == {"sub", ".writing", "writing-abc"}
+        (out / name).mkdir(parents=True)
+    with temporary_folder(out / "sub") as live:
+        left = live.with_name(f"{live.name[:-16]}{'0' * 16}")  # a name of this machine that nobody holds
+        left.mkdir()
+        (left / "0_pred.txt").touch()
+        _run(tmp_path, _images(tmp_path, 1), _inference(tmp_path))
+        folders = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_dir()}
+        assert folders == {"sub", f"sub/{live.name}", "sub/.writing-abc", ".writing", "writing-abc"}
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_text(""), Path.unlink], ids=["emptied", "deleted"])
+@pytest.mark.parametrize("name", ["1_pred.txt", "1_prob.txt"])
+def test_an_output_that_is_not_whole_is_done_again(name, damage, tmp_path):
+    def write(sample, stem):
+        stem.with_name(f"{stem.name}_prob.txt").write_text("0.5")
+        stem.with_name(f"{stem.name}_pred.txt").write_text("1")
+        return {"output": stem.with_name(f"{stem.name}_pred.txt")}
+
+    items = _images(tmp_path, 1, 2)
+    assert _run(tmp_path, items, _inference(tmp_path, writer=write)) == Counter(done=2)
+    assert _run(tmp_path, items, _inference(tmp_path, writer=write, resume=True)) == Counter(skipped=2)
+    damage(tmp_path / "out" / name)
+    assert _run(tmp_path, items, _inference(tmp_path, writer=write, resume=True)) == Counter(done=1, skipped=1)
+    assert (tmp_path / "out" / name).read_text()
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_what_is_no_finite_number_fails_and_takes_no_neighbour_with_it(batch_size, tmp_path):
+    items = _images(tmp_path, 1, 2e38, 3)  # twice that is beyond single precision
+    assert _run(tmp_path, items, _inference(tmp_path, batch_size=batch_size)) == Counter(done=2, failed=1)
+    (failure,) = _table(tmp_path / "out" / "failures.csv")
+    assert failure["input"] == items[1]["image"] and "4 of 4 values that are no finite numbers" in failure["reason"]
+    assert not (tmp_path / "out" / "1_pred.txt").exists()
 
 
 def test_an_explainer_may_see_further_images(tmp_path):
@@ -365,14 +397,14 @@ def test_what_is_finished_does_not_wait_for_more():
             return done
 
     items = iter((1, 2, 3))
-    assert next(_ahead(Now(), str, items, depth=10, at_once=True)) == "1" and next(items) == 2
+    assert next(ahead(Now(), str, items, depth=10, at_once=True)) == "1" and next(items) == 2
 
 
 def test_tables_are_utf_8_wherever_they_are_written_and_read(tmp_path, monkeypatch):
     def ascii_at_home(file, mode="r", **arguments):
         return open(file, mode, **arguments) if "b" in mode else open(file, mode, **{"encoding": "ascii", **arguments})
 
-    monkeypatch.setattr(batch_inference, "open", ascii_at_home, raising=False)
+    monkeypatch.setattr(result_tables, "open", ascii_at_home, raising=False)
     items = _images(tmp_path, 1, names=["Schädel.npy"])
     for count in (Counter(done=1), Counter(skipped=1)):
         assert _run(tmp_path, items, _inference(tmp_path, resume=True)) == count
@@ -432,15 +464,14 @@ def test_a_run_that_is_killed_at_once_has_lost_the_files_in_hand_only_and_holds_
     summary, enough = tmp_path / "out" / "summary.csv", time.monotonic() + 120
     while not (summary.is_file() and summary.read_text().count("\n") == 8) and time.monotonic() < enough:
         time.sleep(0.05)
-    with pytest.raises(FileExistsError, match="another run is writing to .*out: wait for it, stop it"):
+    with pytest.raises(FileExistsError, match=rf"another run is .*out \(process {child.pid} on .*\): wait for it, stop"):
         _run(tmp_path, items, _inference(tmp_path, resume=True))
     child.send_signal(signal.SIGKILL)
     child.wait()
-    (tmp_path / "out" / ".writing-abc").mkdir()
     assert len(_table(summary)) == 7  # though the network, which is stuck, hands on nothing more
     assert _run(tmp_path, items, _inference(tmp_path, resume=True)) == Counter(done=5, skipped=7)
     assert [row["input"] for row in _table(summary)] == [item["image"] for item in items]
-    assert not (tmp_path / "out" / ".writing-abc").exists()
+    assert not list((tmp_path / "out").glob(".writing-*"))
 
 
 def test_no_moment_loses_the_rows_that_a_new_table_keeps(tmp_path):
@@ -453,7 +484,7 @@ def test_no_moment_loses_the_rows_that_a_new_table_keeps(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        batch_inference._Table(tmp_path / "out" / "summary.csv", rows=rows())
+        GrowingTable(tmp_path / "out" / "summary.csv", rows=rows())
     assert (tmp_path / "out" / "summary.csv").read_bytes() == before
 
 
@@ -510,7 +541,7 @@ def test_the_newest_table_knows_what_an_output_is_now(tmp_path):
     items = _images(tmp_path, 1)
     _run(tmp_path, items, _inference(tmp_path))
     os.utime(tmp_path / "out" / "summary.csv", (0, 0))
-    part = f"{1 + batch_inference._part_of('0.npy', 2)}/2"
+    part = f"{1 + part_of('0.npy', 2)}/2"
     inference = _inference(tmp_path, part=part)
     torch.save({"model": {"weight": torch.full((1, 1, 1, 1), 4.0)}}, inference.checkpoint)
     _run(tmp_path, items, inference)  # of other weights, in the same place
@@ -566,7 +597,7 @@ def test_odd_names_stay_in_the_output_folder_and_are_known_again(tmp_path, caplo
     assert _run(tmp_path, items, _inference(tmp_path)) == Counter(done=len(names))
     written = [path for path in tmp_path.rglob("*_pred.txt")]
     assert len(written) == len(names) and all(path.is_relative_to(tmp_path / "out") for path in written)
-    rows = batch_inference._finished([tmp_path / "out" / "summary.csv"])
+    rows = finished_rows([tmp_path / "out" / "summary.csv"])
     assert rows.keys() == {item["image"] for item in items}
     assert _run(tmp_path, items, _inference(tmp_path, resume=True)) == Counter(skipped=len(names))
     Path(items[7]["image"]).write_text("damaged")

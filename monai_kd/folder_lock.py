@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders that one process at a time writes to."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["held_by_this_process", "locked_folder"]
+
+_mine: set[Path] = set()  # folders whose lock this process holds
+
+
+@contextmanager
+def locked_folder(folder: Path, what: str, cure: str, name: str = ".lock", shared: bool = False) -> Iterator[None]:
+    """Keep other processes out of a folder while this one writes to it.
+
+    The system drops the lock when the process ends, however it does. On a file system without locks (some network file
+    systems) a file says who is at work; it is taken for stale when its process on this machine has ended.
+
+    Args:
+        folder: it is there.
+        what: who else would be writing, for the error, such as "another run".
+        cure: what to do instead of waiting.
+        name: of the lock's file in the folder.
+        shared: others that share may write at the same time.
+
+    Raises:
+        FileExistsError: when another process is writing; it is named, with its machine.
+    """
+    path = (folder / name).resolve()
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            locks = _flock(file.fileno(), shared)
+        except BlockingIOError as error:
+            raise FileExistsError(_message(path, what, folder, cure)) from error
+        if not locks and not shared:
+            with _held(path.with_name(f"{name}.held"), what, folder, cure):
+                yield
+            return
+        if locks and not shared:
+            _sign(file.fileno())
+        yield
+
+
+@contextmanager
+def held_by_this_process(folder: Path, what: str, cure: str) -> Iterator[None]:
+    """As :func:`locked_folder`, but this process may do it again within, as a verb does and each of its stages."""
+    key = folder.resolve()
+    if key not in _mine:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked_folder(folder, what, cure):
+            _mine.add(key)
+            try:
+                yield
+            finally:
+                _mine.remove(key)
+    else:
+        yield
+
+
+def _flock(descriptor: int, shared: bool) -> bool:
+    """Whether there are locks at all.
+
+    Raises:
+        BlockingIOError: when another one has it.
+    """
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        logging.getLogger("monai_kd").warning(f"this file system has no locks ({error}): start no two runs in a folder")
+        return False
+    return True
+
+
+@contextmanager
+def _held(path: Path, what: str, folder: Path, cure: str) -> Iterator[None]:
+    while True:
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            break
+        except FileExistsError:
+            if not _has_ended(path):
+                stale = f", or, if it has ended, remove {path}"
+                raise FileExistsError(_message(path, what, folder, cure + stale)) from None
+            with suppress(FileNotFoundError):
+                path.unlink()
+    try:
+        _sign(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+        with suppress(FileNotFoundError):
+            path.unlink()
+
+
+def _sign(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()} {platform.node()}".encode())
+
+
+def _has_ended(path: Path) -> bool:
+    """Whether the process that signed a file was one of this machine and is no more."""
+    process, _, host = _signature(path)
+    if host != platform.node() or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
+def _signature(path: Path) -> tuple[str, str, str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").partition(" ")
+    except OSError:
+        return "", "", ""
+
+
+def _message(path: Path, what: str, folder: Path, cure: str) -> str:
+    process, _, host = _signature(path)
+    who = f" (process {process} on {host})" if process and host else ""
+    return f"{what} is writing to {folder}{who}: wait for it, stop it, or {cure}"

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+import errno
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from monai_kd import folder_lock
+from monai_kd.folder_lock import held_by_this_process, locked_folder
+
+
+def _lock(folder, **options):
+    return locked_folder(folder, "another run", "choose another folder", **options)
+
+
+def _no_locks(*_):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
+def _ended_process() -> int:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+@pytest.fixture(params=[True, False], ids=["locks", "no locks"])
+def file_system(request, monkeypatch) -> bool:
+    if not request.param:
+        monkeypatch.setattr(folder_lock.fcntl, "flock", _no_locks)
+    return request.param
+
+
+def test_one_at_a_time_and_the_other_is_named(file_system, tmp_path):
+    who = rf"another run is writing to .* \(process {os.getpid()} on {platform.node()}\): wait for it, stop it, or choose"
+    for _ in range(2):
+        with _lock(tmp_path):
+            with pytest.raises(FileExistsError, match=who), _lock(tmp_path):
+                pass
+        with _lock(tmp_path):
+            pass
+
+
+def test_a_process_may_hold_its_own_folder_twice(file_system, tmp_path):
+    folder = tmp_path / "run"
+    with held_by_this_process(folder, "another training", "name another --run"):
+        with held_by_this_process(folder, "another training", "name another --run"):
+            pass
+        with pytest.raises(FileExistsError, match="another run"), _lock(folder):
+            pass
+    with _lock(folder):
+        pass
+
+
+def test_those_who_share_keep_out_those_who_do_not(tmp_path):
+    with _lock(tmp_path, shared=True), _lock(tmp_path, shared=True):
+        with pytest.raises(FileExistsError, match="another run is writing to .*: wait"), _lock(tmp_path):
+            pass
+
+
+def test_without_locks_a_file_says_who_and_goes_stale_with_its_process(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(folder_lock.fcntl, "flock", _no_locks)
+    held = tmp_path / ".lock.held"
+    held.write_text(f"{_ended_process()} {platform.node()}")
+    with caplog.at_level("WARNING", "monai_kd"), _lock(tmp_path):
+        assert held.read_text() == f"{os.getpid()} {platform.node()}"
+    assert not held.exists() and "has no locks" in caplog.text and "start no two runs in a folder" in caplog.text
+    held.write_text("1 elsewhere")  # nobody here can know
+    with pytest.raises(FileExistsError, match=rf"process 1 on elsewhere.*if it has ended, remove {held}"), _lock(tmp_path):
+        pass
