@@ -33,7 +33,7 @@ def file_system(request, monkeypatch) -> bool:
 
 
 def test_one_at_a_time_and_the_other_is_named(file_system, tmp_path):
-    who = rf"another run is writing to .* \(process {os.getpid()} on {platform.node()}\): wait for it, stop it, or choose"
+    who = rf"another run is writing to .* \(process {os.getpid()} on {platform.node()}\): wait for it, stop it, or"
     for _ in range(2):
         with _lock(tmp_path):
             with pytest.raises(FileExistsError, match=who), _lock(tmp_path):
@@ -67,5 +67,6 @@ def test_without_locks_a_file_says_who_and_goes_stale_with_its_process(tmp_path,
         assert held.read_text() == f"{os.getpid()} {platform.node()}"
     assert not held.exists() and "has no locks" in caplog.text and "start no two runs in a folder" in caplog.text
     held.write_text("1 elsewhere")  # nobody here can know
-    with pytest.raises(FileExistsError, match=rf"process 1 on elsewhere.*if it has ended, remove {held}"), _lock(tmp_path):
+    cure = rf"process 1 on elsewhere.*if it has ended, remove {held}"
+    with pytest.raises(FileExistsError, match=cure), _lock(tmp_path):
         pass

@@ -28,7 +28,7 @@ ALLOWED = {
     "comparison": {"engines", "metrics"},
 }
 # What every subpackage may use, and needs nothing of this package itself.
-COMMON = {"files", "folder_lock", "locations", "names"}
+COMMON = {"files", "finite", "folder_lock", "locations", "names"}
 
 
 def _imports(file: Path) -> set[str]:

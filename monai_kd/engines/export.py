@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from monai_kd.files import remove_unfinished, whole_file
 
+from monai_kd.finite import check_finite
+
 from .batch import plain_tensor
 
 __all__ = [
@@ -97,6 +99,7 @@ def export_network(
 
     Raises:
         ImportError: when ONNX is wanted and not installed.
+        FloatingPointError: when either gives NaN or infinite values.
         ValueError: when the format or the suffix is another one, when ``int8`` lacks an evaluator, when the outputs
             differ by more than 0.1 %, or when the metric loses more than ``tolerance``.
     """
@@ -250,8 +253,10 @@ def _difference(network: nn.Module, exported: nn.Module, samples: Sequence[Tenso
     largest = 0.0
     with torch.no_grad():
         for images in [*samples, samples[0].repeat_interleave(2, dim=0)]:
-            wanted = network(images)
-            largest = max(largest, float((exported(images) - wanted).norm() / wanted.norm().clamp_min(1e-12)))
+            wanted, got = network(images), exported(images)
+            check_finite(wanted, "the original")
+            check_finite(got, "the exported file")
+            largest = max(largest, float((got - wanted).norm() / wanted.norm().clamp_min(1e-12)))
     return largest
 
 

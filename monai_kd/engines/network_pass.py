@@ -13,9 +13,10 @@ from monai.inferers import Inferer
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
+from monai_kd.finite import check_finite
+
 from .batch import plain_tensor
 from .batch_case import Attempt, Case
-from .finite import check_finite
 
 __all__ = ["NetworkPass"]
 

@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 from ignite.engine import Events
-from monai.engines import Evaluator
+from monai.engines import Evaluator, IterationEvents
 from monai.utils import CommonKeys as Keys
+from monai.utils import ensure_tuple
+
+from monai_kd.finite import check_finite
 
 __all__ = ["CaseTable"]
 
@@ -24,7 +27,8 @@ class CaseTable:
     keeps its values per case (MONAI's metric handlers with ``save_details``). ``summary.json`` gives each metric's
     mean, standard deviation over cases, median and number of cases, and the network's number of ``parameters``. A case
     without a value (NaN), such as the precision where nothing was predicted, is left out there, and so is a metric
-    that no case has. A metric ``val_mean_dice`` is called ``dice``.
+    that no case has. A metric ``val_mean_dice`` is called ``dice``. The evaluation ends with an error at the first case
+    whose prediction holds NaN or infinite values.
 
     Args:
         output_dir: folder of the two files, made if need be.
@@ -42,11 +46,17 @@ class CaseTable:
             engine: an evaluator that decollates its batches.
         """
         engine.add_event_handler(Events.STARTED, self._started)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._forward_completed)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._iteration_completed)
         engine.add_event_handler(Events.COMPLETED, self._completed)
 
     def _started(self, engine: Any) -> None:
         self._cases = []
+
+    def _forward_completed(self, engine: Any) -> None:
+        """A prediction of NaN would count as an empty one."""
+        meta = getattr(engine.state.batch[self.image_key], "meta", {})
+        check_finite(engine.state.output[Keys.PRED], ", ".join(map(str, ensure_tuple(meta.get("filename_or_obj", "")))))
 
     def _iteration_completed(self, engine: Any) -> None:
         for sample in engine.state.batch:
