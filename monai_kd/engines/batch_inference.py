@@ -193,8 +193,8 @@ class BatchInference:
                         table.add({**row, "fingerprint": case.fingerprint})
                 return case
 
-            explainer = {"explainer": self.explainer, "explainer_keys": self.explainer_keys}
-            network_pass = NetworkPass(self.network, self.inferer, self.device, self.amp, self.batch_size, **explainer)
+            way = (self.inferer, self.device, self.amp, self.batch_size, self.explainer, self.explainer_keys)
+            network_pass = NetworkPass(self.network, *way)
             readers, writers = ThreadPoolExecutor(self.num_workers), ThreadPoolExecutor(1)
             for pool in (writers, readers):  # when the work breaks off, what has not begun is left
                 stack.callback(pool.shutdown, cancel_futures=True)

@@ -23,7 +23,6 @@ from monai.utils.type_conversion import convert_to_dst_type
 from torch import Tensor, nn
 
 from monai_kd.files import remove_unfinished, whole_file
-
 from monai_kd.finite import check_finite
 
 from .batch import plain_tensor

@@ -25,6 +25,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
 from monai_kd.files import remove_unfinished, whole_file
+from monai_kd.finite import check_finite_weights
 
 from .epoch_table import EPOCH_COLUMNS, add_epoch, drop_epochs
 from .run_config import read_run_config, running_config, write_run_config
@@ -261,6 +262,7 @@ class Stage:
                 f"{self.name}: the loss is {state.metrics['loss']} in epoch {state.epoch}; a lower learning rate or "
                 "smaller weights of the distillation terms may help"
             )
+        check_finite_weights(self._network, f"{self.name}, epoch {state.epoch}")  # the last step may have spoilt them
         if self._writes:
             if validation.best_metric_epoch == state.epoch:
                 self._save_weights()

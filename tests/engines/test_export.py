@@ -108,6 +108,16 @@ def test_the_network_stays_as_it_was(tmp_path):
     assert "forward" not in vars(network.up)
 
 
+@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+def test_a_network_that_gives_no_finite_numbers_is_not_exported(format, tmp_path):
+    network = Level()
+    nn.init.constant_(network.out.bias, float("nan"))
+    file = tmp_path / f"student{export.FORMATS[format]}"
+    with pytest.raises(FloatingPointError, match="the original: the network gave 96 of 96 values that are no finite"):
+        export_network(network, file, format, SHAPE)
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("better", ["dice", "error"])
 def test_both_go_through_the_validation_cases(network, better, tmp_path):
     cases = evaluator(network, better=better)
@@ -189,6 +199,7 @@ def test_what_the_file_says_is_the_configurations(tmp_path):
     described = describe_network(config, bundle, "L")
     assert described == {
         "bundle": "N",
+        "name": "N",
         "version": "1.2",
         "license": "L",
         "copyright": "C",

@@ -372,6 +372,16 @@ def _cut(*_):
     raise RuntimeError("power cut")
 
 
+def test_weights_that_the_last_step_spoilt_are_not_kept(tmp_path):
+    stage = _stage(tmp_path, ())
+    weight = next(stage.trainer.network.parameters())
+    last_step = Events.ITERATION_COMPLETED(once=2 * EPOCHS)
+    stage.trainer.add_event_handler(last_step, lambda: nn.init.constant_(weight, torch.nan))
+    with pytest.raises(FloatingPointError, match=f"student, epoch {EPOCHS}: .*weight holds values that are no finite"):
+        stage.run()
+    assert not stage.is_trained and not stage.checkpoint.exists()
+
+
 def test_a_resumed_stage_goes_on_in_the_same_log(tmp_path, caplog):
     caplog.set_level(logging.INFO, "monai_kd")
     _interrupt(_stage(tmp_path), Events.ITERATION_COMPLETED(once=ITERATIONS + 1))

@@ -49,6 +49,14 @@ def _cases(folder) -> list[dict]:
         return list(csv.DictReader(file))
 
 
+def test_a_prediction_of_no_finite_numbers_ends_the_evaluation_by_name(tmp_path):
+    evaluator = _evaluator(tmp_path, [_sample(number, HALF_RIGHT) for number in range(3)])
+    nn.init.constant_(evaluator.network.bias, float("nan"))
+    with pytest.raises(FloatingPointError, match="d/0.png, d/1.png: the network gave 8 of 8 values that are no finite"):
+        evaluator.run()
+    assert not (tmp_path / "summary.json").exists()
+
+
 def test_every_case_has_its_row_and_every_metric_its_summary(tmp_path):
     samples = [_sample(number, masks, f"P{number % 2}") for number, masks in enumerate((HALF_RIGHT, EMPTY, MISSED))]
     folder = tmp_path / "evaluation" / "student"

@@ -30,6 +30,7 @@ from monai_kd.data.readers.dicom import UnusableDicom
 from monai_kd.data.readers.dicom_file import is_dicom
 from monai_kd.data.readers.dicom_folder import DicomSeries, find_series, is_zip
 from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, image_stem
+from monai_kd.data.readers.meta_image import META_IMAGE_SUFFIXES, files_of_meta_image
 
 __all__ = ["find_images", "image_items"]
 
@@ -100,7 +101,12 @@ def _content(source: PathLike, folders: bool = False) -> FolderContent:
 
 def _each(files: Sequence[Path]) -> list[Item]:
     found = [file for file in files if is_image_name(file.name, IMAGE_SUFFIXES) or _is_unnamed_dicom(file)]
-    return [{CommonKeys.IMAGE: str(file)} for file in found]
+    return [{CommonKeys.IMAGE: str(file), **_several_files(file)} for file in found]
+
+
+def _several_files(file: Path) -> dict[str, list[str]]:
+    files = files_of_meta_image(file) if file.suffix.lower() in META_IMAGE_SUFFIXES else []
+    return {"files": files} if len(files) > 1 else {}
 
 
 def _with_series(source: PathLike, files: Sequence[Path], unreadable: dict[Path, str]) -> list[Item]:
@@ -119,7 +125,7 @@ def _with_series(source: PathLike, files: Sequence[Path], unreadable: dict[Path,
     used = {file for one in series for file in (*one.files, *one.damaged)}
     for file in files:
         if str(file) not in used and (is_image_name(file.name, IMAGE_SUFFIXES) or (file in named and is_dicom(file))):
-            found[str(file)] = [str(file)]
+            found[str(file)] = _several_files(file).get("files", [str(file)])
     for lost in [path for path in unreadable if str(path) in used]:
         del unreadable[lost]
     for lost in unreadable:  # a slice that lies beside no series

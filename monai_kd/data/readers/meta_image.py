@@ -17,7 +17,7 @@ from nibabel.arrayproxy import ArrayProxy
 
 from monai_kd.data.readers.limits import check_size
 
-__all__ = ["META_IMAGE_SUFFIXES", "read_meta_image"]
+__all__ = ["META_IMAGE_SUFFIXES", "files_of_meta_image", "read_meta_image"]
 
 META_IMAGE_SUFFIXES = (".mha", ".mhd")
 """Suffixes of the files that :func:`read_meta_image` reads, in lower case."""
@@ -101,6 +101,16 @@ def _inflated(file: BinaryIO, size: int) -> bytes:
     if len(content) != size:
         raise ValueError(f"its voxels take {size:,} bytes, but {'more' if len(content) > size else 'fewer'} are there")
     return content
+
+
+def files_of_meta_image(name: PathLike) -> list[str]:
+    """The files whose content a MetaImage is: its own, and that of its voxels where it is another one beside it."""
+    try:
+        with open(name, "rb") as file:
+            voxels = _read_header(file)[_LAST_KEY]
+        return [str(name)] if voxels == "LOCAL" else [str(name), _file_of_voxels(name, voxels)]
+    except (OSError, ValueError):  # reading it will say why
+        return [str(name)]
 
 
 def _read_header(file: BinaryIO) -> dict[str, str]:

@@ -123,3 +123,15 @@ def test_masks_and_results_beside_their_images_are_no_images(tmp_path, caplog):
         assert [item["image"] for item in image_items(tmp_path, series)] == found
     assert "6 files, the first is" in caplog.text and "anna_bet.nii.gz; give one alone" in caplog.text
     assert find_images(tmp_path / "anna_mask.mha") == [str(tmp_path / "anna_mask.mha")]
+
+
+@pytest.mark.parametrize("series", [False, True])
+def test_the_voxels_of_a_header_belong_to_its_image(series, tmp_path):
+    header = "DimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = v.raw\n"
+    (tmp_path / "v.mhd").write_text(header)
+    (tmp_path / "v.raw").write_bytes(bytes(8))
+    (item,) = image_items(tmp_path, series=series)
+    assert item == {"image": str(tmp_path / "v.mhd"), "files": [str(tmp_path / "v.mhd"), str(tmp_path / "v.raw")]}
+    (tmp_path / "v.raw").unlink()
+    (item,) = image_items(tmp_path, series=series)
+    assert item.get("files", [item["image"]]) == [str(tmp_path / "v.mhd")]
