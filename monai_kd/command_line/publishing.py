@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import monai_kd
 from monai_kd.bundle import Bundle, read_json
+from monai_kd.files import write_text
 from monai_kd.verification import LARGEST_MODEL
 
 from .errors import DONE
@@ -19,7 +21,7 @@ __all__ = ["publish"]
 
 
 def publish(name: str, run: str) -> int:
-    """Make a run's student the bundle's own: models/model.pt, with docs/model_card.md.
+    """Make a run's student the bundle's own: models/model.pt, with docs/model_card.md and the metrics in metadata.json.
 
     A student of more than 20 MB is stored in half precision, provided that no metric of the test cases moves.
 
@@ -49,10 +51,12 @@ def publish(name: str, run: str) -> int:
             if abs(values[metric] - before) > 1e-3:
                 raise ValueError(f"half precision moves {metric} from {before} to {values[metric]}")
         summary = halved
+    text = _model_card(bundle, folder, read_json(folder / "model.json"), summary)
     published = bundle.root / "models" / "model.pt"
     monai_kd.engines.replace_weights(published, checkpoint)
     card = bundle.root / "docs" / "model_card.md"
-    card.write_text(_model_card(bundle, read_json(folder / "model.json"), summary))
+    write_text(card, text)
+    _note_metrics(bundle, summary)
     say(f"published {checkpoint} as {published}, described in {card}")
     return DONE
 
@@ -76,8 +80,9 @@ def _halve(checkpoint: Path) -> Path:
     return copied
 
 
-def _model_card(bundle: Bundle, trained: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+def _model_card(bundle: Bundle, run: Path, trained: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     """What a published student says about itself."""
+    monai_kd.engines.tabulate_run(run, bundle.root, keep=True)
     rows = [["metric", "value or mean over cases", "standard deviation over cases", "median", "interval", "cases"]]
     for metric, value in monai_kd.engines.values_of(summary).items():
         score = summary[metric]
@@ -88,9 +93,24 @@ def _model_card(bundle: Bundle, trained: Mapping[str, Any], summary: Mapping[str
         bundle.metadata,
         {
             "Data": monai_kd.engines.describe_data(trained, bundle.metadata),
+            "Licence": monai_kd.engines.describe_licence(bundle.root, bundle.metadata),
             "Size": f"{summary['parameters']:,} parameters.",
         },
-        [monai_kd.engines.markdown_table(rows)],
-        f"python -m monai_kd train {bundle.root.name}",
+        [
+            "The student, as it is published:",
+            monai_kd.engines.markdown_table(rows),
+            "Beside the networks of its run:",
+            (run / "table.md").read_text(encoding="utf-8"),
+        ],
+        monai_kd.engines.reproduce(bundle.root, trained),
         monai_kd.engines.plain_settings(trained),
+    )
+
+
+def _note_metrics(bundle: Bundle, summary: Mapping[str, Any]) -> None:
+    """Write what the published student scores into the bundle's metadata."""
+    values = {metric: round(value, 4) for metric, value in monai_kd.engines.values_of(summary).items()}
+    write_text(
+        bundle.root / "configs" / "metadata.json",
+        json.dumps({**bundle.metadata, "eval_metrics": values}, indent=4) + "\n",
     )

@@ -21,9 +21,11 @@ from monai_kd.engines import (
     MODELS,
     STAGES,
     describe_data,
+    describe_licence,
     generated_by,
     plain_settings,
     read_epochs,
+    reproduce,
 )
 from monai_kd.engines.case_values import TRUE_PROBABILITY, Cases, Row, read_cases
 from monai_kd.engines.significance import ModelTest, answer, compare_pairs, patient_means, tested_values
@@ -51,6 +53,7 @@ def collect_results(
     effort: str,
     directions: Mapping[str, bool],
     paper: Paper | None = None,
+    options: Sequence[str] = (),
 ) -> Results:
     """Read, measure and test; the results are written to ``results.json`` as well.
 
@@ -64,6 +67,7 @@ def collect_results(
         effort: how long the student alone trained.
         directions: whether higher values are better, for each metric to compare, the most telling first.
         paper: the published numbers to put beside the results.
+        options: words of the command line that started it.
     """
     group_by = json.loads((bundle_root / "configs" / "evaluate.json").read_text())["compared_groups"]
     rows = [row for row in rows if all(file.is_file() for file in row.evaluation("summary.json"))]
@@ -85,6 +89,8 @@ def collect_results(
         tests=tests,
         verdict=answer(tests),
         data=_data(config, dataset_dir, datalist, metadata),
+        licence=describe_licence(bundle_root, metadata),
+        commands=reproduce(bundle_root, config, "compare", options),
         configuration=plain_settings(config),
         versions={"python": platform.python_version(), "monai_kd": monai_kd.__version__}
         | {name: version(name) for name in _VERSIONS},

@@ -110,8 +110,10 @@ def compare(
         settings = {"dataset_dir": str(dataset_dir), "seed": training.seed, **training.settings}
         train_run(shared, training.folder, root, training.stages, **settings)
         tabulate_run(training.folder, root, keep=True)
+    switches = {"--terms": terms, "--methods": methods, "--teachers": teachers, "--paper": paper}
+    options = ["--seeds", str(seeds), "--effort", effort, *(word for word, is_on in switches.items() if is_on)]
     results = collect_results(
-        folder, root, config, dataset_dir, datalist, _rows(trainings), effort, directions, published
+        folder, root, config, dataset_dir, datalist, _rows(trainings), effort, directions, published, options
     )
     write_tables(folder, results)
     write_report(folder, results)

@@ -18,7 +18,6 @@ from .figures import COLOURS, calibration_plot, curve_plots, paired_plot, pareto
 from .results import Drawn, Results
 from .rows import (
     chance_rows,
-    command,
     effort_note,
     effort_rows,
     paper_note,
@@ -78,7 +77,6 @@ def _content(folder: Path, results: Results) -> dict[str, Any]:
         "paper_note": paper_note(results),
         "stages": stage_rows(results),
         "split": split_rows(results),
-        "command": command(results),
     }
 
 

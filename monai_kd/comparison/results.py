@@ -199,6 +199,8 @@ class Results:
         tests: paired tests by patient.
         verdict: whether distillation helped.
         data: what was trained and tested on.
+        licence: a sentence on who may use the bundle and its weights.
+        commands: that make the comparison again.
         configuration, versions, metadata: settings that mean the same elsewhere, of the libraries, of the bundle.
         by_group: by key of the data list, the groups of the test cases by name.
         calibration: by model.
@@ -220,6 +222,8 @@ class Results:
     tests: list[ModelTest]
     verdict: Verdict
     data: Data
+    licence: str
+    commands: list[str]
     configuration: dict[str, Any]
     versions: dict[str, str]
     metadata: dict[str, Any]

@@ -16,7 +16,6 @@ __all__ = [
     "NONE",
     "Table",
     "chance_rows",
-    "command",
     "effort_note",
     "effort_rows",
     "group_rows",
@@ -182,11 +181,6 @@ def paper_note(results: Results) -> str:
         f"{results.paper.paper}. {results.paper.data} Measured here are models with the settings of a row, on another "
         "split: a difference to these numbers means little."
     )
-
-
-def command(results: Results) -> str:
-    """The command line of a comparison, without its settings."""
-    return f"python -m monai_kd compare {results.bundle} --seeds {len(results.seeds)} --effort {results.effort}"
 
 
 def with_prefix(number: float) -> str:

@@ -15,7 +15,6 @@ from monai_kd.engines.wording import label
 from .results import Results
 from .rows import (
     chance_rows,
-    command,
     effort_note,
     effort_rows,
     group_rows,
@@ -91,10 +90,11 @@ def _model_card(results: Results) -> str:
         results.metadata,
         {
             "Data": f"{data.source} Split: {'; '.join(split)}.",
+            "Licence": results.licence,
             "Whether distillation helped": results.verdict.sentence,
         },
         [*_quality_md(results), *groups],
-        command(results),
+        results.commands,
         results.configuration,
         limits=results.notes,
         origin=f"Fingerprint of the data set's files and their split: `{data.fingerprint}`. Versions: {versions}.",

@@ -7,11 +7,12 @@ from .cross_validation import cross_validate
 from .epoch_table import EPOCH_COLUMNS, read_epochs
 from .evaluation import MODELS, compared_metrics, evaluation_workflow, values_of
 from .export import EXPORTED, ExportReport, describe_network, export_network, load_exported, read_metadata
-from .model_card import describe_data, describe_model, generated_by
+from .model_card import describe_data, describe_licence, describe_model, generated_by
 from .nested_run import STAGES, keep_settings, train_run
 from .parameters import parameters
 from .planar_inferer import PlanarInferer
 from .processes import process_device, start_processes
+from .reproduction import reproduce
 from .run_config import plain_settings, read_run_config, running_config, write_json, write_run_config
 from .run_table import tabulate_run
 from .stage import TRAINED_ON, Stage, check_data
@@ -35,6 +36,7 @@ __all__ = [
     "compared_metrics",
     "cross_validate",
     "describe_data",
+    "describe_licence",
     "describe_model",
     "describe_network",
     "evaluation_workflow",
@@ -53,6 +55,7 @@ __all__ = [
     "read_run_config",
     "read_weights",
     "replace_weights",
+    "reproduce",
     "running_config",
     "start_processes",
     "tabulate_run",

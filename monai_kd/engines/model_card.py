@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe_data", "describe_model", "generated_by", "is_generated"]
+__all__ = ["describe_data", "describe_licence", "describe_model", "generated_by", "is_generated"]
 
 
 def describe_model(
     metadata: Mapping[str, Any],
     facts: Mapping[str, str],
     results: Sequence[str],
-    command: str,
+    commands: Sequence[str],
     settings: Mapping[str, Any],
     limits: Sequence[str] = (),
     origin: str = "",
@@ -27,8 +27,8 @@ def describe_model(
         metadata: the bundle's ``metadata.json``.
         facts: what is to be known first, such as the data and the size, each by its heading.
         results: tables and what stands between them.
-        command: the command line that makes the model, without its settings.
-        settings: those, by id.
+        commands: the command lines that make the model.
+        settings: all that it was made with, by id.
         limits: sentences on what the results do not say.
         origin: further sentences on how the model was made.
     """
@@ -43,7 +43,9 @@ def describe_model(
         _items(limits),
         "What else limits the model is in the bundle's `docs/README.md`.",
         "## How to reproduce",
-        f"`{command}` with these settings:",
+        "In the folder that holds the bundle, where it is a copy; `DATA` is the data set's folder:",
+        "\n".join(["```bash", *commands, "```"]),
+        "All settings:" if settings else "",
         _items([f"`{key}`: `{json.dumps(value)}`" for key, value in settings.items()]),
         origin,
         "## References",
@@ -59,13 +61,28 @@ def describe_data(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> str
         config: ``dataset_dir`` and ``datalist_file``, as a run keeps them or while it is running.
         metadata: the bundle's ``metadata.json``.
     """
-    if config.get("datalist_file"):
-        return f"Those that `{Path(config['datalist_file']).name}` lists."
+    listed = str(config.get("datalist_file") or "")
+    if listed:
+        return "Those of a data list." if listed[0] in "$@%" else f"Those that `{Path(listed).name}` lists."
     made = generated_by(str(config.get("dataset_dir", "")))
     if is_generated(config):
         by = f" by {made['generator']}" if made else ""
         return f"GENERATED images{by}, no patient's, free to use: the results say nothing about real ones."
     return f"{metadata['data_source']}. Licence: see `data_license.txt` of the bundle."
+
+
+def describe_licence(bundle_root: Path, metadata: Mapping[str, Any]) -> str:
+    """A sentence on who may use a bundle and its weights.
+
+    Args:
+        bundle_root: the bundle's directory, with its ``LICENSE``.
+        metadata: its ``metadata.json``.
+    """
+    file = bundle_root / "LICENSE"
+    if not file.is_file():
+        return "None is stated: the bundle has no `LICENSE`."
+    title = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()][:2]
+    return f"{', '.join(title)}; see `LICENSE` of the bundle. {metadata.get('copyright', '')}".strip()
 
 
 def is_generated(config: Mapping[str, Any]) -> bool:

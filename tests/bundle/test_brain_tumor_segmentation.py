@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -343,7 +344,7 @@ def test_evaluation_says_the_scores_and_nothing_of_folders(run, tmp_path, capfd)
     assert "config" not in shown.out + shown.err
 
 
-def test_a_copy_is_complete_and_writes_to_itself(run, data, tmp_path, capsys):
+def test_a_copy_is_complete_and_writes_to_itself(run, data, tmp_path, capsys, monkeypatch):
     copy = tmp_path / "my_segmentation"
     assert main(["copy", NAME, str(copy)]) == 0
     assert main(["verify", str(copy)]) == 0, capsys.readouterr().out
@@ -364,8 +365,24 @@ def test_a_copy_is_complete_and_writes_to_itself(run, data, tmp_path, capsys):
     card = (copy / "docs" / "model_card.md").read_text()
     assert "| dice |" in card and "GENERATED" in card and "Figshare brain tumor dataset" not in card
     assert "- `initialize`" not in card and "- `resume`" not in card and "- `max_epochs`: `" in card
+    assert "| teacher | student_alone | distilled_student |" in card
+    assert "**Licence.** Apache License, Version 2.0" in card
+    assert "beyond chance" in card or "better than" in card or "worse than" in card
+    scores = json.loads((run / "evaluation" / "distilled_student" / "summary.json").read_text())
+    metadata = json.loads((copy / "configs" / "metadata.json").read_text())
+    assert metadata["eval_metrics"] == {name: round(scores[name]["mean"], 4) for name in ("dice", "iou")}
     assert main(["infer", str(copy), str(data / "1.mat"), str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "1_pred.png").is_file()
+
+    # What the card says can be run as it is written, in the folder that holds the copy.
+    monkeypatch.chdir(tmp_path)
+    commands = [shlex.split(line) for line in card.split("```bash\n")[1].split("```")[0].splitlines()]
+    assert [words[3] for words in commands] == ["generate", "train"]
+    for words in commands:
+        assert main(words[3:]) == 0, words
+    assert read_weights(copy / "runs" / "default").keys() == read_weights(run).keys()
+    for name, values in read_weights(copy / "runs" / "default").items():
+        assert torch.equal(values, read_weights(run)[name]), name
 
 
 def test_a_run_whose_stages_were_written_out_one_by_one_is_read_as_well(run, data, tmp_path, capsys):

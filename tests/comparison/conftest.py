@@ -86,6 +86,8 @@ def comparison(tmp_path, monkeypatch) -> Callable[..., Results]:
         (root / "configs").mkdir(parents=True, exist_ok=True)
         (root / "configs" / "metadata.json").write_text(json.dumps(metadata))
         (root / "configs" / "evaluate.json").write_text(json.dumps({"compared_groups": "patient"}))
+        (root / "configs" / "train.json").write_text(json.dumps({"batch_size": 8, "seed": 0}))
+        (root / "LICENSE").write_text("\n  Some License\n  Version 3\n\nText.\n")
         data.mkdir(exist_ok=True)
         if generated:
             (data / "generated.json").write_text(json.dumps({"generator": "Maker", "seed": 0}))

@@ -70,6 +70,8 @@ def test_the_files(comparison, paper, tmp_path):
         "GENERATED images by Maker",
         "### By site",
         "- `batch_size`: `4`",
+        "**Licence.** Some License, Version 3; see",
+        "python -m monai_kd compare ./bundle --dataset_dir DATA batch_size=4\n",
         "A & B",
     ):
         assert said in card

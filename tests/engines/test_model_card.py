@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 
-from monai_kd.engines import describe_data, describe_model, generated_by
+from monai_kd.engines import describe_data, describe_licence, describe_model, generated_by
 
 METADATA = {
     "name": "Masks",
@@ -14,7 +14,8 @@ METADATA = {
 
 
 def test_a_card_says_what_is_known_and_leaves_out_what_is_not():
-    card = describe_model(METADATA, {"Size": "7 parameters."}, ["| dice |"], "make it", {"rate": 0.1, "split": None})
+    commands, settings = ["make data", "make it"], {"rate": 0.1, "split": None}
+    card = describe_model(METADATA, {"Size": "7 parameters."}, ["| dice |"], commands, settings)
     parts = card.split("\n\n")
     assert parts[:4] == [
         "# Model card: Masks 1.0",
@@ -23,19 +24,28 @@ def test_a_card_says_what_is_known_and_leaves_out_what_is_not():
         "**Size.** 7 parameters.",
     ]
     assert parts[4:6] == ["## Results on the test cases", "| dice |"]
-    assert parts[-4:] == [
-        "`make it` with these settings:",
+    assert parts[-5:] == [
+        "```bash\nmake data\nmake it\n```",
+        "All settings:",
         "- `rate`: `0.1`\n- `split`: `null`",
         "## References",
         "- A, 2026\n",
     ]
-    assert "- few cases" in describe_model(METADATA, {}, [], "", {}, limits=["few cases"], origin="By hand.")
+    assert "- few cases" in describe_model(METADATA, {}, [], [], {}, limits=["few cases"], origin="By hand.")
 
 
 def test_what_a_model_was_trained_on_is_said(tmp_path):
     assert describe_data({"dataset_dir": tmp_path}, METADATA).startswith("Real slices. Licence: see `data_license.txt`")
     assert describe_data({"dataset_dir": "$@generator.once(@ckpt_dir)"}, METADATA).startswith("GENERATED images, no")
     assert "`own.json`" in describe_data({"dataset_dir": "", "datalist_file": "/x/own.json"}, METADATA)
+    assert describe_data({"datalist_file": "$@dataset_dir + '/own.json'"}, METADATA) == "Those of a data list."
     assert generated_by(tmp_path) is None
     (tmp_path / "generated.json").write_text(json.dumps({"generator": "Maker"}))
     assert describe_data({"dataset_dir": str(tmp_path)}, METADATA).startswith("GENERATED images by Maker, no patient's")
+
+
+def test_the_licence_is_the_bundles_own(tmp_path):
+    assert describe_licence(tmp_path, METADATA) == "None is stated: the bundle has no `LICENSE`."
+    (tmp_path / "LICENSE").write_text("\n   Apache License\n   Version 2.0\n\n   TERMS\n")
+    said = describe_licence(tmp_path, {**METADATA, "copyright": "Copyright A."})
+    assert said == "Apache License, Version 2.0; see `LICENSE` of the bundle. Copyright A."
