@@ -112,7 +112,10 @@ class Bundle:
         """The content of configuration files, later ones laid over earlier ones."""
         from monai.bundle import ConfigParser
 
-        return ConfigParser.load_config_files([self.config_file(file) for file in files])
+        paths = [self.config_file(file) for file in files]
+        for path in paths:
+            read_json(Path(path))  # which says which file is damaged
+        return ConfigParser.load_config_files(paths)
 
     def workflow(self, *files: str | Path, overrides: Mapping[str, Any]) -> Any:
         """MONAI's workflow over configuration files, initialised. Unknown ids in ``overrides`` are errors."""
@@ -299,5 +302,16 @@ def plain_path(text: str) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file that holds an object."""
-    return json.loads(path.read_text())
+    """The content of a JSON file that holds an object.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is damaged, or holds anything else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, or no JSON ({error}); copy it again, or make it again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold settings by id, got {type(content).__name__}; copy it again")
+    return content

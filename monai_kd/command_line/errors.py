@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import traceback
+
+import monai_kd
 
 __all__ = ["DONE", "SOME_FAILED", "WRONG_CALL", "reason", "status_of"]
 
@@ -16,9 +21,17 @@ _MISFIT = "Error(s) in loading state_dict for "  # torch's words
 def reason(error: BaseException) -> str:
     """What went wrong, in one line."""
     cause = _root_cause(error)
-    if isinstance(cause, KeyError) and cause.args and " " not in str(cause.args[0]):
-        return f"there is no {cause.args[0]!r} to choose; look at the settings"
-    text = str(cause.args[0]) if isinstance(cause, KeyError) and cause.args else str(cause)
+    if _is_memory(cause):
+        text = f"there is not enough memory; a smaller batch_size, smaller images or patches need less ({cause})"
+    elif _is_full(cause):
+        text = f"{getattr(cause, 'filename', None) or 'a file'} could not be written as a whole: the disk is full, or "
+        text += "broken; make room, and go on with the same command (train and infer: with --resume)"
+    elif (checkpoint := _loaded_file(cause)) is not None and isinstance(cause, Exception):
+        text = monai_kd.engines.explain_unreadable(checkpoint, cause)
+    elif isinstance(cause, KeyError) and cause.args and " " not in str(cause.args[0]):
+        text = f"there is no {cause.args[0]!r} to choose; look at the settings"
+    else:
+        text = str(cause.args[0]) if isinstance(cause, KeyError) and cause.args else str(cause)
     if _MISFIT in text:
         text = _misfit(text)
     text = re.sub(r"(?<=[^\s.:;,!?])\n(?=\S)", r"\\n", text)  # in a name, rather than between two sentences
@@ -28,8 +41,10 @@ def reason(error: BaseException) -> str:
 def status_of(error: BaseException) -> int:
     """The exit status: a wrong call for errors that the words or files cause, else that something broke off."""
     cause = _root_cause(error)
+    if _is_memory(cause) or _is_full(cause):
+        return SOME_FAILED
     wrong = isinstance(cause, (OSError, ValueError, TypeError, KeyError)) or _MISFIT in str(cause)
-    return WRONG_CALL if wrong else SOME_FAILED
+    return WRONG_CALL if wrong or _loaded_file(cause) is not None else SOME_FAILED
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -37,6 +52,29 @@ def _root_cause(error: BaseException) -> BaseException:
     while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def _is_memory(error: BaseException) -> bool:
+    said = str(error) if isinstance(error, RuntimeError) else ""  # torch's own kinds of it
+    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether a disk took no more. torch says so of a part of its archive, without the system's number."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+    return isinstance(error, RuntimeError) and "failed writing" in str(error)
+
+
+def _loaded_file(error: BaseException) -> str | None:
+    """The file that `torch.load` was reading when it raised an error, whoever called it."""
+    if isinstance(error, (OSError, KeyboardInterrupt)):
+        return None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name == "load" and frame.f_globals.get("__name__") == "torch.serialization":
+            file = frame.f_locals.get("f")
+            return os.fspath(file) if isinstance(file, (str, os.PathLike)) else None
+    return None
 
 
 def _misfit(text: str) -> str:

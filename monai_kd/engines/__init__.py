@@ -18,7 +18,7 @@ from .run_table import tabulate_run
 from .stage import TRAINED_ON, Stage, check_data
 from .step_decay import StepDecay
 from .tables import markdown_table
-from .weights import load_weights, read_weights, replace_weights
+from .weights import explain_unreadable, load_weights, read_checkpoint, read_weights, replace_weights
 
 __all__ = [
     "EPOCH_COLUMNS",
@@ -40,6 +40,7 @@ __all__ = [
     "describe_model",
     "describe_network",
     "evaluation_workflow",
+    "explain_unreadable",
     "export_network",
     "generated_by",
     "keep_settings",
@@ -51,6 +52,7 @@ __all__ = [
     "plain_settings",
     "process_device",
     "read_epochs",
+    "read_checkpoint",
     "read_metadata",
     "read_run_config",
     "read_weights",

@@ -7,6 +7,7 @@ import copy
 import json
 import os
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
-from monai.data import load_net_with_metadata, save_net_with_metadata
+from monai.data import save_net_with_metadata
 from monai.engines import SupervisedEvaluator
 from monai.networks.nets.basic_unet import UpCat
 from monai.utils.type_conversion import convert_to_dst_type
@@ -152,9 +153,24 @@ def load_exported(file: str | os.PathLike, device: str | torch.device = "cpu") -
 def read_metadata(file: str | os.PathLike) -> dict[str, Any]:
     """What an exported file says about itself."""
     if not _is_onnx(file):
-        return load_net_with_metadata(os.fspath(file), torch.device("cpu"))[1]
+        return _torchscript_metadata(Path(file))
     network: Any = load_exported(file)
     return {name: json.loads(text) for name, text in network.metadata.items()}
+
+
+def _torchscript_metadata(file: Path) -> dict[str, Any]:
+    """What `save_net_with_metadata` wrote beside a network, which is code, and need not be loaded for this.
+
+    Raises:
+        ValueError: when it is no TorchScript file.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if name.endswith("/extra/metadata.json")]
+            content = json.loads(archive.read(names[0])) if names else {}
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise ValueError(f"{file} is no TorchScript file, or damaged ({error}); export or copy it again") from error
+    return content if isinstance(content, dict) else {}
 
 
 def _is_onnx(file: str | os.PathLike) -> bool:

@@ -48,9 +48,16 @@ def _places(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_run_config(checkpoint: Path) -> dict[str, Any]:
-    """The configuration that is kept beside a checkpoint; empty where there is none, as with weights from elsewhere."""
+    """The configuration that is kept beside a checkpoint; empty where there is none, as with weights from elsewhere.
+
+    Raises:
+        ValueError: when it is damaged.
+    """
     kept = checkpoint.with_suffix(".json")
-    config = json.loads(kept.read_text()) if kept.is_file() else {}
+    try:
+        config = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{kept} is damaged, or no JSON ({error}); copy it again, or train again") from error
     return config if isinstance(config, dict) else {}
 
 

@@ -29,6 +29,7 @@ from monai_kd.finite import check_finite_weights
 
 from .epoch_table import EPOCH_COLUMNS, add_epoch, drop_epochs
 from .run_config import read_run_config, running_config, write_run_config
+from .weights import read_checkpoint
 
 __all__ = ["TRAINED_ON", "Stage", "check_data"]
 
@@ -301,7 +302,7 @@ class Stage:
         )
 
     def _load_progress(self) -> None:
-        self._saved = torch.load(self.resume_file, map_location=self.trainer.state.device, weights_only=True)
+        self._saved = read_checkpoint(self.resume_file, self.trainer.state.device)
         for target, part in ((self.trainer.state, "trainer"), (self.evaluator.state, "evaluator")):
             for name, value in self._saved[part].items():
                 setattr(target, name, value)

@@ -4,15 +4,60 @@
 from __future__ import annotations
 
 import os
+import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from monai_kd.files import whole_file
 
-__all__ = ["load_weights", "read_weights", "replace_weights"]
+__all__ = ["explain_unreadable", "load_weights", "read_checkpoint", "read_weights", "replace_weights"]
+
+
+def read_checkpoint(checkpoint: str | os.PathLike, device: str | torch.device = "cpu") -> Any:
+    """What `torch.save` wrote, if it is no more than tensors, numbers, words, and lists and mappings of them.
+
+    Args:
+        checkpoint: the file.
+        device: where the tensors go.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        PermissionError: when it may not be read.
+        ValueError: when it is damaged, or holds anything else, of which nothing is run.
+    """
+    if not os.path.isfile(checkpoint):
+        raise FileNotFoundError(
+            f"there is no trained network at {checkpoint}; train one, or name another checkpoint or run"
+        )
+    try:
+        return torch.load(checkpoint, map_location=device, weights_only=True)
+    except (MemoryError, PermissionError):
+        raise
+    except Exception as error:  # torch has another one for every kind of file that is none of its own
+        raise ValueError(explain_unreadable(checkpoint, error)) from error
+
+
+def explain_unreadable(checkpoint: str | os.PathLike, error: Exception) -> str:
+    """What is wrong with a file of weights, instead of torch's page, which ends in how to run what it holds.
+
+    Args:
+        checkpoint: the file.
+        error: what `torch.load` raised.
+    """
+    if os.path.getsize(checkpoint) == 0:
+        return f"{checkpoint} is empty: whoever wrote it was cut off; copy it again, or train it again"
+    held = re.search(r"GLOBAL (\S+)|[Uu]nsupported (?:global|class|operand)\S* (\S+)", str(error))
+    if isinstance(error, pickle.UnpicklingError) and held:
+        return (
+            f"{checkpoint} holds more than weights ({next(filter(None, held.groups()))}), which could run anything, so "
+            f"nothing of it was read; take a file of weights alone, and see `verify --untrusted {checkpoint}`"
+        )
+    return f"{checkpoint} is no checkpoint that torch can read, or damaged; copy it again, or name another one"
 
 
 def read_weights(checkpoint: str | os.PathLike) -> dict[str, Tensor]:
@@ -25,14 +70,7 @@ def read_weights(checkpoint: str | os.PathLike) -> dict[str, Tensor]:
         FileNotFoundError: when there is no such file.
         ValueError: when it is no checkpoint.
     """
-    if not os.path.isfile(checkpoint):
-        raise FileNotFoundError(
-            f"there is no trained network at {checkpoint}; train one, or name another checkpoint or run"
-        )
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch has another one for every kind of file that is none of its own
-        raise ValueError(f"{checkpoint} is no checkpoint that torch can read; name another one") from error
+    content = read_checkpoint(checkpoint)
     if not isinstance(content, Mapping):
         raise ValueError(f"{checkpoint} holds a {type(content).__name__} and no weights by name; name another one")
     nested = content.get("model")

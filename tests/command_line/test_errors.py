@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Errors in one line."""
 
+import errno
+import pickle
+
 import pytest
 
-from monai_kd.command_line.errors import reason
+import monai_kd
+from monai_kd.cli import main
+from monai_kd.command_line.errors import reason, status_of
 
 
 def test_what_torch_says_about_other_weights_is_one_line():
@@ -19,3 +24,88 @@ def test_what_torch_says_about_other_weights_is_one_line():
 
 def test_a_newline_in_a_name_is_no_end_of_a_sentence():
     assert reason(ValueError("a\nb.png is damaged.\n  Try another")) == "a\\nb.png is damaged. Try another"
+
+
+class Malicious:
+    """Writes a file where somebody unpickles it."""
+
+    def __reduce__(self):
+        return exec, ("open('planted', 'w')",)
+
+
+def _checkpoints(folder):
+    """Files that are no weights, by what is said of them."""
+    torch = pytest.importorskip("torch")
+    torch.save({"weight": torch.zeros(1000)}, folder / "whole.pt")
+    whole = (folder / "whole.pt").read_bytes()
+    (folder / "empty.pt").touch()
+    (folder / "cut.pt").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.pt").write_text("hello")
+    torch.save({"weight": Malicious()}, folder / "malicious.pt")
+    torch.save({"weight": Malicious()}, folder / "old.pt", _use_new_zipfile_serialization=False)
+    (folder / "new.pt").write_bytes(pickle.dumps(Malicious(), protocol=4))
+    return {
+        "empty": "is empty",
+        "cut": "is no checkpoint that torch can read, or damaged",
+        "text": "is no checkpoint that torch can read, or damaged",
+        "malicious": "holds more than weights",
+        "old": "holds more than weights",
+        "new": "",
+    }
+
+
+def test_files_that_are_no_weights_are_named_and_nothing_of_them_is_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch = pytest.importorskip("torch")
+    for name, message in _checkpoints(tmp_path).items():
+        path = tmp_path / f"{name}.pt"
+        for load in (monai_kd.engines.read_weights, lambda path: torch.load(path, weights_only=True)):
+            with pytest.raises(Exception) as error:
+                load(path)
+            said = reason(error.value)
+            assert str(path) in said and message in said and "\n" not in said
+            assert "weights_only" not in said and status_of(error.value) == 2
+    assert not (tmp_path / "planted").exists()
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (MemoryError("Unable to allocate 9 GiB"), "not enough memory; a smaller batch_size"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "not enough memory"),
+        (OSError(errno.ENOSPC, "No space left on device", "/a/b.pt"), "/a/b.pt could not be written as a whole"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), "the disk is full"),
+    ],
+    ids=str,
+)
+def test_what_broke_off_has_status_1_and_says_what_to_do(error, message):
+    assert message in reason(error) and status_of(error) == 1
+
+
+def test_wrong_calls_have_status_2():
+    assert [status_of(error) for error in (ValueError(), FileNotFoundError(2, "x"), KeyError("x"))] == [2, 2, 2]
+    assert status_of(RuntimeError()) == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"model_ids": '])
+def test_a_damaged_configuration_of_a_run_is_named(content, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.json").write_text(content)
+    (run / "model.pt").touch()
+    for words in (["infer", "NAME", "in", "out", "--run", "RUN"], ["evaluate", "NAME", "--run", "RUN"]):
+        words = [{"NAME": "brain_tumor_segmentation", "RUN": str(run)}.get(word, word) for word in words]
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert str(run / "model.json") in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"hello"])
+def test_a_damaged_exported_network_is_named(content, tmp_path, capsys):
+    for suffix in (".ts", ".onnx"):
+        (tmp_path / f"a{suffix}").write_bytes(content)
+        words = ["infer", "brain_tumor_segmentation", "in", "out", "--checkpoint", str(tmp_path / f"a{suffix}")]
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert f"a{suffix}" in error and error.count("\n") == 1
