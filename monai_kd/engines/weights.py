@@ -51,7 +51,7 @@ def explain_unreadable(checkpoint: str | os.PathLike, error: Exception) -> str:
     """
     if os.path.getsize(checkpoint) == 0:
         return f"{checkpoint} is empty: whoever wrote it was cut off; copy it again, or train it again"
-    held = re.search(r"GLOBAL (\S+)|[Uu]nsupported (?:global|class|operand)\S* (\S+)", str(error))
+    held = re.search(r"GLOBAL (\S+)|Unsupported class (\S+)", str(error))
     if isinstance(error, pickle.UnpicklingError) and held:
         return (
             f"{checkpoint} holds more than weights ({next(filter(None, held.groups()))}), which could run anything, so "

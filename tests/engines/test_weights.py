@@ -21,7 +21,7 @@ def test_what_does_not_fit_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no trained network at .*other.pt; train one"):
         load_weights(nn.Linear(2, 1), tmp_path / "other.pt")
     (tmp_path / "model.pt").write_text("no checkpoint")
-    with pytest.raises(ValueError, match="model.pt is no checkpoint that torch can read; name another one"):
+    with pytest.raises(ValueError, match="model.pt is no checkpoint that torch can read, or damaged; copy it again"):
         load_weights(nn.Linear(2, 1), tmp_path / "model.pt")
 
 
