@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from monai_kd.csv_tables import write_table
 from monai_kd.engines import describe_model, markdown_table
 from monai_kd.engines.wording import label
 
@@ -36,11 +36,7 @@ def write_tables(folder: Path, results: Results) -> None:
     """
     (folder / "table.md").write_text(_table_md(results), encoding="utf-8")
     (folder / "model_card.md").write_text(_model_card(results), encoding="utf-8")
-    rows = list(_csv_rows(results))
-    with open(folder / "table.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
-        table.writeheader()
-        table.writerows(rows)
+    write_table(folder / "table.csv", _csv_rows(results))
 
 
 def _table_md(results: Results) -> str:

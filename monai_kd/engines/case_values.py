@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from monai_kd.csv_tables import read_table
 
 __all__ = ["CORRECT", "TRUE_PROBABILITY", "Cases", "Row", "read_cases"]
 
@@ -106,7 +107,7 @@ def read_cases(files: Sequence[Path], group_by: str) -> Cases:
     Raises:
         ValueError: when the seeds were tested on different cases.
     """
-    tables = [_rows(file) for file in files]
+    tables = [read_table(file) for file in files]
     inputs = [row["input"] for row in tables[0]]
     for file, table in zip(files, tables):
         if [row["input"] for row in table] != inputs:
@@ -140,11 +141,6 @@ def _add_classification(cases: Cases, tables: Sequence[Sequence[Mapping[str, str
 def _names(text: str) -> set[str]:
     """The classes or findings of a case, which are joined by ``|``; none for an empty text."""
     return set(filter(None, text.split("|")))
-
-
-def _rows(file: Path) -> list[dict[str, str]]:
-    with open(file, newline="", encoding="utf-8") as table:
-        return list(csv.DictReader(table))
 
 
 def _is_number(text: str) -> bool:

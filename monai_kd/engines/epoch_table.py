@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from monai_kd.files import whole_file
+from monai_kd.csv_tables import read_table, write_table
 
 __all__ = ["EPOCH_COLUMNS", "add_epoch", "drop_epochs", "read_epochs"]
 
@@ -32,8 +31,7 @@ def read_epochs(path: str | os.PathLike) -> list[dict[str, float]]:
     if not os.path.isfile(path):
         return []
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
+        rows = [{name: float(text) for name, text in row.items() if text} for row in read_table(path)]
     except (TypeError, ValueError) as error:
         raise ValueError(f"{os.fspath(path)} is no table of epochs: its cells are numbers, but {error}") from error
     if any("epoch" not in row for row in rows):
@@ -64,11 +62,7 @@ def drop_epochs(path: Path, after: int) -> None:
 
 
 def _write(path: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    columns = dict.fromkeys(name for row in rows for name in row)
-    with whole_file(path) as written, open(written, "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns)
-        table.writeheader()
-        table.writerows({name: _text(value) for name, value in row.items()} for row in rows)
+    write_table(path, ({name: _text(value) for name, value in row.items()} for row in rows))
 
 
 def _text(value: float) -> str:

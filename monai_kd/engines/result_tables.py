@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_kd.csv_tables import TEXT, cell, read_table
 from monai_kd.files import put_in_place
 
 __all__ = ["GrowingTable", "finished_rows"]
-
-_TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape"}  # file names may be no valid text
 
 
 class GrowingTable:
@@ -24,23 +24,23 @@ class GrowingTable:
     def __init__(self, path: Path, columns: Sequence[str] = (), rows: Iterable[Mapping[str, Any]] = ()) -> None:
         self.columns: list[str] = []
         unfinished = path.with_name(f".{path.name}.tmp")
-        with open(unfinished, "w", newline="", **_TEXT) as self.file:
+        with open(unfinished, "w", **TEXT) as self.file:
             if columns:
                 self._start(columns)
             for row in rows:
                 self.add(row)
         put_in_place(unfinished, path)
-        self.file = open(path, "a", newline="", **_TEXT)
+        self.file = open(path, "a", **TEXT)
 
     def add(self, row: Mapping[str, Any]) -> None:
         if not self.columns:
             self._start(row)
-        csv.writer(self.file).writerow([row.get(column, "") for column in self.columns])
+        csv.writer(self.file).writerow([cell(row.get(column, "")) for column in self.columns])
         self.file.flush()
 
     def _start(self, columns: Iterable[str]) -> None:
         self.columns = list(columns)
-        csv.writer(self.file).writerow(self.columns)
+        csv.writer(self.file).writerow(map(cell, self.columns))
 
     def __enter__(self) -> GrowingTable:
         return self
@@ -56,6 +56,6 @@ def finished_rows(tables: Iterable[Path]) -> dict[str, dict[str, str]]:
     """
     rows = {}
     for table in sorted(filter(Path.is_file, tables), key=lambda path: path.stat().st_mtime_ns):
-        with open(table, newline="", **_TEXT) as file:
-            rows.update({row["input"]: row for row in csv.DictReader(file) if row.get("fingerprint")})
+        with contextlib.suppress(ValueError):  # a table that a process was killed in the middle of; it is done again
+            rows.update({row["input"]: row for row in read_table(table) if row.get("fingerprint")})
     return rows

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from monai_kd import csv_tables
 
 __all__ = ["markdown_table", "write_table"]
 
@@ -35,10 +36,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], title: str, notes
         notes: sentences that stand under the table.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with open(path.with_suffix(".csv"), "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, columns)
-        table.writeheader()
-        table.writerows(rows)
+    csv_tables.write_table(path.with_suffix(".csv"), rows, columns)
     lines = [["", *(str(row["model"]) for row in rows)]]
     for name in columns[1:]:
         if not name.endswith(("_std", "_low", "_high")):

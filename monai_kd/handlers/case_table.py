@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from monai.engines import Evaluator, IterationEvents
 from monai.utils import CommonKeys as Keys
 from monai.utils import ensure_tuple
 
+from monai_kd.csv_tables import write_table
 from monai_kd.finite import check_finite
 
 __all__ = ["CaseTable"]
@@ -79,10 +79,7 @@ class CaseTable:
 
     def _write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        with open(self.output_dir / name, "w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, list(rows[0]))
-            table.writeheader()
-            table.writerows(rows)
+        write_table(self.output_dir / name, rows, list(rows[0]))
 
     def _write_summary(self, scores: Mapping[str, Any], engine: Any) -> None:
         summary = {**scores, "parameters": sum(p.numel() for p in engine.network.parameters())}
