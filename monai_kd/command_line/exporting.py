@@ -77,7 +77,9 @@ def export(
         evaluator=parser.get_parsed_content("validate#evaluator") if data else None,
         tolerance=float(tolerance),
     )
-    say(f"{report.file}: {report.file.stat().st_size / 1e6:.2f} MB")
+    computes_in, precision = "int8" if format == "int8" else "float32", monai_kd.engines.precision_of(parser)
+    size = report.file.stat().st_size / 1e6
+    say(f"{report.file}: {size:.2f} MB, computes in {computes_in}; compared with the student in {precision}")
     say(f"outputs differ by {report.difference:.2g} of their size over {report.samples} images")
     if report.metric:
         say(f"{report.metric}: {report.before:.4f} before, {report.after:.4f} after, {len(data)} validation cases")

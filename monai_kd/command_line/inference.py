@@ -113,5 +113,6 @@ def evaluate(
         spread = f" +- {score['std']:.4f}" if "std" in score else ""
         spread = f" [{score['low']:.4f}, {score['high']:.4f}]" if "low" in score else spread
         say(f"{metric}: {value:.4f}{spread} over {score['cases']} cases")
-    say(f"cases.csv and summary.json are in {folder}")
+    precision = monai_kd.engines.precision_of(workflow.parser)
+    say(f"computed in {precision}; cases.csv and summary.json are in {folder}")
     return DONE

@@ -10,7 +10,9 @@ from .export import EXPORTED, ExportReport, describe_network, export_network, lo
 from .model_card import describe_data, describe_licence, describe_model, generated_by
 from .nested_run import STAGES, keep_settings, train_run
 from .parameters import parameters
+from .placement import place_network
 from .planar_inferer import PlanarInferer
+from .precision import PRECISIONS, PrecisionInferer, choose_precision, has_bfloat16, precision_of
 from .processes import process_device, start_processes
 from .reproduction import reproduce
 from .run_config import plain_settings, read_run_config, running_config, write_json, write_run_config
@@ -29,10 +31,13 @@ __all__ = [
     "BatchInference",
     "BatchReport",
     "ExportReport",
+    "PRECISIONS",
     "PlanarInferer",
+    "PrecisionInferer",
     "Stage",
     "StepDecay",
     "check_data",
+    "choose_precision",
     "compared_metrics",
     "cross_validate",
     "describe_data",
@@ -43,13 +48,16 @@ __all__ = [
     "explain_unreadable",
     "export_network",
     "generated_by",
+    "has_bfloat16",
     "keep_settings",
     "load_exported",
     "load_weights",
     "markdown_table",
     "parameters",
+    "place_network",
     "plain_batch",
     "plain_settings",
+    "precision_of",
     "process_device",
     "read_epochs",
     "read_checkpoint",

@@ -171,7 +171,8 @@ class BatchInference:
         kept = [row for image, row in own.items() if image not in given]
         kept += [finished[case.image] for case in cases if case.image not in undone]
         report = BatchReport(skipped=len(cases) - len(todo))
-        self.logger.info(f"{len(todo)} inputs to do, {report.skipped} done before, outputs in {output}")
+        precision = "float16" if self.amp else getattr(self.inferer, "precision", "float32")
+        self.logger.info(f"{len(todo)} inputs to do in {precision}, {report.skipped} done before, outputs in {output}")
         with ExitStack() as stack:
             tables = [stack.enter_context(GrowingTable(self._table(output, "summary"), rows=kept))]
             if self.prediction_columns:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
@@ -19,7 +20,8 @@ class FeatureTap:
 
     The network stays as it is and is called as always. The tensors are the layers' own, with their graph: where an
     in-place activation follows a layer, they hold the activated values. A layer that ran several times gives its last
-    output.
+    output. What a network under autocast gave in half precision is taken in float32 once the autocast has ended, since
+    losses and projectors that come then are float32.
 
     Args:
         network: any module. `DistributedDataParallel`, `DataParallel` and `torch.compile` are seen through: the names
@@ -69,7 +71,7 @@ class FeatureTap:
                 f"{'in training mode ' if self.training_only else ''}first, and name only layers that its forward pass "
                 "calls as modules (TorchScript calls none below its top)"
             )
-        return {name: features[name] for name in self.layers}
+        return {name: _as_computed_with(features[name]) for name in self.layers}
 
     def remove(self) -> None:
         """Take the hooks off and forget what was captured. Harmless when it was done before."""
@@ -89,6 +91,11 @@ class FeatureTap:
             self._features[name] = output
 
         return capture
+
+
+def _as_computed_with(feature: Tensor) -> Tensor:
+    is_half = feature.dtype in (torch.bfloat16, torch.float16)
+    return feature.float() if is_half and not torch.is_autocast_enabled(feature.device.type) else feature
 
 
 def _unwrap(network: nn.Module) -> nn.Module:

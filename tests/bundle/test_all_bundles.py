@@ -162,7 +162,8 @@ def test_what_is_set_for_a_trainer_or_an_evaluator_holds_for_every_stage_by_its_
     parser = workflow(bundle, "train.json", **settings).parser
     for stage in STAGES:
         trainer, own = parser[f"{stage}#trainer"], f"@{stage}::"
-        assert trainer["accumulation_steps"] == 2 and parser[f"{stage}#optimizer#amsgrad"] is True
+        assert trainer["accumulation_steps"] == 2 and trainer["compile"] == "@compile"
+        assert parser[f"{stage}#optimizer#amsgrad"] is True
         parts = [("max_epochs", "epochs"), ("network", "network"), ("optimizer", "optimizer")]
         parts += [("train_handlers", "handlers")]
         assert all(trainer[argument] == own + part for argument, part in parts)

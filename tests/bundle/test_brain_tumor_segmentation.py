@@ -22,6 +22,7 @@ from PIL import Image
 import monai_kd
 from monai_kd.cli import main
 from monai_kd.data import FigshareGenerator, FigshareReader
+from monai_kd.engines import read_epochs
 
 from .runs import as_words, check_kept_answers_change_nothing, read_curves, read_rows, read_weights
 
@@ -102,6 +103,30 @@ def test_without_terms_distillation_is_the_student_alone_bit_for_bit(run, data, 
     alone = torch.load(run / "student_alone.pt", weights_only=True)["model"]
     distilled = torch.load(folder / "model.pt", weights_only=True)["model"]
     assert all(torch.equal(alone[name], distilled[name]) for name in alone)
+
+
+def test_all_stages_inference_and_evaluation_compute_in_the_precision_that_is_chosen(run, data, tmp_path, capfd):
+    """With the channels last as well, which changes as little."""
+    folder, settings = tmp_path / "run", as_words(**{**TINY, "max_epochs": 1}, precision="bfloat16", channels_last=True)
+    words = ["--dataset_dir", str(data), "--run", str(folder), "--stages", "teacher,student_alone,distill", *settings]
+    assert main(["train", NAME, *words]) == 0
+    for stage in ("teacher", "student_alone", "distillation"):
+        (row,), exact = read_epochs(folder / f"{stage}.csv"), read_epochs(run / f"{stage}.csv")[0]
+        losses = [(row[name], exact[name]) for name in exact if name not in ("epoch", "iterations", "seconds")]
+        assert all(abs(a - b) < 0.05 for a, b in losses) and any(a != b for a, b in losses)
+    weights = read_weights(folder)
+    assert all(value.dtype in (torch.float32, torch.int64) for value in weights.values())
+    capfd.readouterr()
+    said = {}
+    for precision in ("float32", "bfloat16"):
+        chosen = ["--run", str(folder), f"precision={precision}"]
+        assert main(["infer", NAME, str(data / "1.mat"), str(tmp_path / precision), "--probabilities", *chosen]) == 0
+        assert f"1 inputs to do in {precision}," in capfd.readouterr().out
+        assert main(["evaluate", NAME, *chosen]) == 0
+        said[precision] = capfd.readouterr().out
+        assert f"computed in {precision};" in said[precision]
+    probabilities = [np.asarray(Image.open(tmp_path / name / "1_prob.png"), float) / 65535 for name in said]
+    assert 0 < np.abs(probabilities[0] - probabilities[1]).max() < 0.02
 
 
 def test_the_projectors_are_trained_and_kept_for_resuming(workflow, tmp_path):

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+import pytest
+import torch
+from torch import nn
+
+from monai_kd.engines import place_network
+
+
+@pytest.mark.parametrize(
+    "convolution, shape, memory_format",
+    [(nn.Conv2d, (2, 3, 6, 6), torch.channels_last), (nn.Conv3d, (2, 3, 6, 6, 6), torch.channels_last_3d)],
+)
+def test_features_follow_the_weights_and_values_stay(convolution, shape, memory_format):
+    torch.manual_seed(0)
+    network = nn.Sequential(convolution(3, 4, 3), nn.ReLU(), convolution(4, 5, 3), nn.Flatten(), nn.LazyLinear(2))
+    image = torch.rand(shape)
+    before, weights = network(image), {name: value.clone() for name, value in network.state_dict().items()}
+    assert place_network(network, "cpu", channels_last=True) is network
+    assert network[0].weight.is_contiguous(memory_format=memory_format)
+    features = []
+    network[2].register_forward_hook(lambda layer, inputs, output: features.append(output))
+    network(image)
+    assert features[0].is_contiguous(memory_format=memory_format)
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+    torch.testing.assert_close(network(image), before)
+
+
+def test_without_it_the_weights_lie_as_they_did():
+    network = nn.Conv2d(3, 4, 3)
+    assert place_network(network, "cpu").weight.is_contiguous()
