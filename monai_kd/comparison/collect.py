@@ -40,6 +40,7 @@ from .scores import by_group, calibration, model_scores, score_function
 
 __all__ = ["collect_results"]
 
+_SHARE = "gradient_share_"  # begins the name of a term's share among a stage's numbers
 _VERSIONS = ("monai", "numpy", "pytorch-ignite", "scikit-learn", "scipy", "timm", "torch")
 
 
@@ -85,7 +86,9 @@ def collect_results(
         seeds=[int(path.name.removeprefix("seed_")) for path in rows[0].folders],
         effort=effort,
         stages=_stages(rows[0], config),
-        models={row.name: Model(row.model, metrics[row.name], _curves(row, config)) for row in rows},
+        models={
+            row.name: Model(row.model, metrics[row.name], _curves(row, config), _shares(row, config)) for row in rows
+        },
         tests=tests,
         verdict=answer(tests),
         data=_data(config, dataset_dir, datalist, metadata),
@@ -164,9 +167,16 @@ def _curves(row: Row, config: Mapping[str, Any]) -> dict[str, Curve]:
     in them, one whose value is not finite is. Shares of the gradient are measured once and are no curve."""
     epochs = read_epochs(row.folders[0] / f"{_stage_names(config)[row.model]}.csv")
     names = dict.fromkeys(name for epoch in epochs for name in epoch if name not in EPOCH_COLUMNS)
-    names = {name: None for name in names if not name.startswith("gradient_share_")}
+    names = {name: None for name in names if not name.startswith(_SHARE)}
     points = {name: [(int(epoch["epoch"]), epoch[name]) for epoch in epochs if name in epoch] for name in names}
     return {name: Curve(*map(list, zip(*own))) for name, own in points.items()}
+
+
+def _shares(row: Row, config: Mapping[str, Any]) -> dict[str, float]:
+    """Share of the gradient that the task and each term had when the first seed's training began."""
+    epochs = read_epochs(row.folders[0] / f"{_stage_names(config)[row.model]}.csv")
+    first = epochs[0] if epochs else {}
+    return {name.removeprefix(_SHARE): value for name, value in first.items() if name.startswith(_SHARE)}
 
 
 def _stage_names(config: Mapping[str, Any]) -> dict[str, str]:

@@ -24,6 +24,7 @@ __all__ = ["COLOURS", "calibration_plot", "curve_plots", "paired_plot", "pareto_
 COLOURS = {TEACHER: "#3a8fd6", ALONE: "#d9820a", DISTILLED: "#12a07c"}
 """Of the three models: apart for colour-blind readers, and seen on white as on black."""
 
+_VALIDATION = "val_"
 _MARKERS = {TEACHER: "s", ALONE: "o", DISTILLED: "D"}
 _INK, _LINE = "#010203", "#040506"  # stand for the page's own colours, which the SVG takes in their place
 _LARGEST_AREA, _SMALLEST_AREA = 1600.0, 24.0  # square points
@@ -101,14 +102,21 @@ def calibration_plot(results: Results) -> str:
 
 
 def curve_plots(results: Results) -> dict[str, str]:
-    """Learning curves of the first seed: validation of all models, then the distillation's losses, term by term."""
+    """Learning curves of the first seed: validation of all models, then the distillation's losses, term by term.
+
+    What is computed in training as well, such as the loss or the accuracy, stands beside the validation's, dashed.
+    """
     curves = {model: own.curves for model, own in results.models.items() if model in COLOURS}
     distilled = curves.get(DISTILLED, {})
-    plots = {}
-    for name in dict.fromkeys(name for own in curves.values() for name in own if name.startswith("val_")):
+    plots, shown = {}, {name for name in distilled if name.startswith(_VALIDATION)}
+    for name in dict.fromkeys(name for own in curves.values() for name in own if name.startswith(_VALIDATION)):
         lines = {model: own[name] for model, own in curves.items() if name in own}
-        plots[f"validation: {label(name.removeprefix('val_').removeprefix('mean_'))}"] = _curves(lines, spreads=False)
-    losses = [name for name in distilled if not name.startswith("val_")]
+        alike = name.removeprefix(_VALIDATION)
+        trained = {model: own[alike] for model, own in curves.items() if alike in own}
+        shown |= {alike} if alike != "loss" else set()
+        what = f"training (dashed) and validation: {label(alike)}" if trained else ""
+        plots[what or f"validation: {label(alike.removeprefix('mean_'))}"] = _curves(lines, False, trained)
+    losses = [name for name in distilled if name not in shown]
     for name in sorted(losses, key=lambda name: (name != "loss", name != "task")):
         lines = {DISTILLED: distilled[name]}
         if name == "task" and "loss" in curves.get(ALONE, {}):
@@ -118,8 +126,10 @@ def curve_plots(results: Results) -> dict[str, str]:
     return plots
 
 
-def _curves(lines: Mapping[str, Curve], spreads: bool) -> str:
+def _curves(lines: Mapping[str, Curve], spreads: bool, dashed: Mapping[str, Curve] | None = None) -> str:
     with _axes(3.6, 2.3) as (axes, svg):
+        for model, curve in (dashed or {}).items():
+            axes.plot(curve.epochs, curve.values, "--", color=COLOURS[model], linewidth=1.2)
         for model, curve in lines.items():
             marker = _MARKERS[model] if len(curve.epochs) < 30 else None
             axes.plot(curve.epochs, curve.values, color=COLOURS[model], marker=marker, markersize=3.5, linewidth=1.6)

@@ -23,6 +23,7 @@ from .rows import (
     paper_note,
     paper_rows,
     quality_tables,
+    share_rows,
     split_rows,
     stage_rows,
     with_prefix,
@@ -76,6 +77,7 @@ def _content(folder: Path, results: Results) -> dict[str, Any]:
         "paper": paper_rows(results),
         "paper_note": paper_note(results),
         "stages": stage_rows(results),
+        "shares": share_rows(results),
         "split": split_rows(results),
     }
 

@@ -81,12 +81,14 @@ class Model:
         model: which of a distillation's models it is.
         metrics: its scores by metric.
         curves: of the first seed's training, by name.
+        gradient_shares: of the task and each term when that training began, where they were measured.
         effort: what it costs.
     """
 
     model: str
     metrics: dict[str, Score]
     curves: dict[str, Curve] = field(default_factory=dict)
+    gradient_shares: dict[str, float] = field(default_factory=dict)
     effort: Effort | None = None
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "paper_note",
     "paper_rows",
     "quality_tables",
+    "share_rows",
     "split_rows",
     "stage_rows",
     "with_prefix",
@@ -122,6 +123,13 @@ def stage_rows(results: Results) -> Table:
     for stage in results.stages:
         rows.append([label(stage.stage), f"{stage.epochs:,}", f"{stage.iterations:,}", f"{stage.steps:,}"])
     return rows
+
+
+def share_rows(results: Results) -> Table:
+    """Which share of the gradient every term of the distillation had at its start; none where it was not measured."""
+    shares = results.models[DISTILLED].gradient_shares if DISTILLED in results.models else {}
+    rows = [["part of the loss", "share of the gradient at the start"]]
+    return rows + [[label(name), f"{100 * share:.3g} %"] for name, share in shares.items()] if shares else []
 
 
 def split_rows(results: Results) -> Table:

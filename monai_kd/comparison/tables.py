@@ -21,6 +21,7 @@ from .rows import (
     paper_note,
     paper_rows,
     quality_tables,
+    share_rows,
     stage_rows,
 )
 
@@ -44,6 +45,7 @@ def _table_md(results: Results) -> str:
     parts += ["## Is it more than chance?", markdown_table(chance_rows(results))] if results.tests else []
     parts += ["## Size and speed", markdown_table(effort_rows(results)), effort_note(results)]
     parts += ["## Training", markdown_table(stage_rows(results))]
+    parts += [markdown_table(rows)] if (rows := share_rows(results)) else []
     if results.paper is not None:
         parts += [
             "## The paper's numbers, measured on other data",

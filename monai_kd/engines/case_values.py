@@ -105,7 +105,7 @@ def read_cases(files: Sequence[Path], group_by: str) -> Cases:
         group_by: column of a case's group. Where there is none, every case is a group of its own.
 
     Raises:
-        ValueError: when the seeds were tested on different cases.
+        ValueError: when the seeds were tested on different cases, or when a probability is no finite number.
     """
     tables = [read_table(file) for file in files]
     inputs = [row["input"] for row in tables[0]]
@@ -115,12 +115,23 @@ def read_cases(files: Sequence[Path], group_by: str) -> Cases:
     first = tables[0]
     groups = [row.get(group_by) or row["input"] for row in first]
     names = [name for name in first[0] if name not in (*_NO_CLASS, group_by) and _is_number(first[0][name])]
-    numbers = {name: np.array([[float(row[name]) for row in table] for table in tables]) for name in names}
-    numbers = {name: values for name, values in numbers.items() if np.isfinite(values).any(axis=1).all()}
-    cases = Cases(inputs, groups, numbers)
+    numbers = {name: np.array([[float(row[name] or "nan") for row in table] for table in tables]) for name in names}
     if {"label", "predicted"} <= first[0].keys():
+        for name, values in numbers.items():
+            _check_probabilities(name, values, files, inputs)
+        cases = Cases(inputs, groups, numbers)
         _add_classification(cases, tables)
-    return cases
+        return cases
+    return Cases(
+        inputs, groups, {name: values for name, values in numbers.items() if np.isfinite(values).any(axis=1).all()}
+    )
+
+
+def _check_probabilities(name: str, values: np.ndarray, files: Sequence[Path], inputs: Sequence[str]) -> None:
+    for seed, case in np.argwhere(~np.isfinite(values)):
+        raise ValueError(
+            f"{files[seed]}: the probability of {name} of {inputs[case]} is no finite number; evaluate the model again"
+        )
 
 
 def _add_classification(cases: Cases, tables: Sequence[Sequence[Mapping[str, str]]]) -> None:

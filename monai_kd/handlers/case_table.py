@@ -26,7 +26,7 @@ class CaseTable:
     ``cases.csv`` has a row per case: ``input``, ``patient`` where the data list names it, and a column per metric that
     keeps its values per case (MONAI's metric handlers with ``save_details``). ``summary.json`` gives each metric's
     mean, standard deviation over cases, median and number of cases, and the network's number of ``parameters``. A case
-    without a value (NaN), such as the precision where nothing was predicted, is left out there, and so is a metric
+    without a finite value, such as the precision where nothing was predicted, is left out there, and so is a metric
     that no case has. A metric ``val_mean_dice`` is called ``dice``. The evaluation ends with an error at the first case
     whose prediction holds NaN or infinite values.
 
@@ -91,7 +91,7 @@ def _short(name: str) -> str:
 
 
 def _summarise(columns: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    known = {name: values[~np.isnan(values)] for name, values in columns.items()}
+    known = {name: values[np.isfinite(values)] for name, values in columns.items()}
     return {
         name: {
             "mean": float(values.mean()),

@@ -9,6 +9,8 @@ from PIL import Image
 from monai_kd.comparison.figures import calibration_plot, curve_plots, paired_plot, pareto_plot
 from monai_kd.comparison.report import write_report
 from monai_kd.comparison.results import Bin, Curve, Drawn
+from monai_kd.comparison.rows import share_rows
+from monai_kd.comparison.tables import write_tables
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -85,6 +87,32 @@ def test_what_there_is_nothing_of_is_not_drawn(comparison):
 def test_curves_are_of_all_models_for_validation_and_of_the_distillation_for_the_rest(comparison):
     plots = curve_plots(comparison())
     assert list(plots) == ["validation: dice", "distillation: total loss", "loss on the truth"]
+
+
+def test_what_is_computed_in_training_stands_beside_the_validations(comparison):
+    epoch = {"epoch": 1, "iterations": 5, "seconds": 1, "loss": 0.9, "accuracy": 0.5, "val_loss": 0.8}
+    plots = curve_plots(comparison(epochs=[{**epoch, "val_accuracy": 0.4, "val_mean_dice": 0.3}]))
+    assert list(plots) == [
+        "training (dashed) and validation: loss",
+        "training (dashed) and validation: accuracy",
+        "validation: dice",
+        "distillation: total loss",
+    ]
+    assert "stroke-dasharray: 4.44" in plots["training (dashed) and validation: accuracy"]
+    assert "stroke-dasharray: 4.44" not in plots["validation: dice"]
+
+
+def test_shares_of_the_gradient_are_a_table_and_no_curves(comparison, tmp_path):
+    shares = {"gradient_share_task": 0.75, "gradient_share_soft-target": 0.25}
+    own = {"iterations": 5, "seconds": 1, "loss": 0.5}
+    epochs = [{"epoch": number, **own} for number in (1, 2)]
+    found = comparison(epochs=[{**epochs[0], **shares}, {**epochs[1], **dict.fromkeys(shares, "")}])
+    assert found.models["distilled_student"].gradient_shares == {"task": 0.75, "soft-target": 0.25}
+    assert not any("share" in title for title in curve_plots(found))
+    write_tables(tmp_path, found)
+    assert "| soft-target | 25 % |" in (tmp_path / "table.md").read_text()
+    assert "<td>25 %</td>" in write_report(tmp_path, found).read_text()
+    assert share_rows(comparison()) == []
 
 
 def test_an_epoch_that_is_not_finite_is_shown(comparison):

@@ -35,6 +35,20 @@ def test_a_metric_that_no_case_of_a_seed_has_is_not_there(tmp_path):
     assert set(read_cases(files[1:], "patient").values) == {"dice", "vif"}
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", ""])
+def test_a_probability_that_is_no_number_is_refused_by_case(tmp_path, value):
+    rows = [{"input": name, "label": "x", "predicted": "x", "x": 0.5, "y": 0.5} for name in "ab"]
+    rows[1]["y"] = value
+    with pytest.raises(ValueError, match=r"0.csv: the probability of y of b is no finite number; evaluate the model"):
+        read_cases([_write(tmp_path / "0.csv", rows)], "patient")
+
+
+def test_a_case_without_a_value_is_not_the_seeds(tmp_path):
+    rows = [{"input": "a", "dice": 1}, {"input": "b", "dice": ""}]
+    values = read_cases([_write(tmp_path / "0.csv", rows)], "patient").values["dice"]
+    assert values[0, 0] == 1 and np.isnan(values[0, 1])
+
+
 def test_a_case_without_a_group_is_one(tmp_path):
     cases = read_cases([_write(tmp_path / "0.csv", [{"input": "a", "dice": 1}, {"input": "b", "dice": 1}])], "patient")
     assert cases.groups == ["a", "b"]

@@ -10,7 +10,7 @@ import torch
 from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from monai.handlers import IgniteMetricHandler, from_engine
-from monai.metrics import DiceMetric, MAEMetric
+from monai.metrics import DiceMetric, MAEMetric, PSNRMetric
 from torch import nn
 
 from monai_kd.handlers import CaseTable
@@ -88,6 +88,14 @@ def test_a_case_without_a_value_is_left_out_of_the_summary(tmp_path):
     assert (summary["sensitivity"]["mean"], summary["sensitivity"]["cases"]) == (0.5, 2)
     _evaluator(tmp_path, samples[1:], **rates).run()
     assert "precision" not in json.loads((tmp_path / "summary.json").read_text())
+
+
+def test_a_case_that_is_met_exactly_has_no_ratio_of_signal_to_noise(tmp_path):
+    samples = [_sample(number, masks) for number, masks in enumerate((HALF_RIGHT, EMPTY))]
+    _evaluator(tmp_path, samples, val_psnr=PSNRMetric(max_val=1)).run()
+    assert _cases(tmp_path)[1]["psnr"] == "inf"
+    psnr = json.loads((tmp_path / "summary.json").read_text())["psnr"]
+    assert (psnr["mean"], psnr["cases"]) == (pytest.approx(6.0206, abs=1e-4), 1)
 
 
 def test_a_single_case_has_no_spread(tmp_path):
