@@ -62,7 +62,7 @@ def test_what_all_may_use_needs_nothing_else_of_this_package(module):
 
 
 def test_the_command_line_talks_to_bundles_through_monai_only():
-    own = {"bundle", "cli", "command_line", "contract", "overrides", "verification"}
+    own = {"bundle", "cli", "command_line", "contract", "inspection", "overrides", "verification"}
     for name in own:
         for file in (PACKAGE / name).rglob("*.py") if (PACKAGE / name).is_dir() else [PACKAGE / f"{name}.py"]:
             assert {module.split(".")[0] for module in _imports(file)} <= {*own, *COMMON}, file

@@ -9,6 +9,7 @@ from typing import Any
 
 import monai_kd
 from monai_kd.bundle import Bundle, bundles_in, plain_path
+from monai_kd.inspection import find_code
 from monai_kd.verification import CHECKS, EXPORTS
 
 from .errors import DONE, SOME_FAILED, reason
@@ -16,6 +17,8 @@ from .output import say
 from .words import parse
 
 __all__ = ["copy", "generate", "list_bundles", "verify"]
+
+_LONGEST = 300  # characters of a line that are shown
 
 
 def list_bundles(folder: str | None = None) -> int:
@@ -75,7 +78,7 @@ def copy(name: str, dir: str) -> int:
     return DONE
 
 
-def verify(name: str) -> int:
+def verify(name: str | None = None, untrusted: str | None = None) -> int:
     """Check everything that a bundle must satisfy: files, metadata, configurations, network, weights, export.
 
     These are the rules of MONAI's bundles and of its model zoo, as far as they can be checked without a network. The
@@ -83,7 +86,14 @@ def verify(name: str) -> int:
 
     Args:
         name: a bundle's name, or the path of a bundle's directory.
+        untrusted: instead: the path of a bundle, a run or a file of somebody else. What it would run is listed:
+            expressions, imports, components of other packages, pickled objects, operators of TorchScript that touch
+            files. Nothing of it is run for that. The exit status is 0 if it would run nothing.
     """
+    if untrusted is not None:
+        return _inspect(Path(plain_path(untrusted)))
+    if name is None:
+        raise ValueError("name a bundle, or --untrusted and a path")
     bundle = Bundle(name)
     failed = 0
     for check in (*CHECKS, *EXPORTS):
@@ -98,3 +108,15 @@ def verify(name: str) -> int:
             failed += 1
             say(f"FAILED  {title}: {reason(error)}")
     return SOME_FAILED if failed else DONE
+
+
+def _inspect(path: Path) -> int:
+    """Show what a folder or file of somebody else would run."""
+    findings = find_code(path)
+    for finding in findings:
+        place = f" {finding.place}" if finding.place else ""
+        text = finding.text if len(finding.text) <= _LONGEST else f"{finding.text[:_LONGEST]} ..."
+        say(f"{finding.file}{place}: {finding.kind}: {text}")
+    many = f"{len(findings)} things of {path} would run, or could not be read"
+    say(many if findings else f"nothing of {path} would run")
+    return SOME_FAILED if findings else DONE

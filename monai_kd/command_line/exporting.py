@@ -12,6 +12,7 @@ from monai_kd.bundle import Bundle, plain_path
 
 from .errors import DONE
 from .output import say
+from .trust import say_whose_code
 from .words import config_settings, parse, paths
 
 __all__ = ["export"]
@@ -50,6 +51,7 @@ def export(
         options: the same as key=value, as --key value.
     """
     bundle = Bundle(name)
+    say_whose_code(bundle, run, checkpoint)
     files, settings = bundle.evaluation_of(run, checkpoint)
     bundle.check_student(Path(settings["checkpoint"]))
     needs_data = format == "int8" or dataset_dir is not None or datalist is not None

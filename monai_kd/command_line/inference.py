@@ -11,6 +11,7 @@ from monai_kd.bundle import Bundle, plain_path, read_json
 
 from .errors import DONE, SOME_FAILED
 from .output import say
+from .trust import check_script, say_whose_code
 from .words import config_settings, given, parse, paths, value_of
 
 __all__ = ["evaluate", "infer"]
@@ -30,6 +31,7 @@ def infer(
     probabilities: bool = False,
     overlay: bool = False,
     format: str | None = None,
+    trust: bool = False,
     config: str | None = None,
     **options: Any,
 ) -> int:
@@ -44,7 +46,8 @@ def infer(
         output: the folder that the outputs go to.
         overrides: further settings as key=value, by the ids of the bundle's inference.json.
         run: name or path of a run, whose student is used with the networks of that run.
-        checkpoint: other weights than models/model.pt or the run's, or an exported student (.onnx, .ts).
+        checkpoint: other weights than models/model.pt or the run's, or an exported student (.onnx, .ts). A .ts file
+            (TorchScript) is code, which runs.
         device: cpu, cuda:0, ...
         batch_size: how many inputs go through the network together.
         resume: skip what is done already.
@@ -52,16 +55,19 @@ def infer(
         probabilities: write probability maps as well.
         overlay: write pictures of the input with the outline of the result as well.
         format: dicom_seg writes segmentations of DICOM images as DICOM-SEG.
+        trust: run a .ts file that `export` did not make.
         config: a JSON or YAML file of settings, laid over the bundle's as key=value is, which it gives way to; several
             with commas between them, or as --config given several times.
         options: the same as key=value, as --key value.
     """
     bundle = Bundle(name)
+    say_whose_code(bundle, run)
     from_files, wanted = config_settings(config, bundle, "inference.json"), parse(overrides, options)
     settings: dict[str, Any] = {} if run is None else bundle.model_of(run)
     if checkpoint is not None:
         weights = Path(plain_path(checkpoint))
         bundle.check_student(weights)
+        check_script(weights, value_of(trust))
         settings.update(bundle.settings_in(weights, {**from_files, **wanted}))
     settings.update(from_files)
     settings.update(dataset_dir=plain_path(input), output_dir=plain_path(output), **paths(checkpoint=checkpoint))
@@ -99,6 +105,7 @@ def evaluate(
         options: the same as key=value, as --key value.
     """
     bundle = Bundle(name)
+    say_whose_code(bundle, run, checkpoint)
     files, settings = bundle.evaluation_of(run, checkpoint)
     settings.update(config_settings(config, bundle, *files))
     settings.update(paths(dataset_dir=dataset_dir, datalist_file=datalist, output_dir=output))
