@@ -115,6 +115,13 @@ def test_an_app_that_cannot_be_is_refused_and_nothing_is_written(words, message,
     assert not any(tmp_path.iterdir())
 
 
+def test_a_run_of_one_bundle_names_that_bundle(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Bundle, "runs", property(lambda bundle: ["first"] if bundle.root.name == FLAGSHIP else []))
+    assert main(["label_app", str(tmp_path / "app"), "--run", "first"]) == 2
+    assert f"name those that have it by --bundles {FLAGSHIP}" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_folder_with_other_files_and_an_unfinished_run_are_refused(run, tmp_path, capsys):
     (tmp_path / "notes.txt").touch()
     assert main(["label_app", str(tmp_path), "--bundles", FLAGSHIP, "--run", str(run)]) == 2

@@ -45,6 +45,9 @@ def label_app(dir: str, bundles: str | None = None, run: str | None = None) -> i
         chosen = [bundle for bundle in chosen if bundle.segments]
     if run is not None and os.sep in run and len(chosen) > 1:
         raise ValueError(f"the run {run} is of one bundle: name that one by --bundles, and add others by further calls")
+    trained = ",".join(bundle.root.name for bundle in chosen if run in bundle.runs)
+    if bundles is None and trained and not all(run in bundle.runs for bundle in chosen):
+        raise ValueError(f"not every bundle has a run {run}: name those that have it by --bundles {trained}")
     for bundle in chosen:
         if not bundle.segments:
             raise ValueError(f"{bundle.root.name} does not outline anything, which MONAI Label is for here")

@@ -10,7 +10,7 @@ from typing import Any
 
 import monai_kd
 from monai_kd.bundle import Bundle, read_json
-from monai_kd.files import write_text
+from monai_kd.files import remove_unfinished, whole_file, write_text
 from monai_kd.verification import LARGEST_MODEL
 
 from .errors import DONE
@@ -35,12 +35,13 @@ def publish(name: str, run: str) -> int:
             f"{bundle.root} belongs to an installed package; copy the bundle first, and publish to the copy"
         )
     folder = bundle.completed_run(run)
-    for key, value in bundle.model_of(run).items():
-        if key != "checkpoint" and value != bundle.config("inference.json").get(key):
-            raise ValueError(
-                f"the run's {key} differs from inference.json, so its student does not fit the bundle; copy the "
-                f"bundle, set {key} in the copy's inference.json and train.json, and publish there"
-            )
+    own, trained = bundle.config("inference.json"), bundle.model_of(run)
+    others = ", ".join(key for key, value in trained.items() if key != "checkpoint" and value != own.get(key))
+    if others:
+        raise ValueError(
+            f"the run differs from inference.json in {others}, so its student does not fit the bundle; copy the "
+            "bundle, set these in the copy's inference.json and train.json, and publish there"
+        )
     checkpoint = folder / "model.pt"
     summary = _measure(bundle, folder, checkpoint, "distilled_student")
     if checkpoint.stat().st_size > LARGEST_MODEL:
@@ -53,9 +54,13 @@ def publish(name: str, run: str) -> int:
         summary = halved
     text = _model_card(bundle, folder, read_json(folder / "model.json"), summary)
     published = bundle.root / "models" / "model.pt"
-    monai_kd.engines.replace_weights(published, checkpoint)
     card = bundle.root / "docs" / "model_card.md"
-    write_text(card, text)
+    for place in (published.parent, card.parent):
+        place.mkdir(exist_ok=True)
+        remove_unfinished(place)
+    with whole_file(card) as written:
+        written.write_text(text, encoding="utf-8")
+        monai_kd.engines.replace_weights(published, checkpoint)  # the card follows it, or neither is replaced
     _note_metrics(bundle, summary)
     say(f"published {checkpoint} as {published}, described in {card}")
     return DONE
