@@ -25,16 +25,19 @@ class AttentionTransferLoss(nn.Module):
     Args:
         p: power of the activations, >= 1 (below 1 the gradient is infinite at 0). Higher values look more at the
             strongest positions; the paper's experiments use 2.
+        sum_positions: sum over the positions, as the paper's norm does, and average over the batch alone. The value,
+            0 to 2, and with it a fitting weight, then no longer depends on the image's size.
 
     Raises:
         ValueError: when ``p`` is less than 1.
     """
 
-    def __init__(self, p: float = 2) -> None:
+    def __init__(self, p: float = 2, sum_positions: bool = False) -> None:
         super().__init__()
         if not p >= 1:
             raise ValueError(f"p must be 1 or more, got {p}")
         self.p = p
+        self.sum_positions = sum_positions
 
     @at_least_float32
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -44,13 +47,14 @@ class AttentionTransferLoss(nn.Module):
             teacher: features (B, C_t, *spatial), on the same grid.
 
         Returns:
-            Scalar, from 0 to 2 / number of positions.
+            Scalar, from 0 to 2 / number of positions, or to 2 with ``sum_positions``.
 
         Raises:
             ValueError: when batch or spatial sizes differ, or there are no spatial axes.
         """
         check_same_space(self, student, teacher)
-        return F.mse_loss(attention_map(student, self.p), attention_map(teacher, self.p))
+        value = F.mse_loss(attention_map(student, self.p), attention_map(teacher, self.p))
+        return value * student[0, 0].numel() if self.sum_positions else value
 
     @at_least_float32
     def reduce_teacher(self, teacher: Tensor) -> Tensor:

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
+from monai.utils import LossReduction
 from torch import Tensor, nn
 
 from monai_kd.losses.precision import at_least_float32
+from monai_kd.losses.reduction import checked_reduction, reduce
 from monai_kd.losses.shapes import check_same_shape
 
 __all__ = ["FactorTransferLoss"]
@@ -23,16 +25,21 @@ class FactorTransferLoss(nn.Module):
 
     Args:
         p: power of the difference, >= 1 (below 1 the gradient is infinite where factors agree). 1 is the usual choice.
+        reduction: ``"mean"``, ``"sum"``, or ``"none"`` for the elements (B, elements of a factor) themselves.
 
     Raises:
-        ValueError: when ``p`` is less than 1.
+        ValueError: when ``p`` is less than 1, or the reduction is not known.
+
+    >>> FactorTransferLoss()(Tensor([[3, 0]]), Tensor([[0, 4]]))  # (1, 0) and (0, 1)
+    tensor(1.)
     """
 
-    def __init__(self, p: float = 1) -> None:
+    def __init__(self, p: float = 1, reduction: LossReduction | str = LossReduction.MEAN) -> None:
         super().__init__()
         if not p >= 1:
             raise ValueError(f"p must be 1 or more, got {p}")
         self.p = p
+        self.reduction = checked_reduction(reduction)
 
     @at_least_float32
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -42,11 +49,11 @@ class FactorTransferLoss(nn.Module):
             teacher: factor of the same shape.
 
         Returns:
-            Scalar, >= 0.
+            Scalar, >= 0; (B, elements of a factor) without reduction.
 
         Raises:
             ValueError: when the shapes differ.
         """
         check_same_shape(self, student, teacher)
         s, t = F.normalize(student.flatten(1), dim=1), F.normalize(teacher.flatten(1), dim=1)
-        return (s - t).abs().pow(self.p).mean()
+        return reduce((s - t).abs().pow(self.p), self.reduction)

@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch.nn.functional as F
+from monai.utils import LossReduction
 from torch import Tensor, nn
 
 from monai_kd.losses.precision import at_least_float32
+from monai_kd.losses.reduction import checked_reduction
 
 __all__ = ["PooledFeatureLoss", "average_pool"]
 
@@ -24,19 +26,26 @@ class PooledFeatureLoss(nn.Module):
 
     Args:
         output_size: size of both maps after pooling, in positions; one number for all spatial axes, or one per axis.
+        reduction: ``"mean"``, ``"sum"``, or ``"none"`` for the squares (B, C, *output_size) themselves.
 
     Raises:
-        ValueError: when a size is not a positive integer.
+        ValueError: when a size is not a positive integer, or the reduction is not known.
+
+    >>> PooledFeatureLoss(1)(Tensor([[[0, 2, 4]]]), Tensor([[[5, 5]]]))
+    tensor(9.)
     """
 
     reduces_linearly = True
 
-    def __init__(self, output_size: int | Sequence[int]) -> None:
+    def __init__(
+        self, output_size: int | Sequence[int], reduction: LossReduction | str = LossReduction.MEAN
+    ) -> None:
         super().__init__()
         sizes = (output_size,) if isinstance(output_size, int) else tuple(output_size)
         if not sizes or any(not isinstance(size, int) or size < 1 for size in sizes):
             raise ValueError(f"output_size must be a positive integer, or one per spatial axis, got {output_size!r}")
         self.output_size = output_size
+        self.reduction = checked_reduction(reduction)
 
     @at_least_float32
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -46,7 +55,7 @@ class PooledFeatureLoss(nn.Module):
             teacher: features with the same B, C and number of spatial axes.
 
         Returns:
-            Scalar, >= 0.
+            Scalar, >= 0; (B, C, *output_size) without reduction.
 
         Raises:
             ValueError: when batch, channels or the number of axes differ, or ``output_size`` does not fit the axes.
@@ -57,7 +66,8 @@ class PooledFeatureLoss(nn.Module):
                 f"got {tuple(student.shape)} and {tuple(teacher.shape)}: align channels by a projector "
                 "(a 1 x 1 convolution)"
             )
-        return F.mse_loss(average_pool(student, self.output_size), average_pool(teacher, self.output_size))
+        s, t = (average_pool(features, self.output_size) for features in (student, teacher))
+        return F.mse_loss(s, t, reduction=self.reduction)
 
     @at_least_float32
     def reduce_teacher(self, teacher: Tensor) -> Tensor:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from monai.utils import LossReduction
 from torch import Tensor, nn
 
 from monai_kd.losses.precision import at_least_float32
+from monai_kd.losses.reduction import checked_reduction, reduce
 from monai_kd.losses.shapes import check_same_shape
 
 __all__ = ["BinarySoftTargetLoss", "SoftTargetLoss"]
@@ -26,9 +28,10 @@ class SoftTargetLoss(nn.Module):
 
     Args:
         temperature: T > 0. Higher values show more of the ratios among unlikely classes; 4 is a common choice.
+        reduction: ``"mean"``, ``"sum"``, or ``"none"`` for one value per sample and position (B[, *spatial]).
 
     Raises:
-        ValueError: when ``temperature`` is not positive.
+        ValueError: when ``temperature`` is not positive, or the reduction is not known.
 
     Example:
         >>> student, teacher = torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 3.0]]).log()
@@ -36,9 +39,10 @@ class SoftTargetLoss(nn.Module):
         tensor(0.1308)
     """
 
-    def __init__(self, temperature: float = 4.0) -> None:
+    def __init__(self, temperature: float = 4.0, reduction: LossReduction | str = LossReduction.MEAN) -> None:
         super().__init__()
         self.temperature = _positive(temperature)
+        self.reduction = checked_reduction(reduction)
 
     @at_least_float32
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -48,7 +52,7 @@ class SoftTargetLoss(nn.Module):
             teacher: logits of the same shape.
 
         Returns:
-            Scalar, >= 0.
+            Scalar, >= 0; (B[, *spatial]) without reduction.
 
         Raises:
             ValueError: when the shapes differ, or there is one channel only.
@@ -59,8 +63,10 @@ class SoftTargetLoss(nn.Module):
                 f"SoftTargetLoss expects two or more classes on axis 1, got {tuple(student.shape)}; the softmax of one "
                 "channel is always 1: use BinarySoftTargetLoss"
             )
-        return self.temperature**2 * mean_divergence(
-            F.log_softmax(teacher / self.temperature, dim=1), F.log_softmax(student / self.temperature, dim=1)
+        return self.temperature**2 * divergence(
+            F.log_softmax(teacher / self.temperature, dim=1),
+            F.log_softmax(student / self.temperature, dim=1),
+            self.reduction,
         )
 
 
@@ -80,15 +86,23 @@ class BinarySoftTargetLoss(nn.Module):
             unlikely classes to bring out.
         reverse: the student's distribution comes first. It then pays for probability where the teacher has none
             (mode seeking), rather than for missing some of the teacher's.
+        reduction: ``"mean"``, ``"sum"``, or ``"none"`` for one value per element (B, C[, *spatial]).
 
     Raises:
-        ValueError: when ``temperature`` is not positive.
+        ValueError: when ``temperature`` is not positive, or the reduction is not known.
+
+    >>> student, teacher = torch.tensor([[0.0]]), torch.tensor([[3.0]]).log()
+    >>> BinarySoftTargetLoss()(student, teacher)  # log(2) - entropy of (3/4, 1/4)
+    tensor(0.1308)
     """
 
-    def __init__(self, temperature: float = 1.0, reverse: bool = False) -> None:
+    def __init__(
+        self, temperature: float = 1.0, reverse: bool = False, reduction: LossReduction | str = LossReduction.MEAN
+    ) -> None:
         super().__init__()
         self.temperature = _positive(temperature)
         self.reverse = reverse
+        self.reduction = checked_reduction(reduction)
 
     @at_least_float32
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -98,21 +112,21 @@ class BinarySoftTargetLoss(nn.Module):
             teacher: logits of the same shape.
 
         Returns:
-            Scalar, >= 0.
+            Scalar, >= 0; (B, C[, *spatial]) without reduction.
 
         Raises:
             ValueError: when the shapes differ.
         """
         check_same_shape(self, student, teacher, _SAME_OUTPUT)
         first, second = (student, teacher) if self.reverse else (teacher, student)
-        return self.temperature**2 * mean_divergence(
-            _log_bernoulli(first / self.temperature), _log_bernoulli(second / self.temperature)
+        return self.temperature**2 * divergence(
+            _log_bernoulli(first / self.temperature), _log_bernoulli(second / self.temperature), self.reduction
         )
 
 
-def mean_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) of distributions that lie along axis 1, given as logarithms, averaged over all other axes."""
-    return F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1).mean()
+def divergence(log_p: Tensor, log_q: Tensor, reduction: str = "mean") -> Tensor:
+    """KL(p || q) of distributions that lie along axis 1, given as logarithms, reduced over all other axes."""
+    return reduce(F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1), reduction)
 
 
 def _log_bernoulli(logits: Tensor) -> Tensor:

@@ -32,6 +32,21 @@ def test_agrees_with_numpy_for_different_channels(space, p):
     assert AttentionTransferLoss(p)(student, teacher).item() == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("space", [(5,), (4, 5), (4, 3, 2)], ids=str)
+def test_a_sum_over_the_positions_does_not_depend_on_the_image_size(space):
+    student, teacher = features((2, 3, *space), 0), features((2, 5, *space), 1)
+    loss = AttentionTransferLoss(sum_positions=True)
+    expected = ((attention(student, 2) - attention(teacher, 2)) ** 2).sum(1).mean()
+    assert loss(student, teacher).item() == pytest.approx(expected, rel=1e-12)
+    larger = [x.repeat_interleave(2, dim=-1) for x in (student, teacher)]
+    torch.testing.assert_close(loss(*larger), loss(student, teacher))
+
+
+def test_squares_are_the_default():
+    student, teacher = features((2, 3, 4), 0), features((2, 3, 4), 1)
+    assert AttentionTransferLoss()(student, teacher) == AttentionTransferLoss(2)(student, teacher)
+
+
 def test_sign_scale_and_order_of_channels_do_not_matter():
     student, teacher = features((2, 3, 4), 0), features((2, 3, 4), 1)
     per_sample = torch.tensor([-2.0, 0.3], dtype=torch.float64).view(2, 1, 1)

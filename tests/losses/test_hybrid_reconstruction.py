@@ -26,6 +26,11 @@ def test_agrees_with_monai(shape, data_range):
     torch.testing.assert_close(HybridReconstructionLoss(data_range)(prediction, truth), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_grey_values_are_from_0_to_1_by_default():
+    prediction, truth = torch.rand(2, 1, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    assert HybridReconstructionLoss()(prediction, truth) == HybridReconstructionLoss(1.0)(prediction, truth)
+
+
 def test_zero_for_the_image_itself():
     image, _ = images((2, 1, 12, 12))
     assert HybridReconstructionLoss()(image, image).item() == pytest.approx(0, abs=1e-12)

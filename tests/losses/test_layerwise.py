@@ -39,6 +39,9 @@ def test_other_numbers_of_layers_are_refused(counts: tuple[int, int]) -> None:
 def test_one_tensor_is_refused() -> None:
     with pytest.raises(TypeError, match="give the term lists of layers"):
         LayerwiseLoss(nn.L1Loss())(torch.zeros(2), torch.zeros(2))
+    for sides in ((torch.zeros(2), [torch.zeros(2)]), ([torch.zeros(2)], torch.zeros(2))):
+        with pytest.raises(TypeError, match="give the term lists of layers"):
+            LayerwiseLoss(nn.L1Loss())(*sides)
 
 
 def test_no_layers_at_once_are_refused() -> None:

@@ -8,6 +8,7 @@ from scipy.spatial.distance import cdist
 from torch.autograd import gradcheck
 
 from monai_kd.losses import ProbabilisticKnowledgeTransferLoss
+from monai_kd.losses.probabilistic_knowledge_transfer import neighbour_probability
 
 
 def features(shape, seed):
@@ -32,6 +33,12 @@ def test_agrees_with_scipy_for_different_features(shape):
     p_s, p_t = probability(student), probability(teacher)
     expected = np.mean(p_t * np.log((p_t + 1e-7) / (p_s + 1e-7)))
     assert ProbabilisticKnowledgeTransferLoss()(student, teacher).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_every_row_of_probabilities_adds_up_to_one():
+    probability = neighbour_probability(torch.rand(3, 4, generator=torch.Generator().manual_seed(0)) - 0.3)
+    torch.testing.assert_close(probability.sum(1), torch.ones(3))
+    assert not torch.allclose(probability.sum(0), torch.ones(3))
 
 
 def test_the_length_of_a_sample_does_not_matter():

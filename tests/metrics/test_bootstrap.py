@@ -99,11 +99,17 @@ def test_the_seed_decides_and_a_higher_level_is_wider():
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
+def test_values_may_be_rows():
+    rows = np.array([[0.0, 10.0], [1.0, 20.0]])
+    low, high = bootstrap_interval(rows, [0, 1], lambda drawn: drawn.mean(axis=0), level=0.9)
+    assert low.tolist() == [0, 10] and high.tolist() == [1, 20]
+
+
 def test_arguments_that_make_no_sense():
     with pytest.raises(ValueError, match=r"a group for each value, got shapes \(2,\) and \(3,\)"):
         bootstrap_interval([1, 2, 3], [1, 2], np.mean)
     with pytest.raises(ValueError, match="group for each value"):
         bootstrap_interval([], [], np.mean)
-    for arguments in ({"level": 1}, {"repeats": 0}):
+    for arguments in ({"level": 1}, {"level": 0}, {"repeats": 0}):
         with pytest.raises(ValueError, match="level between 0 and 1 and repeats >= 1"):
             bootstrap_interval([1], [1], np.mean, **arguments)

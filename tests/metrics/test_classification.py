@@ -116,7 +116,7 @@ def test_wrong_input(function):
     with pytest.raises(ValueError, match=r"got \(1, 2\) and \(2,\)"):
         function([[0.1, 0.9]], [0, 1])
     with pytest.raises(ValueError, match=r"expected labels from 0 to 1, got \[2\]"):
-        function([[0.1, 0.9], [0.3, 0.7]], [0, 2])
+        function([[0.1, 0.9], [0.3, 0.7], [0.2, 0.8]], [0, 2, 1])
 
 
 def test_names_of_other_classes():

@@ -46,7 +46,15 @@ def test_what_has_one_class_is_skipped_and_counted():
     assert list(multi_task_scores(_probabilities(), labels, NAMES)) == ["auroc_abnormal", "auroc_skipped"]
 
 
+def test_one_finding_is_enough():
+    scores = multi_task_scores([[0.1, 0.2], [0.9, 0.1], [0.8, 0.7]], [[0, 0], [1, 0], [0, 1]], ["Mass", "abnormal"])
+    assert scores == {"auroc_macro": 1, "auroc_abnormal": 1, "auroc_skipped": 0, "auroc_Mass": 1}
+
+
 def test_shapes_and_labels_are_checked():
+    for shape in ((5,), (5, 1), (5, 4, 1)):
+        with pytest.raises(ValueError, match=r"expected two \(N, F \+ 1\) with F >= 1"):
+            multi_task_scores(np.zeros(shape), np.zeros(shape), NAMES[: shape[-1]])
     with pytest.raises(ValueError, match=r"expected two \(N, F \+ 1\) with F >= 1, got \(5, 4\) and \(5, 3\)"):
         multi_task_scores(_probabilities(), LABELS[:, :3], NAMES)
     with pytest.raises(ValueError, match="expected probabilities of .*, got 4 columns"):
