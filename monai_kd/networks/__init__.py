@@ -3,7 +3,7 @@
 
 from .attention_rollout import AttentionRollout
 from .data_fidelity import DataFidelity
-from .dc_cnn import DCCNN, DCUNet
+from .dc_cnn import DCCNN, DCUNet, convolution_layers
 from .encoder_unet import EncoderUNet
 from .feature_tap import FeatureTap
 from .hybrid_classifier import HybridClassifier
@@ -36,5 +36,6 @@ __all__ = [
     "UNetPlusPlus",
     "UNetViT",
     "VDSR",
+    "convolution_layers",
     "create_timm_model",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .data_fidelity import DataFidelity, measured_lines
 
-__all__ = ["DCCNN", "DCUNet"]
+__all__ = ["DCCNN", "DCUNet", "convolution_layers"]
 
 
 class _Cascade(nn.Module):
@@ -189,3 +189,12 @@ class DCUNet(_Cascade):
         no_norm: Any = None  # which MONAI takes, though it does not say so
         blocks = [BasicUNet(2, in_channels, in_channels, features, norm=no_norm) for _ in range(n_blocks)]
         super().__init__(blocks, in_channels, mask, fidelity_weight)
+
+
+def convolution_layers(n_blocks: int, *convolutions: int) -> list[str]:
+    """Names of the same convolutions, counted from 0, in every block of a :class:`DCCNN`.
+
+    >>> convolution_layers(2, 0, 1)
+    ['stages.0.cnn.0', 'stages.0.cnn.1', 'stages.1.cnn.0', 'stages.1.cnn.1']
+    """
+    return [f"stages.{block}.cnn.{convolution}" for block in range(n_blocks) for convolution in convolutions]

@@ -11,7 +11,7 @@ from monai.utils import ensure_tuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .timm_models import create_timm_model, input_size
+from .timm_models import create_timm_model, input_size, rescaled, rescaling
 
 __all__ = ["HybridClassifier"]
 
@@ -40,15 +40,16 @@ class HybridClassifier(nn.Module):
             weights; their pretrained weights differ in the last layer alone.
         num_classes: C.
         in_channels: channels of the image; the paper repeats the grey image to 3.
-        pretrained: load timm's weights of the branches, see :func:`.create_timm_model`. All branches are given the
-            same image: scaling it as the weights expect belongs to the preprocessing.
+        pretrained: load timm's weights of the branches, see :func:`.create_timm_model`. The image is given in
+            ImageNet's scale, and brought to that of each branch's weights (timm's ``pretrained_cfg``), which is another
+            for most transformers.
         freeze_backbone: train only the last layer of each branch and ``classifier``. All else gets no gradient and
             stays in evaluation mode, so that batch norm keeps its statistics.
         branch_kwargs: further arguments of each branch, for instance ``[{}, {"img_size": 64, "depth": 4}]``.
 
     Raises:
-        ValueError: when there are fewer than two branches, when there are not as many ``branch_kwargs``, or when timm
-            has no network of a name.
+        ValueError: when there are fewer than two branches, when there are not as many ``branch_kwargs``, when
+            pretrained branches are to see other than 3 channels, or when timm has no network of a name.
         OSError: when pretrained weights cannot be had.
     """
 
@@ -64,6 +65,8 @@ class HybridClassifier(nn.Module):
         super().__init__()
         if isinstance(branches, str) or len(branches) < 2:
             raise ValueError(f"expected a list of two or more networks, got {branches!r}; one alone needs no hybrid")
+        if pretrained and in_channels != 3:
+            raise ValueError(f"pretrained branches expect images of 3 channels, got in_channels={in_channels}")
         branch_kwargs = [{}] * len(branches) if branch_kwargs is None else branch_kwargs
         if len(branch_kwargs) != len(branches):
             raise ValueError(f"expected {len(branches)} branch_kwargs, one per branch, got {len(branch_kwargs)}")
@@ -72,6 +75,8 @@ class HybridClassifier(nn.Module):
             for name, kwargs in zip(branches, branch_kwargs)
         )
         self.classifier = nn.Linear(len(branches) * num_classes, num_classes)
+        # None where the branch takes the image as it is, as all do that learn from random weights.
+        self.rescalings = [rescaling(branch) if pretrained else None for branch in self.branches]
         module: Any
         for module in self.branches.modules():
             if hasattr(module, "inplace"):
@@ -92,13 +97,15 @@ class HybridClassifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """
         Args:
-            x: images ``(B, in_channels, H, W)``. A branch that takes one size only, as vision transformers do, sees
-                them resized to it.
+            x: images ``(B, in_channels, H, W)``, in ImageNet's scale for pretrained branches. A branch that takes one
+                size only, as vision transformers do, sees them resized to it.
 
         Returns:
             Logits ``(B, num_classes)``.
         """
-        logits = [branch(_resized(x, branch)) for branch in self.branches]
+        logits = [
+            branch(rescaled(_resized(x, branch), scale)) for branch, scale in zip(self.branches, self.rescalings)
+        ]
         return self.classifier(torch.cat(logits, dim=1))
 
     def _heads(self) -> nn.ModuleList:

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from monai_kd.names import closest_names
 
 from .torchvision_operators import import_timm
 
-__all__ = ["create_timm_model", "input_size"]
+__all__ = ["create_timm_model", "input_size", "rescaled", "rescaling"]
+
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def create_timm_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
@@ -63,3 +66,38 @@ def input_size(network: nn.Module) -> tuple[int, int]:
     built_for = getattr(getattr(network, "patch_embed", None), "img_size", None)
     pretrained_cfg: Any = network.pretrained_cfg
     return tuple(built_for or pretrained_cfg["input_size"][-2:])
+
+
+Rescaling = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def rescaling(network: nn.Module) -> Rescaling | None:
+    """Factors and offsets of the channels that bring an image from ImageNet's scale to that of a network's weights.
+
+    Weights expect ``(grey - mean) / std`` with grey values in [0, 1] and a mean and deviation of their own: ImageNet's
+    (0.485, 0.456, 0.406) and (0.229, 0.224, 0.225) for many networks, 0.5 and 0.5 for most vision transformers.
+
+    Args:
+        network: from :func:`create_timm_model`.
+
+    Returns:
+        None where ImageNet's is the scale of the weights.
+
+    >>> rescaling(create_timm_model("resnet10t")) is None
+    True
+    """
+    pretrained_cfg: Any = network.pretrained_cfg
+    mean, std = (tuple(pretrained_cfg[name]) for name in ("mean", "std"))
+    if (mean, std) == (_IMAGENET_MEAN, _IMAGENET_STD):
+        return None
+    factors = tuple(before / after for before, after in zip(_IMAGENET_STD, std))
+    offsets = tuple((before - after) / own for before, after, own in zip(_IMAGENET_MEAN, mean, std))
+    return factors, offsets
+
+
+def rescaled(x: Tensor, scale: Rescaling | None) -> Tensor:
+    """Images (B, 3, H, W) in ImageNet's scale, in that of :func:`rescaling`."""
+    if scale is None:
+        return x
+    factors, offsets = (torch.tensor(values, dtype=x.dtype, device=x.device).view(-1, 1, 1) for values in scale)
+    return x * factors + offsets

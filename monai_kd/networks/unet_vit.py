@@ -10,7 +10,7 @@ from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .timm_models import create_timm_model, input_size
+from .timm_models import create_timm_model, input_size, rescaled, rescaling
 
 __all__ = ["UNetViT"]
 
@@ -37,8 +37,8 @@ class UNetViT(BasicUNet):
         features: channels of the five levels, bridge last, and of the last decoder stage.
         vit: name of a timm network. Any will do that gives one vector per image, as timm's networks do unless told
             otherwise by ``global_pool``.
-        pretrained: load timm's weights of the transformer, see :func:`.create_timm_model`. It is given the images as
-            they come: scaling them as the weights expect (for ViT-B/16 to -1 ... 1) belongs to the preprocessing.
+        pretrained: load timm's weights of the transformer, see :func:`.create_timm_model`. The image of 3 channels
+            is given in ImageNet's scale, and the transformer gets it in that of its weights (for ViT-B/16 -1 ... 1).
         vit_kwargs: further arguments of the transformer, for instance ``{"img_size": 64, "depth": 2}``.
         act: activation of the U-Net, as in ``BasicUNet``.
         norm: normalisation of the U-Net. Instance norm by default, so the result does not depend on the batch.
@@ -69,6 +69,7 @@ class UNetViT(BasicUNet):
         network: Any = create_timm_model(vit, pretrained, num_classes=0, in_chans=in_channels, **(vit_kwargs or {}))
         self.vit = network
         self.vit_input_size = input_size(network)
+        self.vit_rescaling = rescaling(network) if pretrained and in_channels == 3 else None
         self.vit_projection = nn.Linear(network.head_hidden_size, features[4])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,4 +92,4 @@ class UNetViT(BasicUNet):
         """What the transformer makes of the whole image, ``(B, features[4])``."""
         # Antialiasing changes nothing where the image is enlarged.
         resized = F.interpolate(x, self.vit_input_size, mode="bilinear", antialias=True)
-        return self.vit_projection(self.vit(resized))
+        return self.vit_projection(self.vit(rescaled(resized, self.vit_rescaling)))

@@ -18,10 +18,6 @@ RECONSTRUCTION = SimpleNamespace(
         "teacher_epochs": 1,
         "n_blocks": BLOCKS,
         "channels": 4,
-        "student_layers": [f"stages.{i}.cnn.1" for i in range(BLOCKS)],
-        "teacher_layers": [f"stages.{i}.cnn.2" for i in range(BLOCKS)],
-        "flow_student_layers": [f"stages.{i}.cnn.{j}" for i in range(BLOCKS) for j in (0, 1)],
-        "flow_teacher_layers": [f"stages.{i}.cnn.{j}" for i in range(BLOCKS) for j in (0, 2)],
     },
     METHODS={
         "at": "attention_transfer",

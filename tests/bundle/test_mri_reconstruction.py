@@ -94,7 +94,7 @@ def test_the_acceleration_is_that_of_the_mask(workflow, data):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"n_blocks": 2}, "no layer 'stages.2.cnn.1'"),
+        ({"student_layers": ["stages.0.cnn.9"]}, "no layer 'stages.0.cnn.9'"),
         ({"method": "fitnets", "hint_teacher_layer": "stages.3"}, "no layer 'stages.3'"),
         ({"teacher_kind": "standard", "initialise": "branches"}, "unknown initialise 'branches'; there are: random"),
         ({"imitation_epochs": -1}, "0 or more, and less than max_epochs=2, got -1"),
@@ -110,9 +110,22 @@ def test_what_cannot_be_distilled_is_refused_before_the_teacher_trains(settings,
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("settings", "student", "teacher"), [({}, 1, 2), ({"student_convs": 2, "teacher_convs": 3}, 0, 1)]
+)
+def test_taps_follow_the_networks_and_look_at_feature_maps(workflow, data, settings, student, teacher):
+    """A block's last convolution gives the image, of one channel."""
+    parser = workflow(NAME, "train.json", dataset_dir=str(data), **{**TINY, **settings, "n_blocks": 2}).parser
+    taps = {"student": f"stages.{{}}.cnn.{student}", "teacher": f"stages.{{}}.cnn.{teacher}"}
+    for side, name in taps.items():
+        assert parser.get_parsed_content(f"{side}_layers") == [name.format(0), name.format(1)]
+    network = parser.get_parsed_content("network_def")
+    assert network.get_submodule(taps["student"].format(1)).out_channels == TINY["channels"]
+
+
 @pytest.mark.parametrize("stage", ["student_alone", "teacher"])
 def test_what_is_not_distilled_need_not_fit_the_distillation(stage, data, tmp_path):
-    settings = as_words(**{**TINY, "max_epochs": 1, "n_blocks": 2, "imitation_epochs": 5})
+    settings = as_words(**{**TINY, "max_epochs": 1, "student_layers": ["none"], "imitation_epochs": 5})
     words = ["--dataset_dir", str(data), "--run", str(tmp_path / "run"), "--stages", stage]
     assert main(["train", NAME, *words, *settings]) == 0
     overlay = {"student_alone": "student_alone.json", "teacher": "train_teacher.json"}[stage]

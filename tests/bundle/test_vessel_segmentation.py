@@ -234,6 +234,24 @@ def test_one_override_makes_the_baseline_and_the_ablation(workflow, data, settin
     total.backward()
 
 
+@pytest.mark.parametrize(("features", "second"), [([2, 3, 4, 5], (3, 4, 4, 4)), ([2, 3, 4], (4, 4, 4, 4))])
+def test_a_unet_is_tapped_behind_its_own_steps_each_once(workflow, data, features, second):
+    """A skip connection's output would hold the encoder's map, which has a term of its own, once more."""
+    strides = [2] * (len(features) - 1)
+    settings = {"architecture": "unet", "unet_features": features, "unet_strides": strides, "norm": "instance"}
+    parser = workflow(NAME, "train.json", dataset_dir=str(data), **{**TINY, **settings}).parser
+    network, layers = parser.get_parsed_content("network_def"), parser.get_parsed_content("layers")
+    tap = FeatureTap(network, list(layers.values()))
+    network(torch.rand(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0)))
+    features = tap.pop()
+    assert {term: tuple(features[layer].shape[1:]) for term, layer in layers.items()} == {
+        "embedding_1": (2, 8, 8, 8),
+        "embedding_2": (3, 4, 4, 4),
+        "decoder_2": second,  # of three levels the bridge, which does not change the resolution
+        "decoder_1": (2, 8, 8, 8),
+    }
+
+
 def test_another_architecture_is_refused(data, capsys):
     assert main(["train", NAME, "--dataset_dir", str(data), "architecture=unett", *as_words(**TINY)]) == 2
     assert "did you mean 'unet'?" in capsys.readouterr().err

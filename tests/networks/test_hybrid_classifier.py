@@ -64,6 +64,34 @@ def test_logits_are_linear_in_those_of_the_branches() -> None:
         torch.testing.assert_close(network(x), expected)
 
 
+def test_pretrained_branches_see_the_image_in_the_scale_of_their_own_weights(tmp_path) -> None:
+    files = {"vgg11": tmp_path / "vgg.pth", VIT: tmp_path / "vit.pth"}
+    for (name, file), kwargs in zip(files.items(), (TINY_VGG, TINY_VIT)):
+        torch.save(create_timm_model(name, num_classes=3, **kwargs).state_dict(), file)
+    kwargs = [
+        {**own, "pretrained_cfg_overlay": {"file": str(file), "num_classes": 3}}
+        for own, file in zip((TINY_VGG, TINY_VIT), files.values())
+    ]
+    grey = image(2, 3, 32, 32)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    for pretrained, expected in ((True, (grey - 0.5) / 0.5), (False, (grey - mean) / std)):
+        network = tiny(pretrained=pretrained, branch_kwargs=kwargs).eval()
+        seen: list[torch.Tensor] = []
+        for branch in network.branches:
+            branch.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+        with torch.no_grad():
+            network((grey - mean) / std)
+        torch.testing.assert_close(seen[0], (grey - mean) / std, rtol=0, atol=0)  # VGG's own
+        torch.testing.assert_close(seen[1], expected)
+    weights = torch.load(files[VIT], weights_only=True)["patch_embed.proj.weight"]
+    assert torch.equal(tiny(pretrained=True, branch_kwargs=kwargs).branches[1].patch_embed.proj.weight, weights)
+
+
+def test_pretrained_branches_need_three_channels() -> None:
+    with pytest.raises(ValueError, match="3 channels, got in_channels=1"):
+        tiny(pretrained=True, in_channels=1)
+
+
 def test_more_than_two_branches() -> None:
     network = tiny(branches=[VIT] * 3, branch_kwargs=[TINY_VIT] * 3, num_classes=4)
     assert network.classifier.in_features == 12 and network(image(2, 3, 32, 32)).shape == (2, 4)

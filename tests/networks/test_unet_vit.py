@@ -26,6 +26,20 @@ def test_logits_have_the_images_size(size: tuple[int, int]) -> None:
     assert tiny(in_channels=1, out_channels=2)(image(2, 1, *size)).shape == (2, 2, *size)
 
 
+def test_a_pretrained_transformer_sees_the_image_in_the_scale_of_its_weights(tmp_path) -> None:
+    torch.save(tiny().vit.state_dict(), tmp_path / "vit.pth")
+    overlay = {"pretrained_cfg_overlay": {"file": str(tmp_path / "vit.pth"), "num_classes": 0}}
+    grey = image(1, 3, 32, 32)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    for pretrained, expected in ((True, 2 * grey - 1), (False, (grey - mean) / std)):
+        network = tiny(pretrained=pretrained, vit_kwargs={"img_size": 32, "depth": 1, **overlay}).eval()
+        seen: list[torch.Tensor] = []
+        network.vit.register_forward_pre_hook(lambda layer, inputs: seen.append(inputs[0]))
+        with torch.no_grad():
+            network((grey - mean) / std)
+        torch.testing.assert_close(seen[0], expected)
+
+
 def test_parameters_at_the_papers_size() -> None:
     with torch.device("meta"):
         network = UNetViT()
