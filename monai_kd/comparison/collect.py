@@ -28,7 +28,7 @@ from monai_kd.engines import (
     reproduce,
 )
 from monai_kd.engines.case_values import TRUE_PROBABILITY, Cases, Row, read_cases
-from monai_kd.engines.significance import ModelTest, answer, compare_pairs, patient_means, tested_values
+from monai_kd.engines.significance import ModelTest, answer, compare_pairs, patient_means, values_to_test
 from monai_kd.engines.wording import ALONE, DISTILLED, TEACHER
 
 from .effort import measure
@@ -147,7 +147,7 @@ def _by_patient(cases: Mapping[str, Cases], tests: Sequence[ModelTest]) -> Patie
 
 def _key_value(cases: Mapping[str, Cases], directions: Mapping[str, bool]) -> tuple[str, bool] | None:
     """The value per case by which the worst and the median case are chosen, and whether higher is better."""
-    tested = tested_values(cases, directions)
+    tested = values_to_test(cases, directions)
     for name in (TRUE_PROBABILITY, *tested):  # being right or not gives no order
         if name in tested:
             return name, tested[name]

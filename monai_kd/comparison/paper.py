@@ -75,6 +75,11 @@ def match_paper(paper: Paper, config: Mapping[str, Any], rows: Sequence[Row]) ->
         paper: the published numbers.
         config: the configuration that was run.
         rows: the models of the comparison, with the settings in which they differ from it.
+
+    >>> paper = Paper("", "", [PaperRow("theirs", "I", {"dice": 0.9}, "teacher", {"rate": 1})])
+    >>> match_paper(paper, {"rate": 2}, [Row("teacher", "teacher", [])])
+    >>> paper.results[0].here, paper.results[0].differing
+    ([], ['rate'])
     """
     ids = {name for row in paper.results for name in row.settings}
     own = {row.name: _values(config, row.settings, ids) for row in rows}

@@ -103,7 +103,11 @@ class Groups:
 
 @dataclass
 class StageSteps:
-    """How long one stage trained: ``epochs`` of ``iterations`` optimiser steps."""
+    """How long one stage trained: ``epochs`` of ``iterations`` optimiser steps.
+
+    >>> StageSteps("teacher", epochs=8, iterations=42).steps
+    336
+    """
 
     stage: str
     epochs: int

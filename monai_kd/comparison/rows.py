@@ -141,7 +141,11 @@ def split_rows(results: Results) -> Table:
 
 
 def group_rows(key: str, groups: Mapping[str, Cell]) -> Table:
-    """The students' mean values in groups of the cases."""
+    """The students' mean values in groups of the cases.
+
+    >>> group_rows("site", {"a": Cell(3, {"distilled_student": {"dice": 0.5}})})[1]
+    ['a', '3', '–', '0.5000']
+    """
     values = dict.fromkeys(name for own in groups.values() for name in own.models.get(DISTILLED, {}))
     columns = [(model, value) for value in values for model in (ALONE, DISTILLED)]
     rows = [[label(key), "cases", *(f"{label(model)}: {label(value)}" for model, value in columns)]]

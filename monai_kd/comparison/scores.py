@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 from monai.utils import CommonKeys as Keys
 
 from monai_kd.engines.case_values import CORRECT, Cases, Row
-from monai_kd.engines.significance import LEVEL, tested_values
+from monai_kd.engines.significance import LEVEL, values_to_test
 from monai_kd.engines.wording import ALONE, DISTILLED, TEACHER
 from monai_kd.metrics import score_intervals
 
@@ -145,7 +145,7 @@ def by_group(
     by_image = {os.path.abspath(str(item[Keys.IMAGE])): item for item in items}
     first = next(iter(cases.values()))
     own = [by_image.get(os.path.abspath(path), {}) for path in first.inputs]
-    tested = tested_values(cases, directions)
+    tested = values_to_test(cases, directions)
     shown = {model: cases[model].values for model in (TEACHER, ALONE, DISTILLED) if model in cases}
     found = {}
     for key in dict.fromkeys(key for item in own for key in item if key not in (Keys.IMAGE, "patient")):
@@ -167,7 +167,13 @@ def _cell(members: np.ndarray, shown: Mapping[str, Mapping[str, np.ndarray]], te
 
 
 def calibration(cases: Mapping[str, Cases], bins: int = 10) -> dict[str, list[Bin]]:
-    """Share of right cases by confidence, over all seeds, of classifications into one of several classes."""
+    """Share of right cases by confidence, over all seeds, of classifications into one of several classes.
+
+    >>> probabilities, truth = np.array([[[0.9, 0.1], [0.2, 0.8]]]), np.array([[1, 0], [1, 0]])
+    >>> own = Cases(["a", "b"], ["a", "b"], {CORRECT: np.array([[1.0, 0.0]])}, probabilities, truth, ("x", "y"))
+    >>> [(bin.confidence, bin.accuracy) for bin in calibration({"teacher": own})["teacher"]]
+    [(0.8, 0.0), (0.9, 1.0)]
+    """
     found = {}
     for model in (TEACHER, ALONE, DISTILLED):
         own = cases.get(model)

@@ -60,6 +60,9 @@ def describe_data(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> str
     Args:
         config: ``dataset_dir`` and ``datalist_file``, as a run keeps them or while it is running.
         metadata: the bundle's ``metadata.json``.
+
+    >>> describe_data({"datalist_file": "/data/own.json"}, {})
+    'Those that `own.json` lists.'
     """
     listed = str(config.get("datalist_file") or "")
     if listed:

@@ -22,7 +22,7 @@ __all__ = [
     "patient_means",
     "relation_in_words",
     "relation_word",
-    "tested_values",
+    "values_to_test",
     "verdict",
 ]
 
@@ -64,7 +64,7 @@ class Verdict:
     sentence: str
 
 
-def tested_values(cases: Mapping[str, Cases], directions: Mapping[str, bool]) -> dict[str, bool]:
+def values_to_test(cases: Mapping[str, Cases], directions: Mapping[str, bool]) -> dict[str, bool]:
     """The values per case that are tested by patient, with their direction.
 
     Metrics that have values per case are tested themselves. In the place of those that only exist for all cases
@@ -86,6 +86,11 @@ def compare_pairs(
         cases: of every model.
         directions: whether higher values are better, for each metric to compare.
         pairs: models, the one that is expected to be better second. Pairs of models that are not there are left out.
+
+    >>> names = ["a", "b", "c", "d", "e", "f"]
+    >>> cases = {name: Cases(names, names, {"dice": np.full((1, 6), level)}) for name, level in zip("xy", (0.5, 0.7))}
+    >>> [(test.p, test.verdict) for test in compare_pairs(cases, {"dice": True}, [("x", "y")])]
+    [(0.03125, 'helped')]
     """
     tests = []
     for before, after in pairs:
@@ -93,7 +98,7 @@ def compare_pairs(
             continue
         tested = {
             name: higher
-            for name, higher in tested_values(cases, directions).items()
+            for name, higher in values_to_test(cases, directions).items()
             if name in cases[before].values and name in cases[after].values
         }
         found = [
@@ -108,7 +113,11 @@ def compare_pairs(
 
 
 def patient_means(cases: Cases, name: str) -> np.ndarray:
-    """A value's mean over seeds and over the cases of each patient."""
+    """A value's mean over seeds and over the cases of each patient.
+
+    >>> patient_means(Cases(["1", "2"], ["a", "a"], {"dice": np.array([[0.5, 1.0]])}), "dice").tolist()
+    [0.75]
+    """
     return group_means(cases.values[name].mean(axis=0), cases.groups)
 
 
@@ -149,7 +158,11 @@ def relation_word(test: ModelTest) -> str:
 
 
 def relation_in_words(test: ModelTest | None) -> str:
-    """The same with the p-value; of metrics that have no value per case nothing is known of chance."""
+    """The same with the p-value; of metrics that have no value per case nothing is known of chance.
+
+    >>> relation_in_words(ModelTest("teacher", "distilled_student", "dice", 20, -0.1, 0.001, 0.002, -0.9, "hurt"))
+    'worse than teacher (p = 0.0020, 20 patients)'
+    """
     if test is None:
         return "no value per case, so chance cannot be ruled out"
     return f"{relation_word(test)} (p {_equals(test.p_holm)}, {test.patients} patients)"

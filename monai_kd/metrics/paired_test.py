@@ -58,6 +58,10 @@ def paired_test(before: ArrayLike, after: ArrayLike, higher_is_better: bool = Tr
 
     Raises:
         ValueError: when the numbers of patients differ.
+
+    >>> found = paired_test([0.1, 0.2, 0.3, 0.4, 0.5], [0.2, 0.4, 0.6, 0.8, 1.0])
+    >>> found.p_value, found.effect
+    (0.0625, 1.0)
     """
     first, second = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
     if first.shape != second.shape or first.ndim != 1:
