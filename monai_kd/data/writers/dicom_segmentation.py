@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import cast
 
 import numpy as np
 from pydicom import Dataset
@@ -15,6 +16,8 @@ from monai_kd.data.readers.dicom_folder import is_series
 from monai_kd.data.readers.dicom_series import read_slices
 
 __all__ = ["check_highdicom", "dicom_segmentation"]
+
+_Codes = Sequence[str] | Sequence[Sequence[str]]
 
 _MAY_BE_EMPTY = ("AccessionNumber", "StudyID", "StudyDate", "StudyTime")
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
@@ -32,27 +35,31 @@ def check_highdicom() -> None:
 
 
 def dicom_segmentation(
-    mask: np.ndarray, source: str, label: str, category: Sequence[str], type: Sequence[str], algorithm: str
+    mask: np.ndarray, source: str, label: str | Sequence[str], category: _Codes, type: _Codes, algorithm: str
 ) -> Dataset:
-    """Make a DICOM-SEG object (DICOM PS3.3, A.51) with one binary segment on the slices of its source.
+    """Make a DICOM-SEG object (DICOM PS3.3, A.51) with binary segments on the slices of its source.
 
     Each slice with something in it is a frame, that refers to the source's slice; of an empty mask all slices are. The
     object belongs to the source's study and patient, in a series of its own.
 
     Args:
         mask: (column, row[, slice]) on the source's grid, slices in the order of
-            :func:`~monai_kd.data.readers.dicom_series.read_slices`; what is not 0 is inside.
+            :func:`~monai_kd.data.readers.dicom_series.read_slices`; what is not 0 is inside. Of several labels, the
+            number of each pixel's label, from 1.
         source: path of a DICOM series or of a file with one slice.
-        label: name of the segment.
+        label: name of the segment, or of each.
         category: code of the segmented property's category: value, scheme and meaning, such as
-            ``["91723000", "SCT", "Anatomical Structure"]``, of DICOM's context group 7150.
+            ``["91723000", "SCT", "Anatomical Structure"]``, of DICOM's context group 7150; a list of codes has one for
+            each label.
         type: code of the segmented property itself, such as ``["12738006", "SCT", "Brain"]``.
         algorithm: what made it. The version is that of this package.
 
     Raises:
-        ValueError: when the source is no DICOM.
+        ValueError: when the source is no DICOM, or there are not as many codes as labels.
         UnusableDicom: when its header does not do. It quotes no values of the header.
     """
+    labels = [label] if isinstance(label, str) else list(label)
+    categories, types = _each(category, len(labels)), _each(type, len(labels))
     if is_series(source):
         slices = read_slices(source, pixels=False)
     elif is_dicom(source):
@@ -63,11 +70,25 @@ def dicom_segmentation(
         missing = [keyword for keyword in _NEEDED if not slices[0].get(keyword)]
         if missing:
             raise UnusableDicom(f"{source}: a DICOM-SEG refers to its image by {missing[0]}, which its header lacks")
-        return _segmentation_of(slices, mask, label, category, type, algorithm)
+        return _segmentation_of(slices, mask, labels, categories, types, algorithm)
+
+
+def _each(codes: _Codes, number: int) -> list[Sequence[str]]:
+    """A code for each of so many labels."""
+    if isinstance(codes[0], str):
+        return [cast(Sequence[str], codes)] * number
+    if len(codes) != number:
+        raise ValueError(f"expected one code for all segments, or one for each of the {number}, got {len(codes)}")
+    return list(codes)
 
 
 def _segmentation_of(
-    slices: list[Dataset], mask: np.ndarray, label: str, category: Sequence[str], type: Sequence[str], algorithm: str
+    slices: list[Dataset],
+    mask: np.ndarray,
+    labels: Sequence[str],
+    categories: Sequence[Sequence[str]],
+    types: Sequence[Sequence[str]],
+    algorithm: str,
 ) -> Dataset:
     from highdicom import UID, AlgorithmIdentificationSequence
     from highdicom.seg import Segmentation, SegmentDescription
@@ -86,14 +107,15 @@ def _segmentation_of(
         if len(slices) > 1:
             step = np.subtract(slices[1].ImagePositionPatient, first.ImagePositionPatient)
         first.SliceThickness = round(float(np.linalg.norm(step)), 4)
-    frames = mask.reshape(*mask.shape, *(1,) * (3 - mask.ndim)).T != 0
+    frames = mask.reshape(*mask.shape, *(1,) * (3 - mask.ndim)).T
+    frames = frames != 0 if len(labels) == 1 else frames.astype(np.uint8)
     segmentation = Segmentation(
         source_images=slices,
         pixel_array=frames,
         segmentation_type="BINARY",
         segment_descriptions=[
             SegmentDescription(
-                segment_number=1,
+                segment_number=number,
                 segment_label=label,
                 segmented_property_category=CodedConcept(*category),
                 segmented_property_type=CodedConcept(*type),
@@ -102,10 +124,11 @@ def _segmentation_of(
                     name=algorithm, family=codes.DCM.ArtificialIntelligence, version=monai_kd.__version__
                 ),
             )
+            for number, (label, category, type) in enumerate(zip(labels, categories, types), start=1)
         ],
         series_instance_uid=UID(),
         series_number=1000 + int(first.get("SeriesNumber") or 0),
-        series_description=f"{label} by {algorithm}"[:64],
+        series_description=f"{', '.join(labels)} by {algorithm}"[:64],
         sop_instance_uid=UID(),
         instance_number=1,
         manufacturer="monai_kd",

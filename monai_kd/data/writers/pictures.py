@@ -82,6 +82,7 @@ def sections(
     affine: np.ndarray,
     planes: Sequence[str] = ("axial",),
     projection: bool = False,
+    place: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sections of an image and a layer in radiological convention, side by side at one scale, with square pixels.
 
@@ -93,15 +94,16 @@ def sections(
             middle where it is empty.
         affine: from their grid to RAS.
         planes: names of :data:`PLANES`.
+        place: what a section shows most of, on the same grid; by default the layer.
         projection: show the maximum along each line of sight instead of a section, as is usual of vessels.
 
     Returns:
         Both (x, y), x to the right and y down, interpolated linearly.
     """
-    image, layer = np.atleast_3d(image), np.atleast_3d(layer)
+    image, layer, place = np.atleast_3d(image), np.atleast_3d(layer), np.atleast_3d(layer if place is None else place)
     to_lps = ornt_transform(io_orientation(affine), axcodes2ornt("LPS"))
     spacing = voxel_sizes(affine @ inv_ornt_aff(to_lps, image.shape))
-    image, layer = apply_orientation(image, to_lps), apply_orientation(layer, to_lps)
+    image, layer, place = (apply_orientation(array, to_lps) for array in (image, layer, place))
     pixel = min(np.delete(spacing, PLANES[plane]).min() for plane in planes)
 
     pairs = []
@@ -110,7 +112,7 @@ def sections(
         if projection:
             cuts = [array.max(axis) for array in (image, layer)]
         else:
-            sizes = layer.sum(axis=tuple({0, 1, 2} - {axis}))
+            sizes = place.sum(axis=tuple({0, 1, 2} - {axis}))
             index = sizes.argmax() if sizes.any() else sizes.size // 2
             cuts = [np.take(array, index, axis) for array in (image, layer)]
         cuts = [with_square_pixels(cut, np.delete(spacing, axis), pixel) for cut in cuts]

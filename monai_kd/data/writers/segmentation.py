@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -11,34 +12,21 @@ from typing import Any, Literal, cast
 import nibabel as nib
 import numpy as np
 from monai.data import MetaTensor
-from monai.utils import ImageMetaKey
+from monai.utils import ImageMetaKey, ensure_tuple
 from nibabel.arrayproxy import ArrayProxy
 from PIL import Image
 from pydicom import Dataset
-from scipy import ndimage
 
 from monai_kd.data.readers.volume_file import affine_in_millimetres
 from monai_kd.data.writers.dicom_segmentation import check_highdicom, dicom_segmentation
-from monai_kd.data.writers.pictures import (
-    PLANES,
-    grey_picture,
-    lies_on,
-    nifti_grid,
-    on_grid,
-    read_input,
-    save_files,
-    sections,
-    stacked,
-)
+from monai_kd.data.writers.overlay import CURE, class_colours, segmentation_overlay
+from monai_kd.data.writers.pictures import PLANES, lies_on, nifti_grid, on_grid, save_files
 
 __all__ = ["SegmentationWriter"]
 
-_COLOUR = (255, 200, 0)  # amber: stands out from grey for colour-blind readers too
-_CURE = "undo first what the preprocessing did to the grid, with Invertd or ToInputGridd"
-
 
 class SegmentationWriter:
-    """Write a binary segmentation in the manner of its input file, and say how large it is.
+    """Write a segmentation in the manner of its input file, and say how large it is.
 
     ===================  =================================  ======================================
     file                 for a picture or a slice           for NIfTI, MetaImage or a DICOM series
@@ -63,18 +51,24 @@ class SegmentationWriter:
     them the same with the segmentation's projection in colour: there is no outline to be seen around thin vessels.
     Files get their names when they are complete, the segmentation last: where it is, the others are.
 
+    Of several classes, ``<stem>_pred`` holds their numbers, 0 for none (in a picture of 8 bits, with a palette that
+    shows them in colour); there are ``<stem>_prob_<label>`` and ``<stem>_<label>`` for each, the overlay has a colour
+    for each and a legend, and DICOM-SEG a segment.
+
     Args:
         pred_key: key of the segmentation, a `MetaTensor` (1, x, y[, z]) on the input file's own grid, 0 outside. Its
             metadata name the input file.
-        probability_key: key of the probabilities, 0..1, a `MetaTensor` of the same shape.
+        probability_key: key of the probabilities, 0..1, a `MetaTensor` of the same shape; of several classes with a
+            channel for each, behind that of the background if there is one.
         probabilities: write them too.
         overlay: write the overlay too.
-        label_name: what is segmented: the numbers are called after it.
+        label_name: what is segmented: the numbers are called after it. A list names the classes from 1 on.
         image_output: write ``<stem>_<label>`` too.
         planes: which sections the overlay of a volume shows, in this order: ``"axial"``, ``"coronal"``, ``"sagittal"``.
         view: ``"section"`` or ``"projection"``, for the overlay of a volume.
         format: ``"input"`` writes the segmentation in the manner of the input, ``"dicom_seg"`` as DICOM-SEG.
-        segment: what DICOM-SEG says of it: ``category``, ``type`` and ``algorithm``; the name is ``label_name``.
+        segment: what DICOM-SEG says of it: ``category``, ``type`` and ``algorithm``; the name is ``label_name``. Of
+            several classes, ``category`` and ``type`` may be a list with a code for each.
 
     Raises:
         ValueError: when there is no plane, or another one, another view or format, or what DICOM-SEG needs is missing.
@@ -86,7 +80,7 @@ class SegmentationWriter:
         probability_key: str = "prob",
         probabilities: bool = False,
         overlay: bool = False,
-        label_name: str = "foreground",
+        label_name: str | Sequence[str] = "foreground",
         image_output: bool = False,
         planes: Sequence[str] = ("axial",),
         view: Literal["section", "projection"] = "section",
@@ -99,6 +93,9 @@ class SegmentationWriter:
             raise ValueError(f'view must be "section" or "projection", got {view!r}')
         if format not in ("input", "dicom_seg"):
             raise ValueError(f'format must be "input" or "dicom_seg", got {format!r}')
+        names = ensure_tuple(label_name)
+        if not 1 <= len(set(names)) == len(names) <= 255:
+            raise ValueError(f"label_name must be a name, or up to 255 that differ, got {label_name!r}")
         if format == "dicom_seg":
             check_highdicom()
             if segment is None:
@@ -108,6 +105,8 @@ class SegmentationWriter:
         self.probabilities = probabilities
         self.overlay = overlay
         self.label_name = label_name
+        self.is_binary = isinstance(label_name, str)
+        self.names = list(ensure_tuple(label_name))
         self.image_output = image_output
         self.planes = planes
         self.view = view
@@ -124,57 +123,104 @@ class SegmentationWriter:
         Returns:
             A row for a table: ``output`` (Path of the segmentation); ``<label_name>_pixels``, how many pixels or voxels
             lie inside; ``<label_name>_fraction``, their share of the image, 0..1; and ``<label_name>_ml``, their volume
-            in millilitres for a NIfTI volume, empty for anything flat.
+            in millilitres for a NIfTI volume, empty for anything flat; of several classes for each of them.
 
         Raises:
-            ValueError: when there is more than one channel, or the shape (for NIfTI the affine, too) is not the input
-                file's. A picture's shape is compared only for an overlay, because it is not read otherwise.
+            ValueError: when there is more than one channel, a number is of no class, or the shape (for NIfTI the
+                affine, too) is not the input file's. A picture's shape is compared only for an overlay, because it is
+                not read otherwise.
         """
         pred = sample[self.pred_key]
         source = str(pred.meta[ImageMetaKey.FILENAME_OR_OBJ])
         grid = nifti_grid(source)
-        mask = _channel(pred, source, grid) != 0
-        prob = _channel(sample[self.probability_key], source, grid) if self.probabilities else None
+        classes = self._classes(_channels(pred, source, grid)[0], source)
+        probabilities = self._probabilities(sample, source, grid) if self.probabilities else {}
 
         files: dict[str, Image.Image | nib.Nifti1Image | Dataset] = {}
         if self.overlay:
-            files["_overlay.png"] = _overlay(source, mask, grid, self.planes, self.view == "projection")
-        if grid is None:  # arrays are (x, y) = (column, row), pictures (row, column)
-            if prob is not None:
-                files["_prob.png"] = Image.fromarray(np.round(65535 * prob.T.clip(0, 1)).astype(np.uint16))
-            if self.format == "input":
-                files["_pred.png"] = Image.fromarray(255 * mask.T.astype(np.uint8))
-        else:
-            if prob is not None:
-                files["_prob.nii.gz"] = _on_grid(prob, grid)
-            if self.image_output:
-                files[f"_{self.label_name}.nii.gz"] = _inside(mask, grid)
-            if self.format == "input":
-                files["_pred.nii.gz"] = _on_grid(mask.astype(np.uint8), grid)
+            projection = self.view == "projection"
+            files["_overlay.png"] = segmentation_overlay(source, classes, self.names, grid, self.planes, projection)
+        for ending, prob in probabilities.items():
+            files[ending] = _picture(65535 * prob.clip(0, 1), np.uint16) if grid is None else _on_grid(prob, grid)
+        if grid is not None and self.image_output:
+            for number, name in enumerate(self.names, start=1):
+                files[f"_{_in_a_name(name)}.nii.gz"] = _inside(classes == number, grid)
         if self.format == "dicom_seg":
-            files["_pred.dcm"] = dicom_segmentation(mask, source, self.label_name, **self.segment)
-        return {"output": save_files(files, Path(stem)), **self._numbers(mask, grid)}
+            files["_pred.dcm"] = dicom_segmentation(classes, source, self.label_name, **self.segment)
+        elif grid is not None:
+            files["_pred.nii.gz"] = _on_grid(classes, grid)
+        else:
+            files["_pred.png"] = self._label_picture(classes)
+        return {"output": save_files(files, Path(stem)), **self._numbers(classes, grid)}
 
-    def _numbers(self, mask: np.ndarray, grid: nib.Nifti1Image | None) -> dict[str, float | str]:
-        count = int(mask.sum())
-        millilitres: float | str = ""
-        if grid is not None and mask.ndim == 3:
-            millilitres = count * float(abs(np.linalg.det(affine_in_millimetres(grid)[:3, :3]))) / 1000
-        name = self.label_name
-        return {f"{name}_pixels": count, f"{name}_fraction": count / mask.size, f"{name}_ml": millilitres}
+    def _classes(self, pred: np.ndarray, source: str) -> np.ndarray:
+        """The number of each pixel's class."""
+        if self.is_binary:
+            return (pred != 0).astype(np.uint8)
+        found = np.unique(pred)
+        if not np.isin(found, range(len(self.names) + 1)).all():
+            raise ValueError(
+                f"{source}: expected the numbers of the classes, 0 to {len(self.names)} for {', '.join(self.names)}, "
+                f"got {', '.join(f'{value:g}' for value in found[:5])}: apply argmax in the postprocessing"
+            )
+        return pred.astype(np.uint8)
+
+    def _probabilities(
+        self, sample: Mapping[str, Any], source: str, grid: nib.Nifti1Image | None
+    ) -> dict[str, np.ndarray]:
+        """The map of each class by the ending of its file's name; that of the background is left out."""
+        suffix = ".png" if grid is None else ".nii.gz"
+        if self.is_binary:
+            return {f"_prob{suffix}": _channels(sample[self.probability_key], source, grid)[0]}
+        number = len(self.names)
+        maps = _channels(sample[self.probability_key], source, grid, (number, number + 1))[-number:]
+        return {f"_prob_{_in_a_name(name)}{suffix}": prob for name, prob in zip(self.names, maps)}
+
+    def _label_picture(self, classes: np.ndarray) -> Image.Image:
+        """0 and 255; of several classes their numbers, which a palette shows in colour."""
+        if self.is_binary:
+            return _picture(255 * classes, np.uint8)
+        picture = _picture(classes, np.uint8)
+        picture.putpalette([0, 0, 0, *(value for colour in class_colours(len(self.names)) for value in colour)])
+        return picture
+
+    def _numbers(self, classes: np.ndarray, grid: nib.Nifti1Image | None) -> dict[str, float | str]:
+        numbers: dict[str, float | str] = {}
+        for label, name in enumerate(self.names, start=1):
+            count = int((classes == label).sum())
+            millilitres: float | str = ""
+            if grid is not None and classes.ndim == 3:
+                millilitres = count * float(abs(np.linalg.det(affine_in_millimetres(grid)[:3, :3]))) / 1000
+            numbers |= {f"{name}_pixels": count, f"{name}_fraction": count / classes.size, f"{name}_ml": millilitres}
+        return numbers
 
 
-def _channel(tensor: MetaTensor, source: str, grid: nib.Nifti1Image | None) -> np.ndarray:
-    """The only channel of a tensor; it must be on the grid of its NIfTI file, or flat for a picture."""
+def _in_a_name(label: str) -> str:
+    """A label as part of a file's name."""
+    return re.sub(r"[^\w.+-]+", "_", label)
+
+
+def _picture(array: np.ndarray, dtype: type[np.generic]) -> Image.Image:
+    """An array (x, y) = (column, row) as a picture, (row, column)."""
+    return Image.fromarray(np.round(array.T).astype(dtype))
+
+
+def _channels(
+    tensor: MetaTensor, source: str, grid: nib.Nifti1Image | None, numbers: Sequence[int] = (1,)
+) -> np.ndarray:
+    """The channels of a tensor; it must be on the grid of its NIfTI file, or flat for a picture."""
     array = tensor.detach().cpu().float().numpy()
+    wanted = " or ".join(map(str, numbers))
     if grid is None:
-        if array.ndim != 3 or len(array) != 1:
-            raise ValueError(f"{source}: expected one channel (1, x, y), got {array.shape}")
-    elif array.shape != (1, *grid.shape[:3]):
-        raise ValueError(f"{source}: expected its shape {(1, *grid.shape[:3])}, got {array.shape}: {_CURE}")
+        if array.ndim != 3 or len(array) not in numbers:
+            channels = "one channel" if numbers == (1,) else f"{wanted} channels"
+            raise ValueError(f"{source}: expected {channels} ({wanted}, x, y), got {array.shape}")
+    elif array.shape not in {(number, *grid.shape[:3]) for number in numbers}:
+        shape = (numbers[0], *grid.shape[:3])
+        raise ValueError(f"{source}: expected its shape {shape}, got {array.shape}: {CURE}")
     elif not lies_on(tensor, grid):
-        raise ValueError(f"{source}: expected its affine {grid.affine.tolist()}, got {tensor.affine.tolist()}: {_CURE}")
-    return array[0]
+        raise ValueError(f"{source}: expected its affine {grid.affine.tolist()}, got {tensor.affine.tolist()}: {CURE}")
+    return array
 
 
 def _on_grid(array: np.ndarray, grid: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -194,25 +240,3 @@ def _inside(mask: np.ndarray, grid: nib.Nifti1Image) -> nib.Nifti1Image:
     image = _on_grid(np.where(mask, stored, stored.dtype.type(zero)), grid)
     image.header.set_slope_inter(proxy.slope, proxy.inter)
     return image
-
-
-def _overlay(
-    source: str, mask: np.ndarray, grid: nib.Nifti1Image | None, planes: Sequence[str], projection: bool
-) -> Image.Image:
-    image = read_input(source)
-    if image.shape[: mask.ndim] != mask.shape:
-        raise ValueError(f"{source}: expected its shape {image.shape}, got {mask.shape}: {_CURE}")
-    image = image.reshape(*mask.shape, -1)[..., 0]
-    projection = projection and mask.ndim == 3
-    if grid is not None:
-        planes = planes if mask.ndim == 3 else ("axial",)
-        image, layer = sections(image, mask, grid.affine, planes, projection)
-        mask = layer > 0.5
-    grey = grey_picture(image)
-    if projection:
-        coloured = grey.copy()
-        coloured[mask.T] = (0.4 * grey[mask.T] + 0.6 * np.array(_COLOUR)).astype(np.uint8)
-        return Image.fromarray(stacked(grey, coloured))
-    width = 1 if min(mask.shape) < 256 else 2
-    grey[(mask & ~ndimage.binary_erosion(mask, iterations=width)).T] = _COLOUR
-    return Image.fromarray(grey)

@@ -10,6 +10,7 @@ from pydicom import dcmread
 
 from monai_kd.data import SegmentationWriter, read_dicom_series
 from monai_kd.data.readers.dicom_series import read_slices
+from monai_kd.data.writers.dicom_segmentation import dicom_segmentation
 
 SEGMENT = {
     "category": ["91723000", "SCT", "Anatomical Structure"],
@@ -124,3 +125,29 @@ def test_what_cannot_be_done(tmp_path, monkeypatch):
     monkeypatch.setattr("monai_kd.data.writers.dicom_segmentation.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="dicom_seg needs highdicom: pip install highdicom"):
         SegmentationWriter(format="dicom_seg", segment=SEGMENT)
+
+
+@pytest.mark.parametrize("types", [SEGMENT["type"], [SEGMENT["type"], ["108369006", "SCT", "Neoplasm"]]])
+def test_several_classes_are_segments(tmp_path, write_series, types):
+    write_series(tmp_path / "T1", VOLUME)
+    image = read_dicom_series(tmp_path / "T1")
+    classes = MASK.astype(np.float32) + (MASK & (VOLUME > 3000))
+    pred = MetaTensor(torch.from_numpy(classes)[None], image.affine, {"filename_or_obj": str(tmp_path / "T1")})
+    segment = {**SEGMENT, "type": types}
+    writer = SegmentationWriter(label_name=["brain", "tumor"], format="dicom_seg", segment=segment)
+    written = segread(writer({"pred": pred}, tmp_path / "T1")["output"])
+    descriptions = [written.get_segment_description(number) for number in (1, 2)]
+    assert [one.segment_label for one in descriptions] == ["brain", "tumor"]
+    meanings = ["Brain", "Brain"] if isinstance(types[0], str) else ["Brain", "Neoplasm"]
+    assert [one.segmented_property_type.meaning for one in descriptions] == meanings
+    slices = read_slices(tmp_path / "T1", pixels=False)
+    identifiers = [dicom.SOPInstanceUID for dicom in slices]
+    whole = written.get_pixels_by_source_instance(identifiers, assert_missing_frames_are_empty=True)
+    np.testing.assert_array_equal(whole[..., 0].T, classes == 1)
+    np.testing.assert_array_equal(whole[..., 1].T, classes == 2)
+
+
+def test_as_many_codes_as_segments(tmp_path, write_series):
+    write_series(tmp_path / "T1", VOLUME)
+    with pytest.raises(ValueError, match="expected one code for all segments, or one for each of the 2, got 1"):
+        dicom_segmentation(MASK, str(tmp_path / "T1"), ["a", "b"], SEGMENT["category"], [SEGMENT["type"]], "x")

@@ -11,6 +11,8 @@ import torch
 from monai.data import MetaTensor
 from PIL import Image
 
+from monai_kd.data import ImageFileReader
+from monai_kd.data.writers.overlay import class_colours
 from monai_kd.data.writers.segmentation import SegmentationWriter
 
 
@@ -334,3 +336,74 @@ def test_picture_needs_one_channel(tmp_path):
     pred = MetaTensor(torch.ones(2, 6, 4), meta={"filename_or_obj": "scan.png"})
     with pytest.raises(ValueError, match=r"scan.png: expected one channel \(1, x, y\), got \(2, 6, 4\)"):
         SegmentationWriter()({"pred": pred}, tmp_path / "scan")
+
+
+NAMES = ["core", "edema"]
+
+
+def test_classes_of_a_volume_are_numbers_with_a_map_an_image_and_a_count_each(tmp_path):
+    source = volume(tmp_path)
+    path, classes = tmp_path / "volume.nii.gz", np.random.default_rng(1).integers(0, 3, source.shape).astype(np.float32)
+    prob = np.random.default_rng(2).random((3, *source.shape)).astype(np.float32)
+    maps = MetaTensor(torch.from_numpy(prob), torch.tensor(source.affine), {"filename_or_obj": str(path)})
+    writer = SegmentationWriter(probabilities=True, overlay=True, image_output=True, label_name=NAMES)
+    row = writer({"pred": meta_tensor(classes, path, source.affine), "prob": maps}, tmp_path / "v")
+    written = nib.load(row.pop("output"))
+    assert written.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(written.dataobj), classes)
+    for number, name in enumerate(NAMES, start=1):
+        np.testing.assert_array_equal(np.asarray(nib.load(tmp_path / f"v_prob_{name}.nii.gz").dataobj), prob[number])
+        inside = np.asarray(nib.load(tmp_path / f"v_{name}.nii.gz").dataobj)
+        np.testing.assert_array_equal(inside, np.where(classes == number, np.asarray(source.dataobj), 0))
+        count = int((classes == number).sum())
+        assert row[f"{name}_pixels"] == count and row[f"{name}_fraction"] == count / classes.size
+        assert row[f"{name}_ml"] == pytest.approx(count * 3 / 1000)
+    writer = SegmentationWriter(probabilities=True, label_name=["a/b", "c d"])
+    writer({"pred": meta_tensor(classes, path, source.affine), "prob": maps[1:]}, tmp_path / "sigmoid")
+    written = nib.load(tmp_path / "sigmoid_prob_a_b.nii.gz")
+    np.testing.assert_array_equal(np.asarray(written.dataobj), prob[1])
+
+
+@pytest.mark.parametrize("view", ["section", "projection"])
+def test_an_overlay_has_a_colour_and_a_legend_for_each_class(tmp_path, view):
+    image = nib.Nifti1Image(np.zeros((120, 120, 30), np.int16), np.eye(4))
+    nib.save(image, tmp_path / "v.nii.gz")
+    classes = np.zeros(image.shape, np.float32)
+    classes[60:80, 60:80, 10] = 1  # most of both classes lies in this slice
+    classes[90:100, 60:80, 10] = 2
+    classes[90:100, 60:65, 20] = 2
+    writer = SegmentationWriter(overlay=True, label_name=NAMES, view=view)
+    writer({"pred": meta_tensor(classes, tmp_path / "v.nii.gz", np.eye(4))}, tmp_path / "v")
+    shown = np.asarray(read_picture(tmp_path / "v_overlay.png"))[-120:]
+    first, second = (np.array(colour) for colour in class_colours(2))
+    share = 1.0 if view == "section" else 0.6
+    row, *columns = 120 - 70, 120 - 60 - 1, 120 - 90 - 1  # the patient's left is on the right
+    for column, colour in zip(columns, (first, second)):
+        np.testing.assert_array_equal(shown[row, column], (share * colour).astype(np.uint8))
+    legend = np.asarray(read_picture(tmp_path / "v_overlay.png"))[:40, :60].reshape(-1, 3)
+    assert all((legend == colour).all(axis=1).any() for colour in (first, second))
+
+
+def test_classes_of_a_picture_are_numbers_that_a_palette_shows_in_colour(tmp_path):
+    classes = np.array([[0, 1], [2, 2], [1, 0]], np.float32)  # 3 wide, 2 high
+    path = picture(tmp_path, 3, 2)
+    row = SegmentationWriter(label_name=NAMES)({"pred": meta_tensor(classes, path)}, tmp_path / "scan")
+    written = read_picture(row["output"])
+    assert written.mode == "P" and row["edema_pixels"] == 2 and row["edema_ml"] == ""
+    np.testing.assert_array_equal(np.asarray(written), classes.T)
+    assert written.convert("RGB").getpixel((0, 1)) == class_colours(1)[0]
+    labels = ImageFileReader("mask")
+    np.testing.assert_array_equal(labels.get_data(labels.read(row["output"]))[0], classes)
+
+
+def test_numbers_of_no_class_and_names_that_do_not_differ(tmp_path):
+    path = picture(tmp_path, 3, 2)
+    for value in (3, 0.5, -1):
+        with pytest.raises(ValueError, match=f"0 to 2 for core, edema, got .*{value}: apply argmax"):
+            SegmentationWriter(label_name=NAMES)({"pred": meta_tensor(np.full((3, 2), value), path)}, tmp_path / "x")
+    with pytest.raises(ValueError, match="expected 2 or 3 channels"):
+        sample = {"pred": meta_tensor(np.zeros((3, 2)), path), "prob": meta_tensor(np.zeros((3, 2)), path)}
+        SegmentationWriter(label_name=NAMES, probabilities=True)(sample, tmp_path / "x")
+    for names in ([], ["a", "a"]):
+        with pytest.raises(ValueError, match="label_name must be a name, or up to 255 that differ"):
+            SegmentationWriter(label_name=names)
