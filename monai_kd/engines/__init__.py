@@ -5,7 +5,7 @@ from .batch import plain_batch
 from .batch_inference import BatchInference, BatchReport
 from .cross_validation import cross_validate
 from .epoch_table import EPOCH_COLUMNS, read_epochs
-from .evaluation import MODELS, compared_metrics, evaluation_workflow, values_of
+from .evaluation import MODELS, compared_metrics, evaluation_workflow, tell_scores, values_of
 from .export import EXPORTED, ExportReport, describe_network, export_network, load_exported, read_metadata
 from .model_card import describe_data, describe_licence, describe_model, generated_by
 from .nested_run import STAGES, keep_settings, train_run
@@ -69,6 +69,7 @@ __all__ = [
     "running_config",
     "start_processes",
     "tabulate_run",
+    "tell_scores",
     "train_run",
     "values_of",
     "write_json",

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
-__all__ = ["MODELS", "compared_metrics", "evaluation_workflow", "values_of"]
+__all__ = ["MODELS", "compared_metrics", "evaluation_workflow", "tell_scores", "values_of"]
 
 MODELS = {
     "teacher": ("teacher.pt", "@teacher"),
@@ -75,3 +77,14 @@ def compared_metrics(bundle_root: Path) -> dict[str, bool]:
     if not set(named.values()) <= {"higher", "lower"}:
         raise ValueError(f'the "compared_metrics" of evaluate.json are each "higher" or "lower", got {named}')
     return {name: direction == "higher" for name, direction in named.items()}
+
+
+def tell_scores(output_dir: str | os.PathLike) -> None:
+    """Log what an evaluation measured, and where it lies.
+
+    Args:
+        output_dir: the folder that ``evaluate.json`` wrote ``summary.json`` to.
+    """
+    scores = values_of(json.loads((Path(output_dir) / "summary.json").read_text(encoding="utf-8")))
+    measured = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    logging.getLogger("monai_kd").info(f"{measured}: cases.csv and summary.json are in {output_dir}")

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from monai_kd.engines import compared_metrics
+from monai_kd.engines import compared_metrics, tell_scores
 
 
 def test_a_metric_has_one_of_two_directions(tmp_path):
@@ -16,3 +16,10 @@ def test_a_metric_has_one_of_two_directions(tmp_path):
         compared_metrics(tmp_path)
     file.write_text("{}")
     assert compared_metrics(tmp_path) == {}
+
+
+def test_scores_are_told_with_their_place(tmp_path, caplog):
+    (tmp_path / "summary.json").write_text(json.dumps({"dice": {"mean": 0.5}, "auroc": {"value": 1}, "parameters": 3}))
+    with caplog.at_level("INFO", "monai_kd"):
+        tell_scores(tmp_path)
+    assert caplog.messages == [f"dice 0.5000, auroc 1.0000: cases.csv and summary.json are in {tmp_path}"]
