@@ -24,7 +24,13 @@ ALLOWED = {
     "transforms": set(),
     "data": {"transforms"},
     "handlers": {"losses.distillation", "networks.feature_tap"},
-    "engines": {"handlers", "metrics", "networks.onnx_network", "networks.torchscript_network"},
+    "engines": {
+        "handlers",
+        "metrics",
+        "networks.feature_tap",
+        "networks.onnx_network",
+        "networks.torchscript_network",
+    },
     "comparison": {"engines", "metrics"},
 }
 # What every subpackage may use, and needs nothing of this package itself.

@@ -21,11 +21,11 @@ from monai.data.utils import set_rnd
 from monai.engines import Evaluator, SupervisedTrainer
 from monai.utils import CommonKeys, is_scalar, set_determinism
 from torch import nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
 from monai_kd.files import remove_unfinished, whole_file
 from monai_kd.finite import check_finite_weights
+from monai_kd.networks.feature_tap import unwrapped
 
 from .epoch_table import EPOCH_COLUMNS, add_epoch, drop_epochs
 from .run_config import read_run_config, running_config, write_run_config
@@ -327,9 +327,7 @@ class Stage:
 
     @property
     def _network(self) -> nn.Module:
-        network = self.trainer.network
-        network = getattr(network, "_orig_mod", network)  # what torch.compile wraps
-        return network.module if isinstance(network, (DataParallel, DistributedDataParallel)) else network
+        return unwrapped(self.trainer.network)
 
     @property
     def _writes(self) -> bool:

@@ -30,6 +30,9 @@ class AttentionTransferLoss(nn.Module):
 
     Raises:
         ValueError: when ``p`` is less than 1.
+
+    >>> AttentionTransferLoss()(Tensor([[[3, 0]]]), Tensor([[[0, 2]]]))  # (1, 0) and (0, 1)
+    tensor(1.)
     """
 
     def __init__(self, p: float = 2, sum_positions: bool = False) -> None:

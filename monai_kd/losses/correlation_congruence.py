@@ -30,6 +30,9 @@ class CorrelationCongruenceLoss(nn.Module):
 
     Raises:
         ValueError: when ``gamma`` is not positive or ``order`` is negative.
+
+    >>> CorrelationCongruenceLoss()(Tensor([[1, 0], [2, 0]]), Tensor([[0, 3], [0, 1]]))  # parallel on both sides
+    tensor(0.)
     """
 
     def __init__(self, gamma: float = 0.4, order: int = 2) -> None:

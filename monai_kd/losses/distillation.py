@@ -50,6 +50,9 @@ class DistillationTerm(nn.Module):
 
     Raises:
         ValueError: when ``weight`` is negative.
+
+    >>> DistillationTerm(nn.MSELoss())({"": Tensor([1, 2])}, {"": Tensor([1, 4])})
+    tensor(2.)
     """
 
     def __init__(
@@ -135,6 +138,10 @@ class DistillationLoss(nn.Module):
     Raises:
         ValueError: when ``task_weight`` is negative.
         TypeError: when a term is not a :class:`DistillationTerm`.
+
+    >>> loss = DistillationLoss({"logits": DistillationTerm(nn.MSELoss(), weight=0.5)})
+    >>> loss(torch.tensor(7.0), {"": Tensor([1, 2])}, {"": Tensor([1, 4])})
+    (tensor(8.), {'logits': tensor(2.)})
     """
 
     def __init__(self, terms: Mapping[str, DistillationTerm], task_weight: float = 1.0) -> None:

@@ -23,6 +23,10 @@ class FlowOfSolutionLoss(nn.Module):
     Yim, Joo, Bae, Kim: A Gift from Knowledge Distillation: Fast Optimization, Network Minimization and Transfer
     Learning. CVPR 2017. Average pooling, where the paper has maximum pooling, leaves every position its part in G.
     Several pairs of layers are several terms.
+
+    >>> student, teacher = [Tensor([[[1, 2]]]), Tensor([[[3, 4]]])], [Tensor([[[0, 0]]]), Tensor([[[0, 0]]])]
+    >>> FlowOfSolutionLoss()(student, teacher)  # ((1 * 3 + 2 * 4) / 2)^2
+    tensor(30.2500)
     """
 
     @at_least_float32

@@ -23,6 +23,10 @@ class HybridReconstructionLoss(nn.Module):
     Args:
         data_range: difference between the largest and the smallest possible grey value.
         sigmoid: the prediction comes as logits; make grey values in [0, 1] of them first.
+
+    >>> image = Tensor([[[[0, 1], [1, 0]]]])
+    >>> HybridReconstructionLoss()(image, image)
+    tensor(0.)
     """
 
     def __init__(self, data_range: float = 1.0, sigmoid: bool = False) -> None:

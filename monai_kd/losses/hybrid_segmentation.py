@@ -23,6 +23,10 @@ class HybridSegmentationLoss(nn.Module):
 
     Args:
         sigmoid: the prediction comes as logits; make probabilities of them first.
+
+    >>> mask = Tensor([[[[0, 1], [1, 0]]]])
+    >>> HybridSegmentationLoss()(mask, mask)
+    tensor(0.)
     """
 
     def __init__(self, sigmoid: bool = False) -> None:

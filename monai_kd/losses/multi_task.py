@@ -17,6 +17,9 @@ class MultiTaskBCELoss(nn.Module):
     Akhter, Ranjan, Singh, Vatsa: Low-Resolution Chest X-ray Classification via Knowledge Distillation and Multi-Task
     Learning. 2024, L_Classification of equation 3. The second task is the last channel, and weighs as much as all
     findings together.
+
+    >>> MultiTaskBCELoss()(Tensor([[0, 0]]), Tensor([[1, 0]]))  # log(2) each
+    tensor(1.3863)
     """
 
     @at_least_float32

@@ -21,6 +21,9 @@ class NeuronSelectivityTransferLoss(nn.Module):
 
     Huang, Wang: Like What You Like: Knowledge Distill via Neuron Selectivity Transfer. arXiv:1707.01219, 2017, with the
     polynomial kernel (degree 2, no offset).
+
+    >>> NeuronSelectivityTransferLoss()(Tensor([[[1, 0]]]), Tensor([[[0, 1]]]))
+    tensor(2.)
     """
 
     @at_least_float32

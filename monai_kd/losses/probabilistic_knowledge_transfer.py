@@ -23,6 +23,10 @@ class ProbabilisticKnowledgeTransferLoss(nn.Module):
 
     Passalis, Tefas: Learning Deep Representations with Probabilistic Knowledge Transfer. ECCV 2018. As in the authors'
     implementation a sample counts as its own neighbour, and the mean over pairs stands for the sum.
+
+    >>> features = Tensor([[1, 0], [0, 1]])
+    >>> ProbabilisticKnowledgeTransferLoss()(features, 2 * features)
+    tensor(0.)
     """
 
     @at_least_float32

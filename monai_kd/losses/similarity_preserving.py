@@ -19,6 +19,10 @@ class SimilarityPreservingLoss(nn.Module):
     and spatial sizes may differ.
 
     Tung, Mori: Similarity-Preserving Knowledge Distillation. ICCV 2019.
+
+    >>> features = Tensor([[1, 0], [0, 1]])
+    >>> SimilarityPreservingLoss()(features, -3 * features)
+    tensor(0.)
     """
 
     @at_least_float32

@@ -32,6 +32,10 @@ class StructuralSimilarityLoss(nn.Module):
 
     Args:
         data_range: difference between the largest and the smallest possible value of an image.
+
+    >>> image = Tensor([[[[0, 1], [1, 0]]]])
+    >>> StructuralSimilarityLoss()(image, image)
+    tensor(0.)
     """
 
     def __init__(self, data_range: float = 1.0) -> None:

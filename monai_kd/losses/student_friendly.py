@@ -35,6 +35,9 @@ class StudentFriendlyLoss(nn.Module):
 
     Raises:
         ValueError: when a weight is negative, or ``imitation`` is something else.
+
+    >>> StudentFriendlyLoss()([Tensor([1]), Tensor([3])], Tensor([2]))  # 1 + 1 + 2
+    tensor(4.)
     """
 
     def __init__(

@@ -70,6 +70,9 @@ def peak_signal_to_noise_ratio(y_pred: Tensor, y: Tensor) -> Tensor:
 
     Raises:
         ValueError: when the shapes do not agree, or there are more than three channels.
+
+    >>> peak_signal_to_noise_ratio(torch.full((1, 1, 8, 8), 0.9), torch.ones(1, 1, 8, 8))
+    tensor([[20.0000]], dtype=torch.float64)
     """
     y_pred, y = _comparable(y_pred, y)
     error = (y_pred - y).square().mean(dim=(1, 2, 3))
@@ -95,6 +98,10 @@ def structural_similarity(y_pred: Tensor, y: Tensor) -> Tensor:
 
     Raises:
         ValueError: when the shapes do not agree, or there are more than three channels.
+
+    >>> image = torch.eye(8)[None, None]
+    >>> structural_similarity(image, image)
+    tensor([[1.]], dtype=torch.float64)
     """
     y_pred, y = _comparable(y_pred, y)
     if min(y.shape[2:]) < _WINDOW:
@@ -120,6 +127,10 @@ def high_frequency_error_norm(y_pred: Tensor, y: Tensor) -> Tensor:
 
     Raises:
         ValueError: when the shapes do not agree, or there are more than three channels.
+
+    >>> image = torch.eye(8)[None, None]
+    >>> high_frequency_error_norm(0 * image, image)
+    tensor([[1.]], dtype=torch.float64)
     """
     y_pred, y = _comparable(y_pred, y)
     error, edges = (_laplacian(image).square().sum(dim=(1, 2, 3)) for image in (y - y_pred, y))
@@ -150,6 +161,10 @@ def visual_information_fidelity(y_pred: Tensor, y: Tensor, noise_variance: float
 
     Raises:
         ValueError: when the shapes do not agree, or there are more than three channels.
+
+    >>> image = torch.eye(64)[None, None]
+    >>> visual_information_fidelity(0 * image, image)
+    tensor([[0.]], dtype=torch.float64)
     """
     y_pred, y = _comparable(y_pred, y)
     if min(y.shape[2:]) < _SMALLEST:

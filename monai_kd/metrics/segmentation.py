@@ -44,6 +44,9 @@ class ConfusionRate(_CaseMetric):
 
     Args:
         metric_name: name as in ``ConfusionMatrixMetric``.
+
+    >>> ConfusionRate("sensitivity")(torch.tensor([[[1, 0, 0]]]), torch.tensor([[[1, 1, 0]]]))
+    tensor([[0.5000]])
     """
 
     def __init__(self, metric_name: str) -> None:
@@ -70,6 +73,11 @@ class SurfaceDistance(_CaseMetric):
 
     Raises:
         ValueError: when ``percentile`` is out of its range.
+
+    >>> mask = MetaTensor(torch.zeros(1, 1, 3, 3, 3))  # of 1 mm
+    >>> mask[..., 0] = 1
+    >>> SurfaceDistance()(mask.flip(-1), mask)
+    tensor([[2.]])
     """
 
     def __init__(self, percentile: float | None = None) -> None:
@@ -108,6 +116,10 @@ class VolumeError(_CaseMetric):
     """Compute the absolute difference in ml between the volumes of the predicted and the true mask.
 
     The volume of a voxel is taken from the true mask's affine.
+
+    >>> mask = MetaTensor(torch.ones(1, 1, 10, 10, 10))  # of 1 mm
+    >>> VolumeError()(0 * mask, mask)
+    tensor([[1.]])
     """
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
@@ -125,6 +137,11 @@ class CenterlineDice(_CaseMetric):
     S. Shit et al., "clDice - a Novel Topology-Preserving Loss Function for Tubular Structure Segmentation", CVPR 2021,
     equations 1 and 2. Skeletons are scikit-image's: Zhang's in 2D, Lee's in 3D. MONAI has the loss only, whose soft
     skeleton is neither thin nor connected. Two empty masks have the value 1, an empty and another one 0.
+
+    >>> mask = torch.zeros(1, 1, 5, 5)
+    >>> mask[..., 2, :] = 1
+    >>> CenterlineDice()(mask, mask)
+    tensor([[1.]])
     """
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
@@ -143,6 +160,9 @@ class ComponentCount(_CaseMetric):
 
     Raises:
         ValueError: for another mask.
+
+    >>> ComponentCount()(torch.tensor([[[1, 0, 1]]]), torch.tensor([[[1, 1, 1]]]))
+    tensor([[2.]])
     """
 
     def __init__(self, mask: Literal["pred", "label"] = "pred") -> None:

@@ -129,6 +129,9 @@ class DCCNN(_Cascade):
 
     Raises:
         ValueError: when there are fewer blocks or convolutions, or other channels.
+
+    >>> sum(parameter.numel() for parameter in DCCNN(n_blocks=5, n_convs=3).parameters())
+    49285
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from monai_kd.names import closest_names
 
-__all__ = ["FeatureTap"]
+__all__ = ["FeatureTap", "unwrapped"]
 
 
 class FeatureTap:
@@ -45,7 +45,7 @@ class FeatureTap:
     def __init__(self, network: nn.Module, layers: Sequence[str], training_only: bool = False) -> None:
         self.layers = tuple(dict.fromkeys(layers))
         self.training_only = training_only
-        self._network = _unwrap(network)
+        self._network = unwrapped(network)
         self._features: dict[str, Tensor] = {}
         # A layer that is used in two places has two names, and either must be found.
         modules = dict(self._network.named_modules(remove_duplicate=False))
@@ -98,7 +98,13 @@ def _as_computed_with(feature: Tensor) -> Tensor:
     return feature.float() if is_half and not torch.is_autocast_enabled(feature.device.type) else feature
 
 
-def _unwrap(network: nn.Module) -> nn.Module:
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network that `torch.compile` and (distributed) data parallelism wrap, or itself.
+
+    >>> network = nn.Linear(1, 1)
+    >>> unwrapped(DataParallel(network)) is network
+    True
+    """
     network = getattr(network, "_orig_mod", network)  # torch.compile's
     return network.module if isinstance(network, (DataParallel, DistributedDataParallel)) else network
 

@@ -51,6 +51,9 @@ class HybridClassifier(nn.Module):
         ValueError: when there are fewer than two branches, when there are not as many ``branch_kwargs``, when
             pretrained branches are to see other than 3 channels, or when timm has no network of a name.
         OSError: when pretrained weights cannot be had.
+
+    >>> HybridClassifier(("resnet10t", "resnet10t"))(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 3])
     """
 
     def __init__(

@@ -67,6 +67,10 @@ class KTViT(nn.Module):
 
     Raises:
         ValueError: when there are not three features, or a size is no number of 1 or more for each scale or axis.
+
+    >>> network = KTViT(spatial_dims=2, features=(4, 8, 16), hidden_size=8, num_heads=2)
+    >>> network(torch.zeros(1, 1, 32, 32)).shape
+    torch.Size([1, 1, 32, 32])
     """
 
     def __init__(

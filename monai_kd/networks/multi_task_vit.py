@@ -45,6 +45,10 @@ class MultiTaskViT(nn.Module):
     Raises:
         ValueError: when timm has no such network, or it is no plain vision transformer, or there are no findings.
         OSError: when pretrained weights cannot be had.
+
+    >>> network = MultiTaskViT("vit_tiny_patch16_224", 2, image_size=32, vit_kwargs={"depth": 1})
+    >>> network(torch.zeros(1, 3, 32, 32)).shape
+    torch.Size([1, 3])
     """
 
     def __init__(

@@ -49,6 +49,10 @@ class UNetPlusPlus(nn.Module):
 
     Raises:
         ValueError: when ``shuffle`` is less than 1.
+
+    >>> network = UNetPlusPlus(spatial_dims=2, features=(4, 4, 8, 8, 16, 4))
+    >>> network(torch.zeros(1, 1, 32, 32)).shape
+    torch.Size([1, 1, 32, 32])
     """
 
     def __init__(

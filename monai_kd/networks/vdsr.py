@@ -32,6 +32,9 @@ class VDSR(nn.Module):
 
     Raises:
         ValueError: when ``n_convs`` is less than 2 or ``n_stages`` less than 1.
+
+    >>> sum(parameter.numel() for parameter in VDSR(n_convs=4).parameters())
+    75073
     """
 
     def __init__(self, n_convs: int = 12, channels: int = 64, in_channels: int = 1, n_stages: int = 4) -> None:

@@ -25,6 +25,9 @@ class ScaleByMaximum(InvertibleTransform):
     multiplies. A reference that is 0 everywhere scales nothing.
 
     Scale by what a network is given, not by what it is to predict: then the scale is known at inference, too.
+
+    >>> ScaleByMaximum()(torch.tensor([[1.0, 4.0]]))
+    tensor([[0.2500, 1.0000]])
     """
 
     def __call__(self, image: Tensor, reference: Tensor | None = None) -> Tensor:
