@@ -6,15 +6,18 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
-from monai.utils import convert_to_tensor, ensure_tuple
+from monai.utils import convert_to_numpy, convert_to_tensor, ensure_tuple, ensure_tuple_rep
 from torch import Tensor
 
 __all__ = ["CheckImage", "CheckImaged", "image_name"]
 
 _RINGING = 0.1
+_FEWEST = 8  # voxels along the longest axis, of which anything can be seen
+_MOST = 2**28  # voxels after resampling, unless it is said: 512 x 512 x 1024
 
 
 class CheckImage(Transform):
@@ -24,15 +27,29 @@ class CheckImage(Transform):
         spatial_dims: accepted numbers of spatial dimensions.
         is_magnitude: an image of one channel is a magnitude, which is never negative. What interpolation leaves, a
             tenth of the largest value, is let through.
+        spacing: voxel size in mm, along RAS, that a volume is about to be resampled to; -1 leaves an axis as it is.
+        max_voxels: how many voxels it may then have, 2^28 by default.
 
     Raises:
         ValueError: naming the file, when the image has another number of dimensions, holds NaN or infinite values, is
-            of one constant grey value, or is a magnitude below 0.
+            of one constant grey value, or is a magnitude below 0; with ``spacing``, when its file does not say how
+            large its voxels are, or says what leaves too many or next to none of them.
+
+    >>> CheckImage()(torch.tensor([[[0.0, 1.0]]]))
+    tensor([[[0., 1.]]])
     """
 
-    def __init__(self, spatial_dims: Sequence[int] = (2, 3), is_magnitude: bool = False) -> None:
+    def __init__(
+        self,
+        spatial_dims: Sequence[int] = (2, 3),
+        is_magnitude: bool = False,
+        spacing: Sequence[float] | None = None,
+        max_voxels: int | None = None,
+    ) -> None:
         self.spatial_dims = tuple(spatial_dims)
         self.is_magnitude = is_magnitude
+        self.spacing = spacing
+        self.max_voxels = max_voxels or _MOST
 
     def __call__(self, image: Tensor) -> Tensor:
         """
@@ -56,7 +73,30 @@ class CheckImage(Transform):
                 f"{image_name(image)}: goes down to {float(values.min()):.4g}, but the magnitude of an MR image is "
                 "never negative; undo what was subtracted, or give the complex image"
             )
+        if self.spacing is not None:
+            self._check_resampled(image, self.spacing)
         return image
+
+    def _check_resampled(self, image: Tensor, spacing: Sequence[float]) -> None:
+        """Refuse a volume of which resampling would leave next to nothing, or more than the memory holds."""
+        name, affine = image_name(image), convert_to_numpy(getattr(image, "affine", np.eye(4)))
+        if "qform_code" not in getattr(image, "meta", {}):  # which all volumes with an affine have, as NIfTI's
+            raise ValueError(
+                f"{name}: does not say how large its voxels are, nor which way they lie: save it as NIfTI, with its "
+                "affine"
+            )
+        world = np.abs(affine[:3, :3]).argmax(axis=0)  # the axis of RAS along which each of the image's mostly runs
+        sizes = np.linalg.norm(affine[:3, :3], axis=0)
+        wanted = np.array(ensure_tuple_rep(spacing, 3), dtype=float)[world]
+        voxels = np.array(image.shape[1:])
+        resampled = np.where(wanted > 0, np.ceil(voxels * sizes / np.where(wanted > 0, wanted, 1)), voxels)
+        if resampled.prod() > self.max_voxels or (resampled.max() < _FEWEST <= voxels.max()):
+            millimetres, shape = [f"{size:g}" for size in voxels * sizes], [f"{size:.0f}" for size in resampled]
+            raise ValueError(
+                f"{name}: is {' x '.join(millimetres)} mm large by its header, which makes {' x '.join(shape)} voxels "
+                f"of the spacing {list(spacing)} (at most {self.max_voxels:,}, max_voxels=NUMBER): correct voxel size "
+                "and unit in its header, or the spacing"
+            )
 
 
 class CheckImaged(MapTransform):
@@ -67,6 +107,8 @@ class CheckImaged(MapTransform):
         label_keys: keys of labels that must have the spatial size of the first image.
         spatial_dims: see :class:`CheckImage`.
         is_magnitude: see :class:`CheckImage`.
+        spacing: see :class:`CheckImage`.
+        max_voxels: see :class:`CheckImage`.
         allow_missing_keys: do not fail where a key is missing.
 
     Raises:
@@ -79,11 +121,13 @@ class CheckImaged(MapTransform):
         label_keys: KeysCollection = (),
         spatial_dims: Sequence[int] = (2, 3),
         is_magnitude: bool = False,
+        spacing: Sequence[float] | None = None,
+        max_voxels: int | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.label_keys = ensure_tuple(label_keys)
-        self.check = CheckImage(spatial_dims, is_magnitude)
+        self.check = CheckImage(spatial_dims, is_magnitude, spacing, max_voxels)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
+import torch
 from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
 from monai.transforms import SpatialResample, Transform
-from monai.utils import convert_to_numpy
+from monai.utils import MetaKeys, convert_to_numpy, convert_to_tensor
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
@@ -27,8 +29,17 @@ class MatchGrid(Transform):
     or one of a part of the image, would be put in the wrong place or take unlabelled voxels for background, so it is
     refused.
 
+    Flat images and volumes of one slice match each other. A picture, or an array, has no place in a patient: then sizes
+    must agree, and pixels are taken to lie on one another.
+
     Raises:
         ValueError: naming the files, when the grids fill different regions, or have other numbers of axes.
+
+    >>> flipped = torch.diag(torch.tensor([-1.0, 1, 1, 1], dtype=torch.float64))
+    >>> flipped[0, 3] = 1
+    >>> label = MetaTensor(torch.tensor([[[[0.0]], [[1.0]]]]), affine=flipped)
+    >>> MatchGrid()(label, MetaTensor(torch.zeros(1, 2, 1, 1))).flatten().tolist()
+    [1.0, 0.0]
     """
 
     def __call__(self, label: MetaTensor, image: MetaTensor) -> Tensor:  # type: ignore[override]
@@ -40,6 +51,8 @@ class MatchGrid(Transform):
         Returns:
             (C, *spatial of the image); the label itself if it is there already.
         """
+        if 3 in (label.ndim, image.ndim) and all(x.ndim == 3 or x.shape[-1] == 1 for x in (label, image)):
+            return self._match_flat(label, image)
         rank = image.ndim - 1
         if label.ndim != image.ndim:
             raise ValueError(
@@ -47,7 +60,8 @@ class MatchGrid(Transform):
                 f"shape {tuple(label.shape[1:])}; pick one volume of it"
             )
         theirs, wanted = (to_affine_nd(rank, convert_to_numpy(x.affine).astype(float)) for x in (label, image))
-        if label.shape[1:] == image.shape[1:] and np.allclose(theirs, wanted, atol=1e-3):
+        tolerance = 1e-3 * min(1.0, *np.linalg.norm(wanted[:-1, :-1], axis=0))  # mm; voxels may be microns
+        if label.shape[1:] == image.shape[1:] and np.allclose(theirs, wanted, atol=tolerance):
             return label
         corners = [_corners(label.shape[1:], theirs), _corners(image.shape[1:], wanted)]
         voxel = np.maximum(*(np.abs(affine[:-1, :-1]).sum(axis=1) for affine in (theirs, wanted)))  # mm, its extent
@@ -61,7 +75,29 @@ class MatchGrid(Transform):
                 "affine and the region of the image"
             )
         resample = SpatialResample(mode="nearest", padding_mode="border")
-        return resample(label, dst_affine=image.affine, spatial_size=image.shape[1:])
+        # In voxels, not mm: MONAI takes affines that differ by less than a thousandth, as those of microns, for one.
+        unit = np.diag([*np.full(rank, 1 / voxel.min()), 1])
+        values = convert_to_tensor(label, track_meta=False)
+        scaled = MetaTensor(values, affine=torch.as_tensor(unit @ theirs))
+        matched = resample(scaled, dst_affine=torch.as_tensor(unit @ wanted), spatial_size=image.shape[1:])
+        meta = {key: value for key, value in label.meta.items() if key != MetaKeys.AFFINE}
+        return MetaTensor(convert_to_tensor(matched, track_meta=False), affine=image.affine.clone(), meta=meta)
+
+    def _match_flat(self, label: MetaTensor, image: MetaTensor) -> Tensor:
+        """Match as volumes of one slice, or, where a file does not say where it lies, by size alone."""
+        if all(map(_has_place, (label, image))):
+            volumes: list[Any] = [x.unsqueeze(-1) if x.ndim == 3 else x for x in (label, image)]
+            matched: Tensor = self(*volumes)
+        elif label.shape[1:3] == image.shape[1:3]:
+            matched = label
+        else:
+            raise ValueError(
+                f"{image_name(label)}: the mask has size {tuple(label.shape[1:])}, but its image {image_name(image)} "
+                f"has {tuple(image.shape[1:])}; both must lie on one grid"
+            )
+        if matched.ndim > image.ndim:
+            return matched.squeeze(-1)
+        return matched if matched.ndim == image.ndim else matched.unsqueeze(-1)
 
 
 class MatchGridd(WithReferenced):
@@ -74,6 +110,12 @@ class MatchGridd(WithReferenced):
     """
 
     transform = MatchGrid()
+
+
+def _has_place(image: MetaTensor) -> bool:
+    """Whether an image comes from a file that says where it lies in the patient."""
+    numbers = np.abs(convert_to_numpy(image.affine)).ravel()
+    return "qform_code" in image.meta or sorted(numbers) != sorted(np.eye(len(image.affine)).ravel())
 
 
 def _corners(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -69,3 +70,35 @@ def test_images_may_be_missing_where_that_is_allowed():
     assert CheckImaged("image", allow_missing_keys=True)({"id": 7}) == {"id": 7}
     with pytest.raises(KeyError, match="image"):
         CheckImaged("image")({"id": 7})
+
+
+def head(sizes: float | list[float], shape: tuple[int, ...] = (40, 44, 36), **meta: object) -> MetaTensor:
+    affine = np.diag([*np.broadcast_to(sizes, 3), 1.0])[[1, 2, 0, 3]]  # x runs to the back, y upwards, z to the right
+    values = torch.arange(float(np.prod(shape))).reshape(1, *shape)
+    return MetaTensor(values, affine=affine, meta={"filename_or_obj": "v.nii", "qform_code": 1, **meta})
+
+
+@pytest.mark.parametrize("sizes, spacing", [(2, [2, 2, 2]), (2, [-1, -1, -1]), (1e-3, [-1, -1, -1]), (1, 2.0)])
+def test_resampling_that_leaves_a_volume(sizes, spacing):
+    image = head(sizes)
+    assert CheckImage(spacing=spacing)(image) is image
+
+
+@pytest.mark.parametrize("sizes, spacing, said", [
+    (2000, [2, 2, 2], "80000 x 88000 x 72000 mm large by its header, which makes 40000 x 44000 x 36000 voxels"),
+    (0.002, [2, 2, 2], "0.08 x 0.088 x 0.072 mm large by its header, which makes 1 x 1 x 1 voxels"),
+    (2, [1, 2, 0.0001], "which makes 800000 x 88 x 36 voxels of the spacing"),
+    (1e9, [2, -1, -1], "which makes 40 x 22000000000 x 36 voxels of the spacing"),
+])  # fmt: skip
+def test_resampling_that_fills_the_memory_or_leaves_nothing_is_refused(sizes, spacing, said):
+    with pytest.raises(ValueError, match=f"v.nii: .*{said}.*: correct voxel size and unit"):
+        CheckImaged("image", spacing=spacing)({"image": head(sizes)})
+    with pytest.raises(ValueError, match="at most 63,359, max_voxels=NUMBER"):
+        CheckImage(spacing=[2, 2, 2], max_voxels=40 * 44 * 36 - 1)(head(2))
+
+
+def test_a_file_that_does_not_say_how_large_its_voxels_are():
+    image = head(2)
+    del image.meta["qform_code"]
+    with pytest.raises(ValueError, match="v.nii: does not say how large its voxels are, nor which way they lie: save"):
+        CheckImage(spacing=[2, 2, 2])(image)

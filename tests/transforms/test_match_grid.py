@@ -85,3 +85,47 @@ def test_another_number_of_axes_is_refused():
     flat = MetaTensor(torch.zeros(1, 8, 6), meta={"filename_or_obj": "label.nii"})
     with pytest.raises(ValueError, match="label.nii: expected 3 spatial dimensions, as its image image.nii has"):
         MatchGrid()(flat, IMAGE)
+
+
+def flat(array: np.ndarray, affine: np.ndarray | None, name: str) -> MetaTensor:
+    """A flat image as its reader gives it: a picture has no place, and no affine."""
+    place = {} if affine is None else {"qform_code": 1}
+    return MetaTensor(torch.tensor(array)[None].float(), affine=affine, meta={"filename_or_obj": name, **place})
+
+
+SAGITTAL = np.array([[0, 0, 3.0, 9], [-0.5, 0, 0, 4], [0, 0.7, 0, 2], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("affine", [AFFINE, SAGITTAL], ids=["axial", "sagittal"])
+@pytest.mark.parametrize("thick", [(), ("label",), ("image",), ("label", "image")], ids=str)
+def test_flat_images_are_volumes_of_one_slice(affine, thick):
+    array = np.random.default_rng(0).random((8, 6)) > 0.5
+    flip = np.diag([-1.0, 1, 1, 1])
+    flip[0, 3] = 7
+    label, image = flat(array[::-1].copy(), affine @ flip, "label.nii"), flat(0 * array, affine, "image.nii")
+    label, image = (x.unsqueeze(-1) if name in thick else x for name, x in (("label", label), ("image", image)))
+    result = MatchGrid()(label, image)
+    assert result.shape == image.shape
+    np.testing.assert_array_equal(result.numpy().reshape(8, 6), array)
+    moved = affine.copy()
+    moved[:3, 3] += 5
+    with pytest.raises(ValueError, match="label.nii: the label .* does not lie where its image image.nii"):
+        MatchGrid()(flat(array, moved, "label.nii"), image)
+
+
+@pytest.mark.parametrize("affines", [(None, AFFINE), (AFFINE, None), (None, None)], ids=str)
+def test_what_has_no_place_lies_on_the_pixels_of_its_image(affines):
+    array = np.random.default_rng(0).random((8, 6)) > 0.5
+    label, image = flat(array, affines[0], "label.png"), flat(0 * array, affines[1], "image.png")
+    np.testing.assert_array_equal(MatchGrid()(label, image)[0].numpy(), array)
+    np.testing.assert_array_equal(MatchGrid()(label.unsqueeze(-1), image)[0].numpy(), array)
+    with pytest.raises(ValueError, match=r"label.png: the mask has size \(8, 6\), but its image image.png has \(6"):
+        MatchGrid()(label, flat(array.T, affines[1], "image.png"))
+
+
+def test_voxels_of_microns_are_told_apart(label):
+    tiny = AFFINE * np.array([[1e-3], [1e-3], [1e-3], [1]])
+    moved = tiny.copy()
+    moved[0, 3] += 0.5e-3
+    result = MatchGrid()(volume(label[0].numpy(), moved), volume(np.zeros((8, 6, 4)), tiny))
+    assert torch.equal(result[:, 1:].as_tensor(), label[:, :-1].as_tensor())

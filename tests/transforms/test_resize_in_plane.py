@@ -140,3 +140,20 @@ def test_a_flat_nifti_image_that_is_not_axial_stays_as_it_lies(tmp_path):
     )
     flat = EnsureChannelFirst()(LoadImage(image_only=True)(tmp_path / "s.nii"))
     torch.testing.assert_close(ResizeInPlane((30, 20))(flat)[0].as_tensor(), torch.from_numpy(image))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_a_large_picture_is_shrunk_to_the_values_of_a_small_one(monkeypatch, dtype):
+    """By products of matrices, which MONAI's filter and interpolation are."""
+    values = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 203, 157)).astype(np.float32)).to(dtype)
+    picture = MetaTensor(values, affine=torch.diag(torch.tensor([2.0, 3, 1, 1], dtype=torch.float64)))
+    resize = ResizeInPlane((24, 33), anti_aliasing=True)
+    expected = resize(picture)
+    monkeypatch.setattr("monai_kd.transforms.resize_in_plane._LARGE", 1)
+    monkeypatch.setattr("monai_kd.transforms.resize_in_plane._BLOCK", 50)
+    shrunk = resize(picture)
+    torch.testing.assert_close(shrunk.as_tensor(), expected.as_tensor(), rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(shrunk.affine, expected.affine)
+    assert shrunk.applied_operations[-1]["extra_info"] == expected.applied_operations[-1]["extra_info"]
+    back, expected_back = (resize.inverse(each).as_tensor() for each in (shrunk, expected))
+    torch.testing.assert_close(back, expected_back, atol=1e-3, rtol=0)

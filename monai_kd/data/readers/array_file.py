@@ -58,6 +58,9 @@ class ArrayReader(DeferredReader):
             with ``kspace``. By default the first of ``volfs``, ``image`` and ``kspace`` that is there, or the only one.
         magnitude: give a complex image as its magnitude, one channel, to a network that knows no phase.
         max_voxels: how large an array may be, as :func:`~monai_kd.data.readers.limits.check_size` takes it.
+
+    >>> ArrayReader().verify_suffix(["a.npy", "b.H5"]), ArrayReader().verify_suffix("c.npz")
+    (True, False)
     """
 
     def __init__(self, dataset: str | None = None, magnitude: bool = False, max_voxels: int | None = None) -> None:

@@ -18,6 +18,9 @@ class DeferredReader(ImageReader):
 
     ``LoadImage`` answers an error of ``read`` by trying every other reader and listing all their errors; an error of
     ``get_data`` reaches the user as it is.
+
+    >>> DeferredReader.read(None, "no such file.png")
+    ('no such file.png',)
     """
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[PathLike, ...]:

@@ -78,6 +78,9 @@ class DicomReader(DeferredReader):
     Args:
         windowed: whether the window is applied; without it values are the device's.
         max_voxels: how large a picture may be, as :func:`~monai_kd.data.readers.limits.check_size` takes it.
+
+    >>> DicomReader().verify_suffix("a.DCM"), DicomReader().verify_suffix("a.png")
+    (True, False)
     """
 
     def __init__(self, windowed: bool = True, max_voxels: int | None = None) -> None:
@@ -138,6 +141,10 @@ def check_picture(dicom: Dataset, name: PathLike, max_voxels: int | None = None)
     Raises:
         UnusableDicom: saying what it holds, or which package would decode it.
         TooLarge: when it would fill the memory.
+
+    >>> check_picture(Dataset(), "a.dcm")  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    monai_kd.data.readers.dicom_file.UnusableDicom: a.dcm: holds no picture
     """
     if not any(keyword in dicom for keyword in _PIXELS):
         kind = next((kind for kind in _WITHOUT_PICTURE if kind == dicom.get("Modality")), "DICOM")
@@ -224,7 +231,13 @@ def device_values(stored: np.ndarray, dicom: Dataset, name: PathLike, windowed: 
 
 
 def find_padding(stored: np.ndarray, dicom: Dataset) -> np.ndarray | None:
-    """Where the stored values are padding (DICOM PS3.3, C.7.5.1.1.2); None if the file has none."""
+    """Where the stored values are padding (DICOM PS3.3, C.7.5.1.1.2); None if the file has none.
+
+    >>> dicom = Dataset()
+    >>> dicom.PixelRepresentation, dicom.PixelPaddingValue = 0, 9
+    >>> find_padding(np.array([1, 9], np.uint16), dicom).tolist()
+    [False, True]
+    """
     if "PixelPaddingValue" not in dicom or not np.issubdtype(stored.dtype, np.integer):
         return None
     # Some files write a signed value as an unsigned one, or the other way round: the bits are what counts.
@@ -262,7 +275,11 @@ def is_inverted(dicom: Dataset) -> bool:
 
 
 def slice_affine(dicom: Dataset) -> np.ndarray | None:
-    """From (column, row, 0, 1) to RAS in mm (DICOM PS3.3, C.7.6.2.1.1); None if the file does not say it."""
+    """From (column, row, 0, 1) to RAS in mm (DICOM PS3.3, C.7.6.2.1.1); None if the file does not say it.
+
+    >>> slice_affine(Dataset()) is None
+    True
+    """
     if not all(dicom.get(keyword) for keyword in ("ImagePositionPatient", "ImageOrientationPatient")):
         return None
     spacing = [float(step) for step in dicom.get("PixelSpacing") or (1, 1)]

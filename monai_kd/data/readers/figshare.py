@@ -112,6 +112,9 @@ class FigshareReader(DeferredReader):
 
     Raises:
         ValueError: when ``key`` is neither.
+
+    >>> FigshareReader("mask").verify_suffix("1.mat")
+    True
     """
 
     def __init__(self, key: Literal["image", "mask"] = "image", max_voxels: int | None = None) -> None:

@@ -65,6 +65,9 @@ class ImageFileReader(DeferredReader):
 
     Raises:
         ValueError: when ``key`` is neither.
+
+    >>> [ImageFileReader().verify_suffix(name) for name in ("a.png", "a.nii.gz", "a.docx")]
+    [True, True, False]
     """
 
     def __init__(

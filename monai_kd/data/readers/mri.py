@@ -41,6 +41,9 @@ class MRIReader(DeferredReader):
 
     Raises:
         ValueError: for another ``slice_axis``.
+
+    >>> MRIReader(slice_axis="axial").verify_suffix("brain.nii.gz")
+    True
     """
 
     def __init__(

@@ -34,6 +34,9 @@ class PictureReader(PILReader):
         key: ``"image"``: colours become grey (ITU-R 601 luma), transparency is dropped. ``"mask"``: a palette picture
             gives its indices, and a colour picture is taken only if it is grey in fact.
         max_voxels: how large a picture may be, as :func:`~monai_kd.data.readers.limits.check_size` takes it.
+
+    >>> PictureReader().verify_suffix("a.png")
+    True
     """
 
     def __init__(self, key: Literal["image", "mask"] = "image", max_voxels: int | None = None) -> None:

@@ -78,6 +78,9 @@ class VolumeReader(NibabelReader):
         all_volumes: take all of them, the slices of one behind those of the other: (x, y, z * volumes).
         magnitude: give complex voxels as their magnitude. The real part alone would be no image.
         max_voxels: how large a volume may be, as :func:`~monai_kd.data.readers.limits.check_size` takes it.
+
+    >>> VolumeReader().verify_suffix("a.nii.gz")
+    True
     """
 
     def __init__(
