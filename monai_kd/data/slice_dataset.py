@@ -37,6 +37,10 @@ class SliceDataset(Dataset):
 
     Raises:
         ValueError: when there are volumes, but no slice of them has signal.
+
+    >>> volume = {"image": torch.ones(1, 4, 4, 3), "label": torch.ones(1, 4, 4, 3)}
+    >>> len(SliceDataset([volume], transform=dict))
+    3
     """
 
     def __init__(

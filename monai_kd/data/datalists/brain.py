@@ -77,6 +77,9 @@ def brain_extraction_datalist(
         FileNotFoundError: when the CSV file or the datalist is missing.
         ValueError: when an argument or a file is wrong, no image has a mask, several masks fit one image equally well,
             or a patient would be on two sides.
+
+    >>> brain_extraction_datalist("data")["training"].reason.partition(" there:")[0]
+    'data: no head volumes (.nii, .nii.gz, .mha, .mhd)'
     """
     if repeat < 1:
         raise ValueError(f"repeat counts from 1, got {repeat}")

@@ -100,6 +100,9 @@ def chest_xray_datalist(
         FileNotFoundError: when a table, the CSV file or the datalist is missing.
         ValueError: when an argument or a file is wrong, a finding is unknown, no row of any table names an image, two
             images have one name, or a patient would be on two sides.
+
+    >>> chest_xray_datalist("data")["training"].reason.partition(" there:")[0]
+    'data: no X-rays'
     """
     if isinstance(findings, str):
         raise ValueError(f'findings must be a list of names, such as ["{findings}"], got {findings!r}')

@@ -49,6 +49,9 @@ def load_datalist(
     Raises:
         ValueError: when the file is no datalist, when a patient or an image is in two of its lists, or when a label
             is missing.
+
+    >>> load_datalist("none.json")["training"].reason
+    'none.json: there is no such datalist: check the path'
     """
     if file is None:
         return unavailable("no data are named: give datalist_file=FILE, a Decathlon datalist")

@@ -74,6 +74,9 @@ def figshare_datalist(
     Raises:
         FileNotFoundError: when ``cvind.mat``, the CSV file or the datalist is missing.
         ValueError: when an argument or a file is wrong, or when a patient would be on two sides.
+
+    >>> figshare_datalist("data")["training"].reason.partition(" there:")[0]
+    'data: no Figshare slices (.mat)'
     """
     if group_by not in ("family", "pid"):
         raise ValueError(f'group_by must be "family" or "pid", got {group_by!r}')

@@ -49,6 +49,9 @@ def list_files(folder: Path) -> FolderContent:
     """List the files in a folder and its sub-folders, linked ones too, without a system's own.
 
     Each folder is listed once, however many links lead to it. A folder that is not there has no files.
+
+    >>> list_files(Path("no such folder"))
+    FolderContent(files=[], unreadable={})
     """
     content, seen = FolderContent([], {}), set()
 
@@ -117,6 +120,10 @@ def results_beside_images(files: Sequence[Path], ending: re.Pattern[str]) -> set
     Args:
         files: paths.
         ending: what a program adds to the name of an image for the file that it makes of it, such as ``_mask$``.
+
+    >>> files = [Path("a.nii"), Path("a_mask.nii"), Path("b_mask.nii")]
+    >>> [file.name for file in results_beside_images(files, re.compile("_mask$"))]
+    ['a_mask.nii']
     """
     names = {file.with_name(image_stem(file)) for file in files}
 

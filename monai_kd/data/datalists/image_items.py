@@ -73,6 +73,9 @@ def image_items(source: PathLike, series: bool = False) -> list[Item]:
         series: take the DICOM slices of a series for one image, in folders and in zip files, as
             :func:`~monai_kd.data.find_series` lists them; its item has its ``files`` as well. A single file, or each
             behind a glob, is an image of its own, as without ``series``.
+
+    >>> image_items("no such folder").reason.partition(";")[0]
+    'no such folder: no image there'
     """
     files, unreadable = _content(source, folders=series)
     items = _with_series(source, files, unreadable) if series else _each(files)

@@ -129,6 +129,9 @@ def match_finding(name: str, findings: Iterable[str], where: PathLike) -> str:
 
     Raises:
         ValueError: when it means none; the closest is named.
+
+    >>> match_finding("pleural_effusion", ["Mass", "Pleural effusion"], "labels.csv")
+    'Pleural effusion'
     """
     choices = {_normal(finding): finding for finding in findings}
     if _normal(name) in choices:

@@ -75,6 +75,9 @@ def mri_datalist(
         FileNotFoundError: when the CSV file or the datalist is missing.
         ValueError: when an argument or a file is wrong, nothing says whose the frames are, or a patient would be on two
             sides.
+
+    >>> mri_datalist("data")["training"].reason.partition(" there:")[0]
+    "data: no MR images (PNG frames, NIfTI, .h5, .npy) that match '*'"
     """
     return _MRImages(pattern).datalist(dataset_dir, bundle, split, {"seeded": seed}, fractions, datalist)
 

@@ -30,7 +30,11 @@ logger = logging.getLogger(__name__)
 
 
 def is_task_folder(folder: PathLike) -> bool:
-    """Whether a folder is laid out as the Medical Segmentation Decathlon and nnU-Net have it."""
+    """Whether a folder is laid out as the Medical Segmentation Decathlon and nnU-Net have it.
+
+    >>> is_task_folder("no such folder")
+    False
+    """
     return os.path.isfile(Path(folder, _DESCRIPTION)) and os.path.isdir(Path(folder, "imagesTr"))
 
 

@@ -59,6 +59,10 @@ def split_by_patient(
 
     Raises:
         ValueError: when ``fractions`` are not three shares of one, or an item has no ``group_key``.
+
+    >>> items = [{"image": str(number), "patient": number // 2} for number in range(20)]
+    >>> {side: len(chosen) for side, chosen in split_by_patient(items).items()}
+    {'training': 14, 'validation': 2, 'test': 4}
     """
     _check_fractions(fractions)
     groups: dict[str, list[Item]] = defaultdict(list)
@@ -95,6 +99,11 @@ def split_by_patient_and_class(
 
     Raises:
         ValueError: when ``fractions`` are no such shares, an item lacks a key, or there are fewer patients than folds.
+
+    >>> items = [{"image": str(number), "patient": number, "class": number % 2} for number in range(20)]
+    >>> splits = split_by_patient_and_class(items)
+    >>> {side: sum(item["class"] for item in chosen) for side, chosen in splits.items()}
+    {'training': 7, 'validation': 1, 'test': 2}
     """
     _check_fractions(fractions)
     parts = [n for n in range(2, 21) if np.allclose(np.multiply(n, fractions), np.round(np.multiply(n, fractions)))]
@@ -170,6 +179,9 @@ def split_by_side(items: Iterable[Item], sides: Iterable[str]) -> dict[str, list
     Args:
         items: any.
         sides: one of :data:`SIDES` for each item.
+
+    >>> split_by_side("ab", ["test", "training"])
+    {'training': ['b'], 'validation': [], 'test': ['a']}
     """
     splits: dict[str, list[Item]] = {side: [] for side in SIDES}
     for item, side in zip(items, sides):
@@ -196,6 +208,10 @@ def check_no_patient_leaks(splits: Mapping[str, Sequence[Mapping[str, Any]]]) ->
 
     Raises:
         ValueError: names the patients (or files) and their sides.
+
+    >>> check_no_patient_leaks({"training": [{"patient": "a"}], "test": [{"patient": "a"}]})
+    Traceback (most recent call last):
+    ValueError: the same patient is on two sides of the split: patient a is in training and test. ...
     """
     sides: dict[str, dict[str, None]] = defaultdict(dict)
     for side, items in splits.items():

@@ -26,6 +26,10 @@ class UnavailableData(list):
     Args:
         reason: one line that names what is missing and the cure.
         error: what :func:`require` raises. The default is for files that are not there.
+
+    >>> items = UnavailableData("no images there: give dataset_dir=FOLDER")
+    >>> len(items), items.reason
+    (0, 'no images there: give dataset_dir=FOLDER')
     """
 
     def __init__(self, reason: str, error: type[Exception] = FileNotFoundError) -> None:
@@ -40,6 +44,10 @@ def require(*data: Sequence) -> None:
     Raises:
         FileNotFoundError: with the reason of :class:`UnavailableData`, or the other error that it asks for.
         ValueError: for any other empty list.
+
+    >>> require([{"image": "1.png"}], [])
+    Traceback (most recent call last):
+    ValueError: a list of the data that this run needs is empty: give every side of the split some items
     """
     for items in data:
         if isinstance(items, UnavailableData):
@@ -64,6 +72,9 @@ def explain_empty_sides(splits: Datalist, source: PathLike) -> Datalist:
     Args:
         splits: items by side; empty lists are replaced in it.
         source: folder or file that the split was made of.
+
+    >>> explain_empty_sides({"test": []}, "data")["test"].reason
+    'data: no items on the side `test` of the split: split it otherwise, or add patients'
     """
     for side, items in splits.items():
         if not items and not isinstance(items, UnavailableData):

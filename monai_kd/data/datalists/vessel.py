@@ -68,6 +68,9 @@ def vessel_datalist(
         FileNotFoundError: when the CSV file or the datalist is missing.
         ValueError: when an argument or a file is wrong, no image has a label, several labels or several images with one
             have one name, or a patient would be on two sides.
+
+    >>> vessel_datalist("data")["training"].reason.partition(" there:")[0]
+    'data: no angiograms (.nii, .nii.gz, .mha, .mhd)'
     """
     return _Angiograms().datalist(dataset_dir, bundle, split, {"seeded": seed}, fractions, datalist, fold)
 

@@ -165,6 +165,9 @@ def check_grid(
 
     Returns:
         Shape and spacing, three numbers each.
+
+    >>> check_grid((16, 16, 8), 0.5, smallest=8)
+    ((16, 16, 8), (0.5, 0.5, 0.5))
     """
     if len(shape) != 3 or min(shape) < smallest:
         raise ValueError(f"expected a shape of three axes with at least {smallest} voxels each, got {tuple(shape)}")
@@ -175,7 +178,11 @@ def check_grid(
 
 
 def make_nifti(array: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
-    """An array as a NIfTI image whose affine is in mm, and is also that of its qform, which some programs prefer."""
+    """An array as a NIfTI image whose affine is in mm, and is also that of its qform, which some programs prefer.
+
+    >>> make_nifti(np.zeros((2, 2, 2), np.uint8), np.diag([2, 2, 2, 1])).header.get_xyzt_units()[0]
+    'mm'
+    """
     image = nib.Nifti1Image(array, affine)
     image.header.set_xyzt_units("mm")
     image.set_qform(affine, code=1)

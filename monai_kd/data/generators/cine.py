@@ -53,6 +53,11 @@ class CineGenerator(DatasetGenerator):
 
     Raises:
         ValueError: for another difficulty, or a size or number that is too small.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     sorted({path.name for path in CineGenerator(32, frames_per_patient=1)(folder, cases=1).rglob("*.*")})
+    ['SIM-0001-IM-0001-0001.png', 'generated.json', 'index.csv']
     """
 
     def __init__(self, image_size: int = 256, frames_per_patient: int = 12, difficulty: str = "easy") -> None:

@@ -61,6 +61,11 @@ class FigshareGenerator(DatasetGenerator):
 
     Raises:
         ValueError: for another difficulty, or a size or number that is too small.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     sorted({path.name for path in FigshareGenerator(32, slices_per_patient=1)(folder, cases=1).rglob("*.*")})
+    ['1.mat', 'cvind.mat', 'generated.json']
     """
 
     def __init__(self, image_size: int = 512, slices_per_patient: int = 5, difficulty: str = "easy") -> None:

@@ -87,6 +87,11 @@ class HeadGenerator(DatasetGenerator):
 
     Raises:
         ValueError: for another difficulty, contrast or layout, or a shape or spacing that is too small.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     sorted({path.name for path in HeadGenerator((16, 16, 16))(folder, cases=1).rglob("*.*")})
+    ['SIM0001.nii.gz', 'generated.json', 'index.csv']
     """
 
     def __init__(
@@ -289,12 +294,15 @@ class _Head:
         tissue[falx & (side < 1.8)] = _FLUID
         tissue[falx & (side < 0.8)] = _DURA
         tissue[brain & (np.abs(cerebellum) < 1.2) & (stem > 2)] = _DURA
+        tissue[self._ventricles(rng)] = _FLUID
+        self.tissue = tissue
+
+    def _ventricles(self, rng: np.random.Generator) -> np.ndarray:
         size = rng.uniform(0.8, 1.5)
         ventricles = self._within((9, 2, 16), (5 * size, 28, 7 * size))
         ventricles |= self._within((19, -32, 8), (5 * size, 17, 8 * size))
         ventricles |= self._within((0, -8, -2), (2 * size, 12, 9)) | self._within((0, -36, -44), (6, 5 * size, 8))
-        tissue[ventricles] = _FLUID
-        self.tissue = tissue
+        return ventricles
 
     def _draw_face_and_neck(self, tissue: np.ndarray, sulci: np.ndarray) -> None:
         y, z, x = self.y, self.z, self.x

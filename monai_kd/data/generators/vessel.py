@@ -62,6 +62,11 @@ class VesselGenerator(DatasetGenerator):
 
     Raises:
         ValueError: for another difficulty, or a shape or spacing that is too small.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     sorted({path.name for path in VesselGenerator((8, 8, 8))(folder, cases=1).rglob("*.*")})
+    ['SIM0001.nii.gz', 'generated.json', 'index.csv']
     """
 
     def __init__(

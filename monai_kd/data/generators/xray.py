@@ -72,6 +72,11 @@ class XrayGenerator(DatasetGenerator):
 
     Raises:
         ValueError: for another difficulty, or a size that is too small.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     sorted({path.name for path in XrayGenerator(32)(folder, cases=1).rglob("*.*")})
+    ['0ac3fba75f25c0cb0b91d2fa4b56c281.dicom', 'annotations_test.csv', 'annotations_train.csv', 'generated.json']
     """
 
     def __init__(self, image_size: int = 512, difficulty: str = "easy") -> None:

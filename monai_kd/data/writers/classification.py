@@ -39,6 +39,10 @@ class ClassificationWriter:
         explanation_key: key of the maps (M, x, y) of what speaks for the class, on a grid that covers the whole image.
         image_key: key of the image, a `MetaTensor` whose metadata name the input file. It and the map are needed for
             the overlay only.
+
+    >>> import torch
+    >>> ClassificationWriter(["benign", "malignant"])({"pred": torch.tensor([0.25, 0.75])}, "anna")
+    {'output': '', 'predicted': 'malignant', 'benign': 0.25, 'malignant': 0.75}
     """
 
     def __init__(

@@ -67,12 +67,20 @@ def read_input(source: str) -> np.ndarray:
 
 
 def axis_across(affine: np.ndarray, plane: str) -> int:
-    """The axis of a volume that a plane of :data:`PLANES` cuts across, or the one that is closest to it."""
+    """The axis of a volume that a plane of :data:`PLANES` cuts across, or the one that is closest to it.
+
+    >>> axis_across(np.diag([1, 1, 2, 1]), "coronal")
+    1
+    """
     return int(np.flatnonzero(io_orientation(affine)[:, 0] == PLANES[plane])[0])
 
 
 def with_square_pixels(image: np.ndarray, spacing: np.ndarray, pixel: float) -> np.ndarray:
-    """A flat image with pixels of ``spacing`` as one with pixels of one length, interpolated linearly."""
+    """A flat image with pixels of ``spacing`` as one with pixels of one length, interpolated linearly.
+
+    >>> with_square_pixels(np.ones((4, 4)), np.array([1.0, 2.0]), pixel=1.0).shape
+    (4, 8)
+    """
     return ndimage.zoom(image.astype(np.float64), spacing / pixel, order=1, mode="nearest", grid_mode=True)
 
 
@@ -122,7 +130,11 @@ def sections(
 
 
 def side_by_side(cuts: Sequence[np.ndarray], background: float) -> np.ndarray:
-    """Join arrays (x, y) along x, centred along y, with a gap between them."""
+    """Join arrays (x, y) along x, centred along y, with a gap between them.
+
+    >>> side_by_side([np.ones((5, 3)), np.ones((4, 7))], background=0).shape
+    (17, 7)
+    """
     height = max(cut.shape[1] for cut in cuts)
     padded = []
     for number, cut in enumerate(cuts):
@@ -133,12 +145,20 @@ def side_by_side(cuts: Sequence[np.ndarray], background: float) -> np.ndarray:
 
 
 def stacked(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Two pictures (row, column, 3) of one width with a black gap between them."""
+    """Two pictures (row, column, 3) of one width with a black gap between them.
+
+    >>> stacked(np.ones((5, 4, 3)), np.ones((6, 4, 3))).shape
+    (19, 4, 3)
+    """
     return np.concatenate([above, np.zeros_like(above[:1]).repeat(_GAP, axis=0), below])
 
 
 def grey_picture(image: np.ndarray) -> np.ndarray:
-    """A flat image (x, y) as grey (row, column, 3), uint8; black and white are its percentiles 0.5 and 99.5."""
+    """A flat image (x, y) as grey (row, column, 3), uint8; black and white are its percentiles 0.5 and 99.5.
+
+    >>> grey_picture(np.array([[0.0, 0.0], [5.0, 9.0]]))[..., 0].tolist()
+    [[0, 142], [0, 255]]
+    """
     low, high = np.percentile(image, (0.5, 99.5))
     grey = 255 * ((image - low) / (high - low or 1)).clip(0, 1)
     return np.repeat(grey.T[..., None].astype(np.uint8), 3, axis=-1)

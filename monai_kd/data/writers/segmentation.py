@@ -72,6 +72,10 @@ class SegmentationWriter:
 
     Raises:
         ValueError: when there is no plane, or another one, another view or format, or what DICOM-SEG needs is missing.
+
+    >>> writer = SegmentationWriter(label_name=["core", "edema"])
+    >>> writer.names, writer.is_binary
+    (['core', 'edema'], False)
     """
 
     def __init__(
