@@ -54,18 +54,56 @@ def locked_folder(folder: Path, what: str, cure: str, name: str = ".lock", share
 
 @contextmanager
 def held_by_this_process(folder: Path, what: str, cure: str) -> Iterator[None]:
-    """As :func:`locked_folder`, but this process may do it again within, as a verb does and each of its stages."""
+    """As :func:`locked_folder`, but without a file: the folder itself is locked, and made if need be.
+
+    A folder that was made is gone if nothing came to lie in it.
+    This process may do it again within, as a verb does and each of its stages.
+    """
     key = folder.resolve()
-    if key not in _mine:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked_folder(folder, what, cure):
+    if key in _mine:
+        yield
+        return
+    made = [path for path in (key, *key.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked_itself(folder, what, cure):
             _mine.add(key)
             try:
                 yield
             finally:
                 _mine.remove(key)
-    else:
-        yield
+    finally:
+        for path in made:
+            with suppress(OSError):  # where something came to lie
+                path.rmdir()
+
+
+@contextmanager
+def _locked_itself(folder: Path, what: str, cure: str) -> Iterator[None]:
+    descriptor = None if fcntl is None else os.open(folder, os.O_RDONLY)
+    try:
+        if descriptor is not None and _flock(descriptor, shared=False):
+            yield
+        else:
+            with _held(folder / ".lock.held", what, folder, cure):
+                yield
+    except BlockingIOError as error:
+        who = _holder(folder)
+        raise FileExistsError(f"{what} is writing to {folder}{who}: wait for it, stop it, or {cure}") from error
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _holder(folder: Path) -> str:
+    """Which process of this machine has a folder's lock, where the system tells it."""
+    number = str(folder.stat().st_ino)
+    with suppress(OSError, IndexError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()  # such as 1: FLOCK ADVISORY WRITE 4711 08:02:1234 0 EOF
+            if words[1] == "FLOCK" and words[5].split(":")[-1] == number:
+                return f" (process {words[4]} on {platform.node()})"
+    return ""
 
 
 def _flock(descriptor: int, shared: bool) -> bool:

@@ -19,7 +19,7 @@ import monai_kd
 from .bundle import Bundle, read_json
 from .contract import broken_promises
 
-__all__ = ["CHECKS", "EXPORTS", "LARGEST_MODEL"]
+__all__ = ["CHECKS", "EXPORTS", "LARGEST_MODEL", "check_run"]
 
 LARGEST_MODEL = 20_000_000
 """Bytes of a student that can travel with its bundle."""
@@ -202,6 +202,29 @@ def _with_weights(bundle: Bundle) -> Iterator[Path]:
             network = bundle.workflow("inference.json", overrides={}).network_def
             torch.save(network.state_dict(), folder / "models" / "model.pt")
         yield folder
+
+
+def check_run(bundle: Bundle, run: Path) -> None:
+    """Hold what is completed in a run to the bundle, to the settings and the teacher that made it, and to its network.
+
+    Raises:
+        FileNotFoundError: when nothing is completed.
+        ValueError: naming what does not fit.
+    """
+    from monai_kd.finite import check_finite_weights
+
+    done = [name for name in ("teacher", "student_alone", "model") if (run / f"{name}.pt").is_file()]
+    if not done:
+        raise FileNotFoundError(f"the run {run} has completed nothing")
+    for name in done:
+        monai_kd.engines.check_origin(run / f"{name}.pt")
+    for name in done:
+        weights = run / f"{name}.pt"
+        files, settings = bundle.evaluation_of(str(run), str(weights))
+        parser = bundle.workflow(*files, overrides={**settings, "device": "cpu"}).parser
+        network = parser.get_parsed_content("teacher" if name == "teacher" else "network_def")
+        monai_kd.engines.load_weights(network, weights)
+        check_finite_weights(network, str(weights))
 
 
 def _size(path: Path) -> int:

@@ -42,15 +42,19 @@ def test_one_at_a_time_and_the_other_is_named(file_system, tmp_path):
             pass
 
 
-def test_a_process_may_hold_its_own_folder_twice(file_system, tmp_path):
-    folder = tmp_path / "run"
-    with held_by_this_process(folder, "another training", "name another --run"):
-        with held_by_this_process(folder, "another training", "name another --run"):
-            pass
-        with pytest.raises(FileExistsError, match="another run"), _lock(folder):
-            pass
-    with _lock(folder):
+def test_a_process_holds_its_own_folder_twice_and_others_are_kept_out(file_system, tmp_path, monkeypatch):
+    def hold():
+        return held_by_this_process(tmp_path / "run", "another training", "name another --run")
+
+    who = rf"another training is writing to .* \(process {os.getpid()} on .*\): wait for it, stop it, or name an"
+    with hold(), hold():
+        with monkeypatch.context() as patch:
+            patch.setattr(folder_lock, "_mine", set())  # as another process sees it
+            with pytest.raises(FileExistsError, match=who), hold():
+                pass
+    with hold():
         pass
+    assert not any(tmp_path.iterdir())  # as nothing came to lie there
 
 
 def test_those_who_share_keep_out_those_who_do_not(tmp_path):

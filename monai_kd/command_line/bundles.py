@@ -10,7 +10,7 @@ from typing import Any
 import monai_kd
 from monai_kd.bundle import Bundle, bundles_in, plain_path
 from monai_kd.inspection import find_code
-from monai_kd.verification import CHECKS, EXPORTS
+from monai_kd.verification import CHECKS, EXPORTS, check_run
 
 from .errors import DONE, SOME_FAILED, reason
 from .output import say
@@ -78,7 +78,7 @@ def copy(name: str, dir: str) -> int:
     return DONE
 
 
-def verify(name: str | None = None, untrusted: str | None = None) -> int:
+def verify(name: str | None = None, untrusted: str | None = None, run: str | None = None) -> int:
     """Check everything that a bundle must satisfy: files, metadata, configurations, network, weights, export.
 
     These are the rules of MONAI's bundles and of its model zoo, as far as they can be checked without a network. The
@@ -89,12 +89,18 @@ def verify(name: str | None = None, untrusted: str | None = None) -> int:
         untrusted: instead: the path of a bundle, a run or a file of somebody else. What it would run is listed:
             expressions, imports, components of other packages, pickled objects, operators of TorchScript that touch
             files. Nothing of it is run for that. The exit status is 0 if it would run nothing.
+        run: check this run instead, by name or path: that its weights are those of its settings, teacher and bundle.
     """
     if untrusted is not None:
         return _inspect(Path(plain_path(untrusted)))
     if name is None:
         raise ValueError("name a bundle, or --untrusted and a path")
     bundle = Bundle(name)
+    if run is not None:
+        folder = bundle.existing_run(run)
+        check_run(bundle, folder)
+        say(f"ok      the run {folder} is what it says of itself")
+        return DONE
     failed = 0
     for check in (*CHECKS, *EXPORTS):
         title = (check.__doc__ or "").rstrip(".")

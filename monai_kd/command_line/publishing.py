@@ -35,6 +35,7 @@ def publish(name: str, run: str) -> int:
             f"{bundle.root} belongs to an installed package; copy the bundle first, and publish to the copy"
         )
     folder = bundle.completed_run(run)
+    monai_kd.engines.check_origin(folder / "model.pt")
     own, trained = bundle.config("inference.json"), bundle.model_of(run)
     others = ", ".join(key for key, value in trained.items() if key != "checkpoint" and value != own.get(key))
     if others:

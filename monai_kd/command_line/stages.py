@@ -9,7 +9,7 @@ from typing import Any
 
 import monai_kd
 
-__all__ = ["STAGES", "check_stages"]
+__all__ = ["STAGES", "check_stages", "start_anew"]
 
 STAGES = {"teacher": "teacher_training", "student_alone": "student_alone", "distill": "train"}
 """Sections of a bundle's train.json by the name of their stage."""
@@ -17,8 +17,7 @@ STAGES = {"teacher": "teacher_training", "student_alone": "student_alone", "dist
 
 def check_stages(parser: Any, may_overwrite: bool) -> None:
     """Refuse to train over what a run has completed, and to distil without a completed teacher of the same data."""
-    steps = json.dumps(parser["run"]).replace("::", "#")
-    trained = {stage for stage, section in STAGES.items() if f"@{section}#stage.run()" in steps}
+    trained = _trained(parser)
     if not (may_overwrite or parser.get_parsed_content("resume")):
         for stage in sorted(trained - {"teacher"}):  # a completed teacher is used again
             checkpoint = Path(parser.get_parsed_content(f"{STAGES[stage]}#stage#checkpoint"))
@@ -37,6 +36,24 @@ def check_stages(parser: Any, may_overwrite: bool) -> None:
             raise ValueError(f"{teacher} is not completed: go on with --stages teacher,distill --resume")
         ids, datalist = parser[f"{STAGES['teacher']}#stage#data_ids"], parser.get_parsed_content("datalist")
         monai_kd.engines.check_data(Path(teacher), parser.get(), ids, datalist)
+
+
+def start_anew(parser: Any) -> None:
+    """Remove what the stages of a run have made in its folder, so that they begin anew and none is taken for done.
+
+    A teacher elsewhere is shared, and stays.
+    """
+    folder = Path(parser.get_parsed_content("ckpt_dir")).resolve()
+    for stage in _trained(parser):
+        checkpoint = parser.get_parsed_content(f"{STAGES[stage]}#stage#checkpoint")
+        if checkpoint is not None and Path(checkpoint).resolve().parent == folder:
+            for file in (Path(checkpoint), _resume_file(parser, stage, Path(checkpoint))):
+                file.unlink(missing_ok=True)
+
+
+def _trained(parser: Any) -> set[str]:
+    steps = json.dumps(parser["run"]).replace("::", "#")
+    return {stage for stage, section in STAGES.items() if f"@{section}#stage.run()" in steps}
 
 
 def _resume_file(parser: Any, stage: str, checkpoint: Path) -> Path:

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from monai_kd.bundle import Bundle
+from monai_kd.folder_lock import held_by_this_process
 from monai_kd.names import check_known
 
 from .errors import DONE
-from .stages import STAGES, check_stages
+from .stages import STAGES, check_stages, start_anew
 from .words import config_settings, given, parse, paths, value_of
 
 __all__ = ["train"]
@@ -41,7 +43,7 @@ def train(
         demo: generated data and small networks: all three stages and a table in a few minutes.
         cross_validation: all stages for every fold or draw of the split, where the bundle has them, and a table of all.
         resume: go on with an interrupted run; what is completed is kept.
-        overwrite: train again what the run has completed, over it.
+        overwrite: train anew what the run has begun or completed, its teacher too if that is one of the stages.
         config: a JSON or YAML file of settings, laid over the bundle's as key=value is, which it gives way to; several
             with commas between them, or as --config given several times.
         options: the same as key=value, as --key value.
@@ -67,6 +69,12 @@ def train(
     wanted = {**config_settings(config, bundle, "train.json", *overlays), **settings, **parse(overrides, options)}
     workflow = bundle.workflow("train.json", *overlays, overrides=wanted)
     check_stages(workflow.parser, may_overwrite=overwrite or (demo and run is None))
-    workflow.run()
+    folder = Path(workflow.parser.get_parsed_content("ckpt_dir"))
+    if "require(" in str(workflow.parser["run#0"]):
+        workflow.parser.get_parsed_content("run#0")  # nothing is made or removed where there are no data to train on
+    with held_by_this_process(folder, "another training", "name another --run"):
+        if overwrite:
+            start_anew(workflow.parser)
+        workflow.run()
     workflow.finalize()
     return DONE

@@ -14,10 +14,11 @@ from .placement import place_network
 from .planar_inferer import PlanarInferer
 from .precision import PRECISIONS, PrecisionInferer, choose_precision, has_bfloat16, precision_of
 from .processes import process_device, start_processes
+from .provenance import TRAINED_ON, check_data, check_origin
 from .reproduction import reproduce
 from .run_config import plain_settings, read_run_config, running_config, write_json, write_run_config
 from .run_table import tabulate_run
-from .stage import TRAINED_ON, Stage, check_data
+from .stage import Stage
 from .step_decay import StepDecay
 from .tables import markdown_table
 from .weights import explain_unreadable, load_weights, read_checkpoint, read_weights, replace_weights
@@ -37,6 +38,7 @@ __all__ = [
     "Stage",
     "StepDecay",
     "check_data",
+    "check_origin",
     "choose_precision",
     "compared_metrics",
     "cross_validate",
@@ -59,8 +61,8 @@ __all__ = [
     "plain_settings",
     "precision_of",
     "process_device",
-    "read_epochs",
     "read_checkpoint",
+    "read_epochs",
     "read_metadata",
     "read_run_config",
     "read_weights",

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,56 +18,22 @@ from ignite.engine import Events
 from ignite.handlers import ProgressBar
 from monai.data.utils import set_rnd
 from monai.engines import Evaluator, SupervisedTrainer
-from monai.utils import CommonKeys, is_scalar, set_determinism
+from monai.utils import is_scalar, set_determinism
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from monai_kd.files import remove_unfinished, whole_file
 from monai_kd.finite import check_finite_weights
+from monai_kd.folder_lock import held_by_this_process
+from monai_kd.locations import running_parser
 from monai_kd.networks.feature_tap import unwrapped
 
 from .epoch_table import EPOCH_COLUMNS, add_epoch, drop_epochs
-from .run_config import read_run_config, running_config, write_run_config
+from .provenance import TRAINED_ON, Datalist, check_data, check_settings, made_by, patients_of, sign
+from .run_config import running_config, write_run_config
 from .weights import read_checkpoint
 
-__all__ = ["TRAINED_ON", "Stage", "check_data"]
-
-_Datalist = Mapping[str, Sequence[Mapping[str, Any]]]
-
-TRAINED_ON = "trained_on"
-"""Id that a kept configuration is given beside its own: ``{"patients": [...]}``, who the network was trained on."""
-
-
-def check_data(
-    checkpoint: Path, config: Mapping[str, Any], data_ids: Sequence[str], datalist: _Datalist | None = None
-) -> None:
-    """Refuse a network that was trained on other data: its training patients may be test patients here.
-
-    Args:
-        checkpoint: its weights. If no configuration is beside them, as with weights from elsewhere, nothing is known.
-        config: the configuration that is to use them.
-        data_ids: ids of what must be the same in both.
-        datalist: the items that are to be used, by side.
-
-    Raises:
-        ValueError: naming the ids that differ, or patients that it was trained on and who are not to train here.
-    """
-    trained = read_run_config(checkpoint)
-    own = json.loads(json.dumps(config, default=str))  # as it is kept: a tuple is a list there
-    differing = [key for key in data_ids if trained.get(key) != own.get(key)]
-    if differing and trained.keys() & set(data_ids):  # or the file beside it says nothing of a run
-        raise ValueError(
-            f"{checkpoint} was trained with other settings ({', '.join(differing)}); use the same ones, or train anew "
-            "in another run"
-        )
-    others = _patients(item for side, items in (datalist or {}).items() if side != "training" for item in items)
-    seen = sorted(others & set(trained.get(TRAINED_ON, {}).get("patients", ())))
-    if seen:
-        raise ValueError(
-            f"{checkpoint} was trained on {', '.join(seen[:3])}{' ...' if len(seen) > 3 else ''}, who validate or test "
-            "here: use the data set and the split that it was trained with, or train anew in another run (if these are "
-            f"other people by the same names, move {checkpoint.with_suffix('.json').name} away)"
-        )
+__all__ = ["Stage"]
 
 
 class Stage:
@@ -84,7 +49,9 @@ class Stage:
     - One line an epoch goes to the log, with the averages of the loss and of every term: to the console and
       to ``<name>.log`` in the folder of the checkpoint. The same numbers go to ``<name>.csv`` (`read_epochs`) and to
       TensorBoard (``tensorboard/<name>``). On a terminal a progress bar is shown as well.
-    - The configuration that makes the checkpoint is kept beside it (``model.json`` for ``model.pt``).
+    - The configuration that makes the checkpoint is kept beside it (``model.json`` for ``model.pt``), and the
+      checkpoint holds a hash of it and of the teacher. What is resumed has the settings that it was begun with.
+    - The folder is locked, so no other process trains in it.
 
     Under `torch.distributed` the first process writes.
 
@@ -107,6 +74,7 @@ class Stage:
             it, such as a teacher and the student's blocks that were trained with it.
 
     Raises:
+        FileExistsError: by ``run``, when another process trains in the folder.
         ValueError: when no checkpoint is named, when the trainer is to run for no epoch, or for something that is no
             number of epochs, or when the optimiser has none of the network's parameters.
     """
@@ -122,7 +90,7 @@ class Stage:
         skip_if_trained: bool = False,
         state: Mapping[str, Any] | None = None,
         data_ids: Sequence[str] = (),
-        datalist: _Datalist | None = None,
+        datalist: Datalist | None = None,
         weights: Mapping[str, nn.Module] | None = None,
     ) -> None:
         if checkpoint is None:
@@ -152,6 +120,7 @@ class Stage:
         self.logger = logging.getLogger("monai_kd")
         self._board: SummaryWriter | None = None
         self._saved: dict[str, Any] = {}
+        self._origin: dict[str, str] = {}
         trainer.add_event_handler(Events.STARTED, self._started)
         trainer.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
@@ -178,6 +147,8 @@ class Stage:
         state = self.trainer.state
         if self.is_trained and (self.skip_if_trained or self.resume or state.epoch == state.max_epochs):
             self._check_data()
+            if self.resume and not self.skip_if_trained:
+                self._check_settings(self.checkpoint)
             self._log(f"trained already, {self.checkpoint}")
             return
         folder = self.checkpoint.parent
@@ -185,6 +156,10 @@ class Stage:
         if not self._writes:
             self._run()
             return
+        with held_by_this_process(folder, "another training", "name another --run"):
+            self._run_alone(folder)
+
+    def _run_alone(self, folder: Path) -> None:
         remove_unfinished(folder)
         log = logging.FileHandler(folder / f"{self.name}.log", mode="a" if self.resume else "w")
         log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -207,10 +182,21 @@ class Stage:
         if config is not None:
             check_data(self.checkpoint, config, self.data_ids, self.datalist)
 
+    def _check_settings(self, begun: Path) -> None:
+        config = running_config()
+        if config is not None:
+            check_settings(begun, self.checkpoint, config, self._made_by(config))
+
+    def _made_by(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """What makes this stage's checkpoint; only a distillation has a teacher, and a loss with a state."""
+        has_teacher = "distillation" in self.state and "teacher_checkpoint" in config
+        return made_by(config, running_parser().get_parsed_content("teacher_checkpoint") if has_teacher else None)
+
     def _run(self) -> None:
         state = self.trainer.state
         if self.resume and self.resume_file.is_file():
             self._check_data()
+            self._check_settings(self.resume_file)
             self._load_progress()
             self.logger.info(f"{self.name}: going on after epoch {state.epoch} of {state.max_epochs}")
         if state.epoch < state.max_epochs:
@@ -236,14 +222,18 @@ class Stage:
         if self._saved:
             self._load_weights(engine)
         config = running_config()
+        if self._writes and engine.state.epoch == 0:
+            # What an earlier run left must not be taken for this run's from now on: neither the weights under the
+            # configuration that follows, nor, if this process ends here, what there was to go on with.
+            self.resume_file.unlink(missing_ok=True)
+            self.checkpoint.unlink(missing_ok=True)
         if self._writes and config is not None:
-            patients = sorted(_patients((self.datalist or {}).get("training", ())))
+            self._origin = self._made_by(config)
+            patients = sorted(patients_of((self.datalist or {}).get("training", ())))
             write_run_config(self.checkpoint, {**config, TRAINED_ON: {"patients": patients}})
         if self._writes:
             drop_epochs(self.epoch_table, engine.state.epoch)
         if self._writes and engine.state.epoch == 0:
-            # What an earlier run left must not be taken for this run's from now on.
-            self.checkpoint.unlink(missing_ok=True)
             self._save_progress()
 
     def _epoch_started(self, engine: Any) -> None:
@@ -292,7 +282,7 @@ class Stage:
         self._save(
             self.resume_file,
             {
-                "model": self._network.state_dict(),
+                "model": self._signed(self._network),
                 "trainer": {"epoch": state.epoch, "iteration": state.iteration},
                 # As a float, because loading with `weights_only` refuses NumPy's scalars.
                 "evaluator": {"best_metric": float(best.best_metric), "best_metric_epoch": best.best_metric_epoch},
@@ -318,7 +308,13 @@ class Stage:
 
     def _save_weights(self) -> None:
         weights = {"model": self._network} if self.weights is None else self.weights
-        self._save(self.checkpoint, {name: module.state_dict() for name, module in weights.items()})
+        self._save(self.checkpoint, {name: self._signed(module) for name, module in weights.items()})
+
+    def _signed(self, module: nn.Module) -> dict[str, Any]:
+        weights = module.state_dict()
+        if self._origin:
+            sign(weights, self._origin)
+        return weights
 
     @staticmethod
     def _save(path: Path, content: dict[str, Any]) -> None:
@@ -336,7 +332,3 @@ class Stage:
     def _log(self, message: str) -> None:
         if self._writes:
             self.logger.info(f"{self.name}: {message}")
-
-
-def _patients(items: Iterable[Mapping[str, Any]]) -> set[str]:
-    return {str(item.get("patient", item.get(CommonKeys.IMAGE))) for item in items}

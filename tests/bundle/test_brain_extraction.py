@@ -459,7 +459,8 @@ def test_repeated_random_subsampling_as_in_the_paper(workflow, data, tmp_path):
     assert (tmp_path / "run" / "student_alone.pt").is_file()
 
 
-def test_a_teacher_of_another_repeat_is_refused(run, data, capsys):
-    arguments = ["--dataset_dir", str(data), "--run", str(run), "split=rsv", "repeat=2", "--overwrite"]
+def test_a_teacher_of_another_repeat_is_refused(run, data, tmp_path, capsys):
+    run_of_teacher = ["--run", str(tmp_path / "new"), f"teacher_checkpoint={run / 'teacher.pt'}"]
+    arguments = ["--dataset_dir", str(data), *run_of_teacher, "split=rsv", "repeat=2"]
     assert main(["train", NAME, *arguments, *as_words(**TINY)]) == 2
     assert "was trained with other settings (split, repeat)" in capsys.readouterr().err

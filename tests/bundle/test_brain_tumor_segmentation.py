@@ -57,12 +57,35 @@ def test_a_run_leaves_its_networks_its_logs_and_its_configuration(run):
     assert all(f"{term} " in (run / "distillation.log").read_text() for term in terms)
 
 
-def test_a_run_that_has_a_teacher_does_not_train_it_again(run, data, capsys):
-    before = (run / "teacher.pt").stat().st_mtime_ns
-    arguments = ["--dataset_dir", str(data), "--run", str(run), *as_words(**{**TINY, "max_epochs": 1})]
-    assert main(["train", NAME, *arguments, "--overwrite"]) == 0
-    assert (run / "teacher.pt").stat().st_mtime_ns == before
+def test_a_run_that_has_a_teacher_does_not_train_it_again_until_it_is_to_begin_anew(run, data, tmp_path, capsys):
+    own = Path(shutil.copytree(run, tmp_path / "run"))
+    arguments = ["--dataset_dir", str(data), "--run", str(own), *as_words(**{**TINY, "max_epochs": 1})]
+    (own / "model.pt").unlink()
+    assert main(["train", NAME, *arguments]) == 0
+    assert (own / "teacher.pt").read_bytes() == (run / "teacher.pt").read_bytes()
     assert "trained already" in capsys.readouterr().out
+    assert main(["verify", NAME, "--run", str(own)]) == 0
+    assert main(["train", NAME, *arguments, "--overwrite"]) == 0
+    assert (own / "teacher.pt").read_bytes() != (run / "teacher.pt").read_bytes()
+    assert main(["verify", NAME, "--run", str(own)]) == 0
+
+
+def test_a_run_that_is_not_what_it_says_is_refused(run, data, tmp_path, capsys):
+    own = Path(shutil.copytree(run, tmp_path / "run"))
+    arguments = ["--dataset_dir", str(data), "--run", str(own), "--resume"]
+    assert main(["train", NAME, *arguments, *as_words(**{**TINY, "learning_rate": 0.5})]) == 2
+    message = capsys.readouterr().err
+    assert "model.pt was begun with other settings (learning_rate): resume it with the same ones" in message
+    shutil.copy(own / "student_alone.pt", own / "teacher.pt")
+    assert main(["train", NAME, *arguments, *as_words(**TINY)]) == 2
+    assert "model.pt was begun with another teacher" in capsys.readouterr().err
+    assert main(["verify", NAME, "--run", str(own)]) == 2
+    assert "model.pt was distilled from another teacher than" in capsys.readouterr().err
+    shutil.copy(run / "teacher.pt", own / "teacher.pt")
+    kept = json.loads((run / "model.json").read_text())
+    (own / "model.json").write_text(json.dumps({**kept, "threshold": 0.9}))
+    assert main(["verify", NAME, "--run", str(own)]) == 2
+    assert "model.pt was not made by the configuration beside it, model.json" in capsys.readouterr().err
 
 
 def test_training_by_monai_trains_the_teacher_first(data, workflow, tmp_path):
@@ -139,8 +162,9 @@ def test_the_projectors_are_trained_and_kept_for_resuming(workflow, tmp_path):
     assert stage.state["distillation"] is parser.get_parsed_content("distillation")
 
 
-def test_a_teacher_of_another_split_is_refused(run, data, capsys):
-    arguments = ["--dataset_dir", str(data), "--run", str(run), "split_seed=5", "--overwrite", *as_words(**TINY)]
+def test_a_teacher_of_another_split_is_refused(run, data, tmp_path, capsys):
+    run_of_teacher = ["--run", str(tmp_path / "new"), f"teacher_checkpoint={run / 'teacher.pt'}"]
+    arguments = ["--dataset_dir", str(data), *run_of_teacher, "split_seed=5", *as_words(**TINY)]
     assert main(["train", NAME, *arguments]) == 2
     assert "was trained with other settings (split_seed)" in capsys.readouterr().err
 

@@ -80,9 +80,10 @@ def test_an_unknown_method_is_refused_with_the_closest_one(bundle, data, tmp_pat
     assert not any(tmp_path.iterdir())
 
 
-def test_a_teacher_of_other_images_or_physics_is_refused(bundle, run, data, capsys):
+def test_a_teacher_of_other_images_or_physics_is_refused(bundle, run, data, tmp_path, capsys):
     others = bundle.OF_THE_IMAGES
-    arguments = ["--dataset_dir", str(data), "--run", str(run), "--overwrite", *as_words(**{**bundle.TINY, **others})]
+    run_of_teacher = ["--run", str(tmp_path / "new"), f"teacher_checkpoint={run / 'teacher.pt'}"]
+    arguments = ["--dataset_dir", str(data), *run_of_teacher, *as_words(**{**bundle.TINY, **others})]
     assert main(["train", bundle.NAME, *arguments]) == 2
     error = capsys.readouterr().err
     assert f"teacher.pt was trained with other settings ({', '.join(others)})" in error and error.count("\n") == 1

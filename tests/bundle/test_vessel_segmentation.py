@@ -420,8 +420,9 @@ def test_a_volume_smaller_than_a_crop_is_trained_on(tmp_path):
     assert main(["train", NAME, *arguments, *as_words(**{**TINY, "max_epochs": 1, "passes": 1})]) == 0
 
 
-def test_a_teacher_of_another_split_is_refused(run, data, capsys):
-    arguments = ["--dataset_dir", str(data), "--run", str(run), "split_seed=1", "--overwrite"]
+def test_a_teacher_of_another_split_is_refused(run, data, tmp_path, capsys):
+    run_of_teacher = ["--run", str(tmp_path / "new"), f"teacher_checkpoint={run / 'teacher.pt'}"]
+    arguments = ["--dataset_dir", str(data), *run_of_teacher, "split_seed=1"]
     assert main(["train", NAME, *arguments, *as_words(**TINY)]) == 2
     assert "was trained with other settings (split_seed)" in capsys.readouterr().err
 

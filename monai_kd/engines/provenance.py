@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a checkpoint comes from: its data, its settings and its teacher, and whether it is so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.utils import CommonKeys
+
+from .run_config import read_run_config
+from .weights import read_checkpoint
+
+__all__ = [
+    "TRAINED_ON",
+    "Datalist",
+    "check_data",
+    "check_origin",
+    "check_settings",
+    "made_by",
+    "patients_of",
+    "sign",
+]
+
+Datalist = Mapping[str, Sequence[Mapping[str, Any]]]
+
+TRAINED_ON = "trained_on"
+"""Id that a kept configuration is given beside its own: ``{"patients": [...]}``, who the network was trained on."""
+
+_MADE_BY = "made_by"  # in the metadata that PyTorch keeps with a state dictionary
+
+# Ids that say where and how the work is done, and decide nothing of what is learned.
+_NO_INFLUENCE = {"bundle_root", "ckpt_dir", "dataset_dir", "device", "num_workers", "cache_rate", "resume", "_meta_"}
+_NO_INFLUENCE |= {"imports", "initialize", "run", "training", "finalize", "teacher_checkpoint", TRAINED_ON}
+_NO_INFLUENCE |= {"teacher_cache", "teacher_cache_gb", "demo_cases"}
+
+
+def check_data(
+    checkpoint: Path, config: Mapping[str, Any], data_ids: Sequence[str], datalist: Datalist | None = None
+) -> None:
+    """Refuse a network that was trained on other data: its training patients may be test patients here.
+
+    Args:
+        checkpoint: its weights. If no configuration is beside them, as with weights from elsewhere, nothing is known.
+        config: the configuration that is to use them.
+        data_ids: ids of what must be the same in both.
+        datalist: the items that are to be used, by side.
+
+    Raises:
+        ValueError: naming the ids that differ, or patients that it was trained on and who are not to train here.
+    """
+    trained = read_run_config(checkpoint)
+    own = json.loads(json.dumps(config, default=str))  # as it is kept: a tuple is a list there
+    differing = [key for key in data_ids if trained.get(key) != own.get(key)]
+    if differing and trained.keys() & set(data_ids):  # or the file beside it says nothing of a run
+        raise ValueError(
+            f"{checkpoint} was trained with other settings ({', '.join(differing)}); use the same ones, or train anew "
+            "in another run"
+        )
+    others = patients_of(item for side, items in (datalist or {}).items() if side != "training" for item in items)
+    seen = sorted(others & set(trained.get(TRAINED_ON, {}).get("patients", ())))
+    if seen:
+        raise ValueError(
+            f"{checkpoint} was trained on {', '.join(seen[:3])}{' ...' if len(seen) > 3 else ''}, who validate or test "
+            "here: use the data set and the split that it was trained with, or train anew in another run (if these are "
+            f"other people by the same names, move {checkpoint.with_suffix('.json').name} away)"
+        )
+
+
+def patients_of(items: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Who is in some items; an image without a patient is one of its own."""
+    return {str(item.get("patient", item.get(CommonKeys.IMAGE))) for item in items}
+
+
+def made_by(config: Mapping[str, Any], teacher: str | os.PathLike | None = None) -> dict[str, str]:
+    """Hashes of what makes a checkpoint: the settings that decide what is learned, and the teacher's file.
+
+    Args:
+        config: the running configuration, or the one that is kept beside a checkpoint.
+        teacher: the teacher's checkpoint; none for a stage without one.
+    """
+    text = json.dumps(_deciding(config), sort_keys=True)
+    hashes = {"settings": hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}
+    if teacher is not None and os.path.isfile(teacher):
+        with open(teacher, "rb") as file:
+            hashes["teacher"] = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    return hashes
+
+
+def sign(weights: Mapping[str, Any], origin: Mapping[str, str]) -> None:
+    """Write what made some weights into their metadata, where it travels with them.
+
+    Args:
+        weights: what a module's ``state_dict()`` gave.
+        origin: what :func:`made_by` gave.
+    """
+    getattr(weights, "_metadata", {}).setdefault("", {})[_MADE_BY] = dict(origin)
+
+
+def _origin_of(checkpoint: Path) -> dict[str, str] | None:
+    content = read_checkpoint(checkpoint)
+    weights = content.get("model") if isinstance(content, Mapping) else None
+    return getattr(weights, "_metadata", {}).get("", {}).get(_MADE_BY)
+
+
+def check_settings(begun: Path, checkpoint: Path, config: Mapping[str, Any], own: Mapping[str, str]) -> None:
+    """Refuse to go on with other settings, or another teacher, than a stage was begun with.
+
+    Args:
+        begun: its checkpoint, or what it left to go on with.
+        checkpoint: its checkpoint; the settings that it was begun with are kept beside it.
+        config: the settings that it is to go on with.
+        own: what :func:`made_by` gives for these.
+
+    Raises:
+        ValueError: naming the settings that differ, or the teacher.
+    """
+    kept = read_run_config(checkpoint)
+    before, now = _deciding(kept), _deciding(config)
+    differing = sorted(_differences(before, now)) if kept else []
+    if differing:
+        raise ValueError(
+            f"{checkpoint} was begun with other settings ({', '.join(differing[:5])}): resume it with the same ones, "
+            "start anew by --overwrite, or name another --run"
+        )
+    wrote = _origin_of(begun) or own
+    if wrote.get("teacher") != own.get("teacher"):
+        raise ValueError(
+            f"{checkpoint} was begun with another teacher: start anew by --overwrite, or name another --run"
+        )
+
+
+def check_origin(checkpoint: Path) -> None:
+    """Hold a completed checkpoint to the configuration beside it, and to the teacher of its run.
+
+    Raises:
+        ValueError: when the configuration is not the one that made it, or the teacher in its folder is another one.
+    """
+    wrote, kept = _origin_of(checkpoint), read_run_config(checkpoint)
+    if wrote is None or not kept:  # of an earlier version, or from elsewhere
+        return
+    teacher = checkpoint.with_name("teacher.pt")
+    own = made_by(kept, teacher)
+    if wrote["settings"] != own["settings"]:
+        raise ValueError(
+            f"{checkpoint} was not made by the configuration beside it, {checkpoint.with_suffix('.json').name}: train "
+            "it anew by --overwrite"
+        )
+    if "teacher" in wrote and "teacher" in own and wrote["teacher"] != own["teacher"]:
+        raise ValueError(
+            f"{checkpoint} was distilled from another teacher than {teacher}: train it anew by --overwrite"
+        )
+
+
+def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
+    text = json.dumps({key: value for key, value in config.items() if key not in _NO_INFLUENCE}, default=str)
+    return json.loads(re.sub(r" at 0x[0-9a-f]+", "", text))  # where an object lies in memory
+
+
+def _differences(before: Any, now: Any, where: str = "") -> set[str]:
+    """Ids of what two configurations have otherwise; an id that one of them lacks is one of another version."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        both = before.keys() & now.keys()
+        return {found for key in both for found in _differences(before[key], now[key], f"{where}#{key}".lstrip("#"))}
+    return set() if before == now else {where}
