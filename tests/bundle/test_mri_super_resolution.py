@@ -214,3 +214,20 @@ def test_it_trains_under_torchrun(data, workflow, tmp_path, one_process):
 
 def test_a_teacher_that_is_asked_once_about_an_image_teaches_the_same(distillation):
     check_kept_answers_change_nothing(distillation)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("views=0", "views must be a whole number from 1, so many augmented forms"),
+        ("teacher_cache=dsk", "unknown teacher_cache 'dsk'; did you mean 'disk'"),
+        ("teacher_cache_gb=0", "teacher_cache_gb must be a number of gigabytes above 0, got 0"),
+    ],
+)
+def test_settings_of_the_cache_without_sense_are_refused_in_one_line(data, run, tmp_path, capsys, setting, message):
+    words = ["--dataset_dir", str(data), "--run", str(tmp_path), "--stages", "distill", *as_words(**TINY)]
+    capsys.readouterr()
+    assert main(["train", NAME, *words, f"teacher_checkpoint={run / 'teacher.pt'}", setting]) == 2
+    said = capsys.readouterr()
+    (line,) = [line for line in (said.out + said.err).splitlines() if message in line]
+    assert not (tmp_path / "model.pt").exists()
