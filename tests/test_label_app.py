@@ -70,6 +70,15 @@ def test_an_app_holds_a_copy_of_the_bundle_with_the_runs_networks(run, tmp_path,
     assert parser.get_parsed_content("train#stage#checkpoint") == str(copy / "runs" / "default" / "model.pt")
 
 
+def test_an_app_has_the_teacher_of_a_run_that_was_moved(run, tmp_path):
+    moved = Path(shutil.copytree(run, tmp_path / "moved"))
+    config = json.loads((moved / "model.json").read_text())
+    (moved / "model.json").write_text(json.dumps({**config, "ckpt_dir": str(tmp_path / "before")}))
+    assert main(["label_app", str(tmp_path / "app"), "--bundles", FLAGSHIP, "--run", str(moved)]) == 0
+    teacher = tmp_path / "app" / "model" / FLAGSHIP / "runs" / "default" / "teacher.pt"
+    assert teacher.read_bytes() == (run / "teacher.pt").read_bytes()
+
+
 def test_an_app_of_a_student_without_a_teacher_trains_none_and_names_no_patients(run, tmp_path):
     own = tmp_path / "run"
     shutil.copytree(run, own)

@@ -81,7 +81,9 @@ def _add_to_app(bundle: Bundle, target: Path, run: str | None) -> None:
         monai_kd.engines.replace_weights(model, student.pop("checkpoint"))
         inference.update(student)
         trained = read_json(bundle.existing_run(run) / "model.json")
-        teacher = ConfigParser(trained).get_parsed_content("teacher_checkpoint")
+        # The run may have been moved since it was kept.
+        here = {"bundle_root": str(bundle.root), "ckpt_dir": str(bundle.existing_run(run))}
+        teacher = ConfigParser({**trained, **here}).get_parsed_content("teacher_checkpoint")
         trained.pop(monai_kd.engines.TRAINED_ON, None)  # an app may go to others, and these are names of patients
         train = {**trained, **{key: train[key] for key in _OF_THE_CALL}}
         if teacher is None:
