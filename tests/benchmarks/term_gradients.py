@@ -73,6 +73,7 @@ def measure(bundle: str, settings: str, method: str, folder: Path, arguments: ar
     trainer = parser.get_parsed_content("train#trainer")
     loss = parser.get_parsed_content("distillation")
     _steps(trainer, arguments.steps)
+    trainer.state.max_epochs = 1  # whose numbers the shares are
     trainer.run()
     shares = {k.removeprefix(SHARE): v for k, v in trainer.state.metrics.items() if k.startswith(SHARE)}
     task = shares.pop("task", float("nan"))
