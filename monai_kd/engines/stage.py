@@ -272,8 +272,11 @@ class Stage:
         self._board.flush()  # type: ignore[union-attr]
         words = [f"{name} {value:.4g}" for name, value in scalars.items()]
         best = self.evaluator.state
-        if best.best_metric_epoch > 0:
-            words.append(f"best {best.key_metric_name} {best.best_metric:.4f} in epoch {best.best_metric_epoch}")
+        if best.best_metric_epoch == epoch:
+            words.append("the best so far")
+        elif best.best_metric_epoch > 0:
+            which = "" if best.key_metric_name in scalars else f"{best.key_metric_name} "  # which is said once
+            words.append(f"best {which}{best.best_metric:.4g} in epoch {best.best_metric_epoch}")
         words.append(f"{seconds:.1f} s")
         self._log(f"epoch {epoch}/{self.trainer.state.max_epochs}: {', '.join(words)}")
 
