@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from monai_kd.engines.wording import DISTILLED, TEACHER, label
+from monai_kd.files import write_text
 
 from .figures import COLOURS, calibration_plot, curve_plots, paired_plot, pareto_plot
 from .results import Drawn, Results
@@ -53,7 +54,7 @@ def write_report(folder: Path, results: Results) -> Path:
     pages = Environment(loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined)
     pages.filters |= {"label": label, "json": json.dumps, "as_class": _as_class}
     path = folder / "report.html"
-    path.write_text(pages.get_template("report.html.jinja").render(_content(folder, results)), encoding="utf-8")
+    write_text(path, pages.get_template("report.html.jinja").render(_content(folder, results)))
     return path
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from monai_kd.csv_tables import write_table
 from monai_kd.engines import describe_model, markdown_table
 from monai_kd.engines.wording import label
+from monai_kd.files import write_text
 
 from .results import Results
 from .rows import (
@@ -35,8 +36,8 @@ def write_tables(folder: Path, results: Results) -> None:
         folder: of the comparison.
         results: what it has found.
     """
-    (folder / "table.md").write_text(_table_md(results), encoding="utf-8")
-    (folder / "model_card.md").write_text(_model_card(results), encoding="utf-8")
+    write_text(folder / "table.md", _table_md(results))
+    write_text(folder / "model_card.md", _model_card(results))
     write_table(folder / "table.csv", _csv_rows(results))
 
 

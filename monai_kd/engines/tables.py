@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_kd import csv_tables
+from monai_kd.files import write_text
 
 __all__ = ["markdown_table", "write_table"]
 
@@ -44,7 +45,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], title: str, notes
     text = markdown_table(lines)
     if notes:
         text += "\n" + "".join(f"- {note}\n" for note in notes)
-    path.with_suffix(".md").write_text(text, encoding="utf-8")
+    write_text(path.with_suffix(".md"), text)
     logging.getLogger("monai_kd").info(f"{title}:\n{text}", extra={"lines": True})
 
 

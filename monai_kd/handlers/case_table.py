@@ -15,6 +15,7 @@ from monai.utils import CommonKeys as Keys
 from monai.utils import ensure_tuple
 
 from monai_kd.csv_tables import write_table
+from monai_kd.files import write_text
 from monai_kd.finite import check_finite
 
 __all__ = ["CaseTable"]
@@ -83,7 +84,7 @@ class CaseTable:
 
     def _write_summary(self, scores: Mapping[str, Any], engine: Any) -> None:
         summary = {**scores, "parameters": sum(p.numel() for p in engine.network.parameters())}
-        (self.output_dir / "summary.json").write_text(json.dumps(summary, indent=2))
+        write_text(self.output_dir / "summary.json", json.dumps(summary, indent=2))
 
 
 def _short(name: str) -> str:

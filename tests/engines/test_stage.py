@@ -323,7 +323,8 @@ def test_log_and_tensorboard_have_every_term_by_its_name(tmp_path, caplog):
         assert f" {name} {value:.4g}," in third
     assert {"loss", "task", "logits"} <= stage.trainer.state.metrics.keys()
     assert " val_score 0.3, the best so far, " in second
-    assert "val_score" not in first and ", best val_score 0.3 in epoch 2, " in third  # only the second epoch was validated
+    # Only the second epoch was validated.
+    assert "val_score" not in first and ", best val_score 0.3 in epoch 2, " in third
 
     board = EventAccumulator(str(tmp_path / "tensorboard" / "student")).Reload()
     for name, value in stage.trainer.state.metrics.items():
