@@ -58,9 +58,13 @@ def temporary_folder(parent: str | os.PathLike) -> Iterator[Path]:
     while True:
         folder = Path(parent, f"{_PREFIX}{secrets.token_hex(8)}")
         folder.mkdir(mode=0o700)
-        with _locked(folder):
-            if not folder.is_dir():  # another process took it for one that was left behind
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(_locked(folder))
+            except FileNotFoundError:
                 continue
+            if not folder.is_dir():
+                continue  # another process took it for one that was left behind, before or while it was locked
             try:
                 yield folder
             finally:

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -107,6 +108,21 @@ def test_a_system_without_locks_writes_and_removes_nothing(tmp_path, monkeypatch
     write_text(tmp_path / "a.txt", "text")
     remove_unfinished(tmp_path)
     assert sorted(os.listdir(tmp_path)) == [left.name, "a.txt"]
+
+
+def test_a_folder_that_is_taken_for_an_old_one_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    mkdir, made = Path.mkdir, []
+
+    def make_and_lose(path, *arguments, **options):
+        mkdir(path, *arguments, **options)
+        made.append(path)
+        if len(made) == 1:
+            path.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", make_and_lose)
+    with temporary_folder(tmp_path) as folder:
+        assert folder == made[1] and folder.is_dir()
+    assert len(made) == 2 and os.listdir(tmp_path) == []
 
 
 def test_threads_may_write_and_clear_at_once(tmp_path):
