@@ -81,6 +81,16 @@ def test_a_term_that_does_nothing_is_warned_of_with_the_weight_that_would(caplog
     ]
 
 
+def test_the_task_counts_by_its_weight_and_a_projector_alone_is_no_gradient_of_the_student():
+    student, loss = _student(), _loss(task_weight=0.5)
+    student[0].weight.requires_grad_(False)
+    loss.terms["hint"].teacher_projector = nn.Linear(1, 1)  # which trains, where the student's layer does not
+    (shares,) = _shares(_trainer(student, loss, GradientShares(loss), epochs=1))
+    assert shares == pytest.approx(
+        {"gradient_share_task": 1 / 3, "gradient_share_soft": 2 / 3, "gradient_share_hint": 0.0}
+    )
+
+
 def test_a_term_without_any_gradient_and_a_training_without_the_task(caplog):
     student, loss = _student(), _loss(task_weight=0)
     student[0].weight.requires_grad_(False)
