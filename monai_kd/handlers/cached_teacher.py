@@ -6,8 +6,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from ignite.engine import Engine, Events
@@ -98,7 +98,7 @@ class CachedTeacher:
         self._epochs = self._asked = self._samples = self._hits = 0
         self._seconds = 0.0
 
-    def _answer(self, engine: Any, inputs: Sequence[Tensor]) -> KeptAnswer:
+    def _answer(self, engine: SupervisedTrainer, inputs: Sequence[Tensor]) -> KeptAnswer:
         question = self._question(inputs[0].device)
         keys = _keys(question, inputs)
         if self._store is None and not self._is_sized:
@@ -112,7 +112,8 @@ class CachedTeacher:
             return _batch(answers, inputs[0].device)
         fresh = self._ask(inputs, missing)
         if not self._is_sized:
-            self._size_up(engine, fresh, len(missing), question)
+            samples = len(keys) * engine.state.epoch_length * self.cache.processes
+            self._size_up(fresh, len(missing), samples, question)
         self._check_fresh(inputs, missing, fresh)
         rows = {name: tensor.cpu() for name, tensor in fresh.items()}
         for number, row in enumerate(missing):
@@ -173,12 +174,11 @@ class CachedTeacher:
         if not _agree({name: tensor[:1] for name, tensor in fresh.items()}, self._ask(inputs, rows[:1])):
             raise _NotReliable("the teacher's answer to an image depends on the rest of the batch, or on chance")
 
-    def _size_up(self, engine: Any, answer: KeptAnswer, count: int, question: bytes) -> None:
-        """Find out by the size of the first answers whether to keep them, and where, if that is open."""
+    def _size_up(self, answer: KeptAnswer, count: int, samples: int, question: bytes) -> None:
+        """Find out by the size of ``count`` answers whether to keep those to ``samples``, and if need be where."""
         self._is_sized = True
-        dataset = getattr(getattr(engine, "data_loader", None), "dataset", ())
         nbytes = sum(_half_of(tensor, self.cache.half).nbytes for tensor in answer.values()) / count
-        nbytes *= max(len(dataset), 1) * (self.cache.views or 1)
+        nbytes *= samples * (self.cache.views or 1)
         if not self.cache.has_room_for(nbytes):
             raise _NotReliable(
                 f"the answers to all images take {nbytes / 1e9:.3g} GB, and teacher_cache_gb={self.cache.max_gb:g} has "
@@ -187,7 +187,7 @@ class CachedTeacher:
         if self._store is None:
             self._use_store(lambda: self.cache.store_of(nbytes, question))
 
-    def _use_store(self, make: Any) -> None:
+    def _use_store(self, make: Callable[[], AnswerStore | None]) -> None:
         try:
             store = make()
         except OSError as error:

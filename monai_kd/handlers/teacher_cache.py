@@ -90,13 +90,18 @@ class TeacherCache:
         return self._max_bytes >= _LEAST_SHARE * nbytes
 
     @property
+    def processes(self) -> int:
+        """How many of them train together."""
+        return torch.distributed.get_world_size() if _is_distributed() else 1
+
+    @property
     def _path(self) -> Path:
         assert self.folder is not None
         return self.folder / f"process_{torch.distributed.get_rank() if _is_distributed() else 0}.bin"
 
     @property
     def _max_bytes(self) -> float:
-        return self.max_gb * 1e9 / (torch.distributed.get_world_size() if _is_distributed() else 1)
+        return self.max_gb * 1e9 / self.processes
 
 
 def _is_distributed() -> bool:

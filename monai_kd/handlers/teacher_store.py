@@ -107,7 +107,7 @@ class FileStore:
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
         try:
             size = os.fstat(self._file).st_size
-            if size == 0 or os.pread(self._file, len(self._start), 0) != self._start:
+            if size == 0 or self._read(0, len(self._start)) != self._start:
                 self.dropped = "answers of another teacher, or to other questions" if size else ""
                 self.clear()
             else:
@@ -124,7 +124,7 @@ class FileStore:
         if place is None or self._file is None:
             return None
         start, length = place
-        record = os.pread(self._file, _RECORD.size + length, start)
+        record = self._read(start, _RECORD.size + length)
         answer = memoryview(record)[_RECORD.size :]
         if len(answer) < length or record[: _RECORD.size] != _head(key, answer):
             del self._places[key]  # damaged: the teacher is asked again
@@ -151,6 +151,11 @@ class FileStore:
             os.close(self._file)
             self._file = None
 
+    def _read(self, position: int, count: int) -> bytes:
+        assert self._file is not None
+        os.lseek(self._file, position, os.SEEK_SET)  # what is written goes to the end all the same
+        return os.read(self._file, count)
+
     def _append(self, content: bytes) -> int:
         """Where it begins in the file."""
         assert self._file is not None
@@ -168,7 +173,7 @@ class FileStore:
         self._places, self.is_full = {}, False
         position = len(self._start)
         while position < size:
-            head = os.pread(self._file, _RECORD.size, position)
+            head = self._read(position, _RECORD.size)
             key, length, _ = _RECORD.unpack(head) if len(head) == _RECORD.size else (b"", 0, 0)
             if not length or position + _RECORD.size + length > size:
                 self.dropped = f"an incomplete answer behind {len(self._places)} whole ones"

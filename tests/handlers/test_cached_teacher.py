@@ -329,7 +329,7 @@ def test_room_that_ends_in_the_middle_of_an_epoch(tmp_path, caplog, kind):
 
 def test_room_for_hardly_anything_is_said_at_once(caplog):
     training = Training(TeacherCache("memory", max_gb=1e-6)).run()
-    assert [re.sub(r".*all images take (.*) GB.*", r"\1", message) for message in _messages(caplog)] == ["1.32e-05"]
+    assert [re.sub(r".*all images take (.*) GB.*", r"\1", message) for message in _messages(caplog)] == ["1.48e-05"]
     assert training.hits == [None] * EPOCHS
     _check_same(training, Training().run())
 
