@@ -199,7 +199,7 @@ def _dataset(group: h5py.Group, key: str) -> h5py.Dataset:
         if key in group:  # it is there, but damaged
             raise
         raise ValueError(
-            f"{group.file.filename}: no key `{key}`, found: {', '.join(group) or 'none'}; "
+            f"{group.file.filename}: no key `{key}`, found: {', '.join(map(str, group)) or 'none'}; "
             "write it into the group `cjdata` or at the file's top level"
         ) from None
 
@@ -238,6 +238,6 @@ def _mask(group: h5py.Group, shape: tuple[int, int]) -> np.ndarray:
         except ValueError as error:
             raise ValueError(f"{group.file.filename}: `tumorBorder`: {error}") from error
     raise ValueError(
-        f"{group.file.filename}: neither `tumorMask` nor `tumorBorder`, found: {', '.join(group)}; "
+        f"{group.file.filename}: neither `tumorMask` nor `tumorBorder`, found: {', '.join(map(str, group))}; "
         "write one of them, it gives the mask"
     )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -236,3 +237,10 @@ def test_a_small_file_of_huge_arrays_is_not_read(write_slice, key):
         file["cjdata"].create_dataset(key, (32000, 32000), kind, chunks=(100, 100))  # nothing is written
     with pytest.raises(ValueError, match=r"1,024,000,000 voxels|`label` must be one of"):
         read_figshare_header(path) if key in ("label", "PID") else FigshareReader("mask").get_data([path])
+
+
+def test_a_damaged_name_of_a_key_is_shown_all_the_same(write_slice):
+    path = Path(write_slice(image=None))
+    path.write_bytes(path.read_bytes().replace(b"tumorBorder", b"\xfe\xff\xfd" * 3 + b"er"))
+    with pytest.raises(ValueError, match="no key `image`, found: .*label"):
+        FigshareReader().get_data([path])
