@@ -88,7 +88,7 @@ def _add_to_app(bundle: Bundle, target: Path, run: str | None) -> None:
         train = {**trained, **{key: train[key] for key in _OF_THE_CALL}}
         if teacher is None:
             train["teacher_checkpoint"] = None
-            train["run"].remove(f"$@{STAGES['teacher']}#stage.run()")
+            train["run"] = monai_kd.engines.run_steps([STAGES["distill"]])
         elif Path(teacher).is_file():
             # Without its configuration, which would be compared with that of the new data.
             (target / "runs" / "default").mkdir(parents=True)

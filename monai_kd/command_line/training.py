@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import monai_kd
 from monai_kd.bundle import Bundle
 from monai_kd.folder_lock import held_by_this_process
 from monai_kd.names import check_known
@@ -57,8 +58,7 @@ def train(
         chosen = stages.split(",")
         for stage in chosen:
             check_known(stage, STAGES, "stage")
-        settings["run"] = ["$monai_kd.data.require(@train#dataset#data)"]
-        settings["run"] += [f"$@{section}#stage.run()" for stage, section in STAGES.items() if stage in chosen]
+        settings["run"] = monai_kd.engines.run_steps([STAGES[stage] for stage in STAGES if stage in chosen])
         if "distill" not in chosen and "distillation_checks" in bundle.config("train.json"):
             settings["distillation_checks"] = []
     demo, cross_validation, overwrite = (value_of(switch) for switch in (demo, cross_validation, overwrite))

@@ -8,16 +8,18 @@ from .epoch_table import EPOCH_COLUMNS, read_epochs
 from .evaluation import MODELS, compared_metrics, evaluation_workflow, tell_scores, values_of
 from .export import EXPORTED, ExportReport, describe_network, export_network, load_exported, read_metadata
 from .model_card import describe_data, describe_licence, describe_model, generated_by
-from .nested_run import STAGES, keep_settings, train_run
+from .nested_run import STAGES, keep_settings, run_steps, train_run
 from .parameters import parameters
 from .placement import place_network
 from .planar_inferer import PlanarInferer
 from .precision import PRECISIONS, PrecisionInferer, choose_precision, has_bfloat16, precision_of
 from .processes import process_device, start_processes
 from .provenance import TRAINED_ON, check_data, check_origin
+from .rehearsal import rehearse
 from .reproduction import reproduce
 from .run_config import plain_settings, read_run_config, running_config, write_json, write_run_config
 from .run_table import tabulate_run
+from .settings import check_settings
 from .stage import Stage
 from .step_decay import StepDecay
 from .tables import markdown_table
@@ -39,6 +41,7 @@ __all__ = [
     "StepDecay",
     "check_data",
     "check_origin",
+    "check_settings",
     "choose_precision",
     "compared_metrics",
     "cross_validate",
@@ -66,8 +69,10 @@ __all__ = [
     "read_metadata",
     "read_run_config",
     "read_weights",
+    "rehearse",
     "replace_weights",
     "reproduce",
+    "run_steps",
     "running_config",
     "start_processes",
     "tabulate_run",

@@ -13,7 +13,7 @@ from monai.bundle import ConfigWorkflow
 
 from .run_config import write_run_config
 
-__all__ = ["STAGES", "keep_settings", "train_run"]
+__all__ = ["STAGES", "keep_settings", "run_steps", "train_run"]
 
 STAGES = ("teacher_training", "student_alone", "train")
 """Sections of a bundle's configuration that have a stage, in the order in which they are trained."""
@@ -48,6 +48,17 @@ def keep_settings(path: Path, config: dict[str, Any], kind: str, free: Collectio
     return write_run_config(path, config)
 
 
+def run_steps(stages: Sequence[str]) -> list[str]:
+    """What a bundle's ``run`` does to train some stages: there are data, a batch goes through all, each trains.
+
+    >>> run_steps(["train"])[1:]
+    ['$monai_kd.engines.rehearse(@train#stage)', '$@train#stage.run()']
+    """
+    rehearsed = ", ".join(f"@{stage}#stage" for stage in stages)
+    first = ["$monai_kd.data.require(@train#dataset#data)", f"$monai_kd.engines.rehearse({rehearsed})"]
+    return [*first, *(f"$@{stage}#stage.run()" for stage in stages)]
+
+
 def train_run(
     config: Path, run: Path, bundle_root: str | os.PathLike, stages: Sequence[str] = STAGES, **settings: Any
 ) -> None:
@@ -68,7 +79,7 @@ def train_run(
         bundle_root=str(bundle_root),
         ckpt_dir=str(run),
         resume=True,
-        run=["$monai_kd.data.require(@train#dataset#data)", *(f"$@{stage}#stage.run()" for stage in stages)],
+        run=run_steps(stages),
         **settings,
     )
     workflow.initialize()

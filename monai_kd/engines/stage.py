@@ -72,6 +72,7 @@ class Stage:
             kept with the configuration, so that none of them validates or tests when the checkpoint is used again.
         weights: the modules that the checkpoint holds, by name, where that is not the network as ``model``: parts of
             it, such as a teacher and the student's blocks that were trained with it.
+        handlers: the trainer's own handlers, since it does not tell them: `rehearse` tries those that distil.
 
     Raises:
         FileExistsError: by ``run``, when another process trains in the folder.
@@ -92,6 +93,7 @@ class Stage:
         data_ids: Sequence[str] = (),
         datalist: Datalist | None = None,
         weights: Mapping[str, nn.Module] | None = None,
+        handlers: Sequence[Any] = (),
     ) -> None:
         if checkpoint is None:
             raise ValueError(
@@ -117,6 +119,7 @@ class Stage:
         self.data_ids = tuple(data_ids)
         self.datalist = datalist
         self.weights = weights
+        self.handlers = tuple(handlers)
         self.logger = logging.getLogger("monai_kd")
         self._board: SummaryWriter | None = None
         self._saved: dict[str, Any] = {}
@@ -142,10 +145,15 @@ class Stage:
         """Whether this stage was completed, in this process or another."""
         return self.checkpoint.is_file() and not self.resume_file.is_file()
 
+    @property
+    def is_done(self) -> bool:
+        """Whether :meth:`run` has nothing to train."""
+        state = self.trainer.state
+        return self.is_trained and (self.skip_if_trained or self.resume or state.epoch == state.max_epochs)
+
     def run(self) -> None:
         """Train, unless that was done before and need not be done again."""
-        state = self.trainer.state
-        if self.is_trained and (self.skip_if_trained or self.resume or state.epoch == state.max_epochs):
+        if self.is_done:
             self._check_data()
             if self.resume and not self.skip_if_trained:
                 self._check_settings(self.checkpoint)

@@ -52,6 +52,15 @@ def _parser(workflow, tmp_path, **settings):
     return workflow(NAME, "train.json", dataset_dir=str(tmp_path), **{**TINY, **settings}).parser
 
 
+@pytest.mark.parametrize("method", ["mlcak", "last_block"])
+def test_blocks_of_another_width_are_refused_before_the_teacher_trains(method, data, tmp_path, capsys):
+    wider = {**TINY, "teacher_vit_kwargs": {**TINY["vit_kwargs"], "embed_dim": 48}, "method": method}
+    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(tmp_path / "run"), *as_words(**wider)]) == 2
+    error = capsys.readouterr().err
+    assert "HintLoss expects student and teacher of one shape" in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def _features(seed: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     blocks = {f"backbone.blocks.{index}": torch.randn(3, 17, 24, generator=generator) for index in range(2)}

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One batch through everything that is to be trained, before hours of training begin."""
+
+from __future__ import annotations
+
+import logging
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from monai.utils import CommonKeys as Keys
+from torch import Tensor, nn
+
+from monai_kd.handlers.cached_teacher import CachedTeacher
+from monai_kd.handlers.distillation import DistillationHandler
+from monai_kd.networks.feature_tap import unwrapped
+
+from .run_config import running_config
+from .stage import Stage
+
+__all__ = ["rehearse"]
+
+_LOOKED_AT = 32
+_OTHER_SEED = 65_537  # than any that a training would be given
+
+
+def rehearse(*stages: Stage) -> None:
+    """Try every stage that is to train with one small batch: names, shapes and finite values.
+
+    The batch goes through the network, the loss, the teacher and the distillation's terms. Where the last batch of an
+    epoch holds one item only, that one is tried as well, since some terms compare items. No step is done, and random
+    states, statistics of batch normalisation and modes are as before, so a training is the same with it and without. At
+    the end, labels that show nothing but 0 are said.
+
+    It belongs into a configuration's ``run``, before its first stage.
+
+    Args:
+        stages: in the order in which they are to train. Those that are trained already are left out.
+
+    Raises:
+        ValueError: naming the stage, the part that the batch does not go through, and why; or when the teacher is to
+            teach with random weights.
+    """
+    waiting = [stage for stage in stages if not stage.is_done]
+    for stage in waiting:
+        with _as_before(stage):
+            for batch in _batches(stage.trainer.data_loader):
+                _try(stage, batch)
+    if waiting:
+        with _as_before(waiting[0]):
+            _look_at_labels(waiting[0])
+
+
+def _batches(loader: Any) -> Iterator[Any]:
+    """A batch of at most two items, and one of a single item if an epoch has such a batch."""
+    size, dataset = getattr(loader, "batch_size", None), _dataset(loader)
+    if not isinstance(size, int) or not hasattr(dataset, "__getitem__"):
+        return
+    count = len(loader.sampler)
+    items = [dataset[index] for index in range(min(size, count, 2))]
+    if items:
+        yield loader.collate_fn(items)
+    if len(items) > 1 and count % size == 1 and not loader.drop_last:
+        yield loader.collate_fn(items[:1])
+
+
+def _dataset(loader: Any) -> Any:
+    return getattr(loader, "dataset", None)
+
+
+def _try(stage: Stage, batch: Any) -> None:
+    trainer, network = stage.trainer, unwrapped(stage.trainer.network)
+    device = trainer.state.device
+    state = SimpleNamespace(output={}, batch=batch, device=device, epoch=1, iteration=1, metrics={})
+    engine: Any = SimpleNamespace(state=state, network=network, non_blocking=False)
+    handlers = [handler for handler in stage.handlers if isinstance(handler, DistillationHandler)]
+    # The cache is for what the trained teacher says.
+    handlers = [_without_cache(handler) for handler in handlers]
+    amp = torch.autocast(device.type, enabled=bool(trainer.amp) and device.type == "cuda")
+    with torch.no_grad(), amp, warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Using a target size")  # torch would broadcast, and mean another loss
+        with _named(stage, "the preparation of a batch"):
+            image, label, *others = trainer.prepare_batch(batch, device, False, **trainer.to_kwargs)
+        _check_finite(stage, "the image", image)
+        network.train()
+        for handler in handlers:
+            with _named(stage, "the distillation"):
+                handler.started(engine)
+        try:
+            args, kwargs = others if others else ((), {})
+            with _named(stage, "the network", image):
+                prediction = trainer.inferer(image, network, *args, **kwargs)
+            with _named(stage, "the loss", prediction):
+                task = trainer.loss_function(prediction, label).mean()
+            state.output = {Keys.IMAGE: image, Keys.LABEL: label, Keys.PRED: prediction, Keys.LOSS: task}
+            for handler in handlers:
+                with _named(stage, "the teacher and the distillation's terms", image):
+                    handler(engine)
+        finally:
+            for handler in handlers:
+                handler.completed(engine)
+    for name, value in state.output.items():
+        _check_finite(stage, {Keys.PRED: "the network's output", Keys.LOSS: "the loss"}.get(name, name), value)
+    for handler in handlers:
+        _check_taught(stage, handler)
+
+
+def _without_cache(handler: DistillationHandler) -> DistillationHandler:
+    teacher = handler.teacher.teacher if isinstance(handler.teacher, CachedTeacher) else handler.teacher
+    return DistillationHandler(teacher, handler.loss)
+
+
+@contextmanager
+def _named(stage: Stage, part: str, tensor: Any = None) -> Iterator[None]:
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError, TypeError, KeyError, IndexError, AssertionError, UserWarning) as error:
+        shape = f" of {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else ""
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{stage.name}: a batch{shape} does not go through {part}: {reason}") from error
+
+
+def _check_finite(stage: Stage, what: str, value: Any) -> None:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    for tensor in values:
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{stage.name}: {what} of the first batch holds values that are not finite")
+
+
+def _check_taught(stage: Stage, handler: DistillationHandler) -> None:
+    """Refuse a teacher that no training and no file gives its weights: made twice, it would have other ones."""
+    config, network = running_config() or {}, getattr(handler.teacher, "network", None)
+    if network is None or not handler.loss.active_terms() or config.get("teacher_checkpoint", "") is not None:
+        return
+    if "teacher_def" not in config:
+        return
+    torch.manual_seed(_OTHER_SEED)
+    again = ConfigParser(config).get_parsed_content("teacher_def")
+    if not isinstance(again, nn.Module):
+        return
+    both = zip(network.named_parameters(), again.parameters())
+    pairs = {name: (value.cpu(), other.cpu()) for (name, value), other in both}
+    # What begins as all ones or zeros says nothing.
+    equal = {name: torch.equal(*pair) for name, pair in pairs.items() if len(pair[0].unique()) > 1}
+    drawn = [name for name, is_equal in equal.items() if not is_equal]
+    if drawn and len(drawn) == len(equal):
+        raise ValueError(
+            f"{stage.name}: the teacher has random weights, since teacher_checkpoint is null and teacher_def loads "
+            "none: name its checkpoint, or have it trained"
+        )
+    if drawn:
+        logging.getLogger("monai_kd").warning(f"{stage.name}: some of the teacher's weights are random, as {drawn[0]}")
+
+
+def _look_at_labels(stage: Stage) -> None:
+    dataset = _dataset(stage.trainer.data_loader)
+    if not hasattr(dataset, "__getitem__") or not len(dataset):
+        return
+    looked_at = np.unique(np.linspace(0, len(dataset) - 1, _LOOKED_AT).astype(int)).tolist()
+    for index in looked_at:
+        item = dataset[index]
+        for part in item if isinstance(item, list) else [item]:
+            label = part.get(Keys.LABEL) if isinstance(part, dict) else None
+            if not isinstance(label, (Tensor, np.ndarray)) or (label != 0).any():
+                return
+    logging.getLogger("monai_kd").warning(
+        f"the labels of all {len(looked_at)} training items that were looked at are 0, nothing but background: "
+        "look at the labels' files and at how they are read"
+    )
+
+
+@contextmanager
+def _as_before(stage: Stage) -> Iterator[None]:
+    """Leave random states, buffers and modes of the stage's network as they were."""
+    network = unwrapped(stage.trainer.network)
+    buffers = {name: value.clone() for name, value in network.named_buffers()}
+    modes = [(module, module.training) for module in network.modules()]
+    devices = [stage.trainer.state.device] if stage.trainer.state.device.type == "cuda" else []
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
+        for module, training in modes:
+            module.training = training
+        for name, value in network.named_buffers():
+            value.copy_(buffers[name])
