@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_kd.data import UnavailableData, check_no_patient_leaks, require, vessel_datalist
+from monai_kd.data import UnavailableData, require, vessel_datalist
 
 from .files import touch
 
@@ -111,28 +111,6 @@ def test_split_of_the_folders_own_index(stacks, tmp_path):
     other = (stacks / "index.csv").rename(tmp_path / "mine.csv")
     assert vessel_datalist(stacks, split=str(other)) == splits
     with pytest.raises(FileNotFoundError, match='split must be "seeded", "index" or .* no file .*index.csv'):
-        vessel_datalist(stacks, split="index")
-
-
-def test_the_index_knows_better_who_the_patients_are(stacks):
-    (stacks / "index.csv").write_text("id,patient\n" + "".join(f"s{i},twice{i // 2}\n" for i in range(10)))
-    for seed in range(3):
-        splits = vessel_datalist(stacks, seed=seed)
-        check_no_patient_leaks(splits)
-        assert {item["patient"] for items in splits.values() for item in items} == {f"twice{i}" for i in range(5)}
-
-
-def test_the_index_says_who_the_patients_are_where_another_file_splits(stacks, tmp_path):
-    (stacks / "index.csv").write_text("id,patient\ns1,anna\ns2,anna\n")
-    mine = tmp_path / "mine.csv"
-    mine.write_text("id,split\ns1,train\ns2,test\n")
-    with pytest.raises(ValueError, match="patient anna is in training and test"):
-        vessel_datalist(stacks, split=str(mine))
-
-
-def test_a_patient_on_two_sides_is_refused(stacks):
-    (stacks / "index.csv").write_text("id,patient,split\ns1,anna,train\ns2,anna,test\n")
-    with pytest.raises(ValueError, match="patient anna is in training and test"):
         vessel_datalist(stacks, split="index")
 
 

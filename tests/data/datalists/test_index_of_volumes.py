@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an index.csv says of heads and of vessels alike: who the patients are, and on which side they stand."""
+
+from __future__ import annotations
+
+import pytest
+
+from monai_kd.data import brain_extraction_datalist, check_no_patient_leaks, vessel_datalist
+
+from .files import touch
+
+
+@pytest.fixture(params=[brain_extraction_datalist, vessel_datalist])
+def datalist(request):
+    return request.param
+
+
+@pytest.fixture
+def volumes(tmp_path, datalist):
+    """Ten volumes s0 ... s9 with a label each, where both lists look for them."""
+    folder = tmp_path / "data"
+    images, labels = ("T1", "mask") if datalist is brain_extraction_datalist else ("images", "labels")
+    touch(folder, *(f"{part}/s{i}.nii.gz" for part in (images, labels) for i in range(10)))
+    return folder
+
+
+def test_the_index_knows_better_who_the_patients_are(datalist, volumes):
+    (volumes / "index.csv").write_text("id,patient\n" + "".join(f"s{i},twice{i // 2}\n" for i in range(10)))
+    for seed in range(3):
+        splits = datalist(volumes, seed=seed)
+        check_no_patient_leaks(splits)
+        assert {item["patient"] for items in splits.values() for item in items} == {f"twice{i}" for i in range(5)}
+
+
+def test_the_index_says_who_the_patients_are_where_another_file_splits(datalist, volumes, tmp_path):
+    (volumes / "index.csv").write_text("id,patient\ns1,anna\ns2,anna\n")
+    mine = tmp_path / "mine.csv"
+    mine.write_text("id,split\ns1,train\ns2,test\n")
+    with pytest.raises(ValueError, match="patient anna is in training and test"):
+        datalist(volumes, split=str(mine))
+
+
+def test_a_patient_on_two_sides_of_an_index_is_refused(datalist, volumes):
+    (volumes / "index.csv").write_text("id,patient,split\ns1,anna,train\ns2,anna,test\n")
+    with pytest.raises(ValueError, match="patient anna is in training and test"):
+        datalist(volumes, split="index")
