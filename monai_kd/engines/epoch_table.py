@@ -11,8 +11,8 @@ from monai_kd.csv_tables import read_table, write_table
 
 __all__ = ["EPOCH_COLUMNS", "add_epoch", "drop_epochs", "read_epochs"]
 
-EPOCH_COLUMNS = ("epoch", "iterations", "seconds")
-"""Columns that are no metric: the epoch's number from 1, its optimiser steps, and how long it took."""
+EPOCH_COLUMNS = ("epoch", "iterations", "seconds", "waiting")
+"""Columns that are no metric: the epoch's number from 1, its steps, how long it took, its share of waiting for data."""
 
 
 def read_epochs(path: str | os.PathLike) -> list[dict[str, float]]:
@@ -22,8 +22,9 @@ def read_epochs(path: str | os.PathLike) -> list[dict[str, float]]:
         path: ``<stage>.csv`` in the folder of a run. Where there is none, the stage has completed no epoch.
 
     Returns:
-        A dictionary an epoch: ``epoch``, ``iterations`` (optimiser steps of the epoch), ``seconds``, and every metric
-        that was computed in it by name, NaN included.
+        A dictionary an epoch: ``epoch``, ``iterations`` (optimiser steps of the epoch), ``seconds``, ``waiting`` (the
+        share of them in which the next batch was not there yet, 0..1), and every metric that was computed in it by
+        name, NaN included.
 
     Raises:
         ValueError: when the file is not such a table.

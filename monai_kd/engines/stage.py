@@ -7,7 +7,6 @@ import logging
 import math
 import os
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from monai_kd.folder_lock import held_by_this_process
 from monai_kd.locations import running_parser
 from monai_kd.networks.feature_tap import unwrapped
 
+from .epoch_clock import EpochClock
 from .epoch_table import EPOCH_COLUMNS, add_epoch, drop_epochs
 from .provenance import TRAINED_ON, Datalist, check_data, check_settings, made_by, patients_of, sign
 from .run_config import running_config, write_run_config
@@ -124,6 +124,8 @@ class Stage:
         self._board: SummaryWriter | None = None
         self._saved: dict[str, Any] = {}
         self._origin: dict[str, str] = {}
+        self._clock = EpochClock()
+        self._clock.attach(trainer)
         trainer.add_event_handler(Events.STARTED, self._started)
         trainer.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
@@ -245,7 +247,6 @@ class Stage:
             self._save_progress()
 
     def _epoch_started(self, engine: Any) -> None:
-        self._started_at = time.perf_counter()
         # The process number makes augmentation differ between processes; the order of the data is the sampler's.
         seed = int(np.random.SeedSequence([self.seed, engine.state.epoch, engine.state.rank]).generate_state(1)[0])
         set_determinism(seed)
@@ -272,8 +273,8 @@ class Stage:
 
     def _report(self, epoch: int, metrics: Mapping[str, Any]) -> None:
         scalars = {name: float(value) for name, value in metrics.items() if is_scalar(value)}
-        seconds, iterations = time.perf_counter() - self._started_at, self.trainer.state.epoch_length
-        own = dict(zip(EPOCH_COLUMNS, (epoch, iterations, seconds), strict=True))
+        seconds, waiting = self._clock.seconds, self._clock.waiting
+        own = dict(zip(EPOCH_COLUMNS, (epoch, self.trainer.state.epoch_length, seconds, waiting), strict=True))
         add_epoch(self.epoch_table, {"epoch": epoch, **scalars, **own})
         for name, value in scalars.items():
             self._board.add_scalar(name, value, epoch)  # type: ignore[union-attr]
@@ -285,7 +286,7 @@ class Stage:
         elif best.best_metric_epoch > 0:
             which = "" if best.key_metric_name in scalars else f"{best.key_metric_name} "  # which is said once
             words.append(f"best {which}{best.best_metric:.4g} in epoch {best.best_metric_epoch}")
-        words.append(f"{seconds:.1f} s")
+        words.append(f"{seconds:.1f} s, {waiting:.0%} of them waiting for data")
         self._log(f"epoch {epoch}/{self.trainer.state.max_epochs}: {', '.join(words)}")
 
     def _save_progress(self) -> None:

@@ -339,10 +339,27 @@ def test_the_numbers_of_every_epoch_are_data(tmp_path):
     stage.run()
     rows = read_epochs(tmp_path / "student.csv")
     assert [(row["epoch"], row["iterations"]) for row in rows] == [(1, ITERATIONS), (2, ITERATIONS), (3, ITERATIONS)]
-    assert all(row["seconds"] > 0 for row in rows)
+    assert all(row["seconds"] > 0 and 0 < row["waiting"] < 1 for row in rows)
     metrics = [{name: value for name, value in row.items() if name not in EPOCH_COLUMNS} for row in rows]
     assert np.isnan(metrics[1].pop("val_score"))  # of the only epoch that was validated
     assert metrics == seen and {"loss", "task", "logits"} == seen[0].keys()
+
+
+def test_what_is_waited_for_is_data_and_nothing_else(tmp_path, monkeypatch):
+    clock = [1.0]  # a clock that goes on only where it is told to
+
+    def spend(seconds):
+        clock[0] += seconds
+
+    monkeypatch.setattr("monai_kd.engines.epoch_clock.time.perf_counter", lambda: clock[0])
+    stage = _stage(tmp_path)
+    stage.trainer.data_loader.dataset.transform = lambda sample: spend(0.5) or sample  # two samples a batch
+    stage.trainer.add_event_handler(Events.ITERATION_STARTED, lambda: spend(2.0))
+    stage.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: spend(100.0))  # comes after its report
+    stage.run()
+    rows = read_epochs(tmp_path / "student.csv")
+    assert [(row["seconds"], row["waiting"]) for row in rows] == [(6.0, 2 / 6)] * EPOCHS
+    assert ", 6.0 s, 33% of them waiting for data" in (tmp_path / "student.log").read_text()
 
 
 def test_a_resumed_stage_goes_on_in_the_same_table(tmp_path):
@@ -350,7 +367,7 @@ def test_a_resumed_stage_goes_on_in_the_same_table(tmp_path):
     whole.run()
 
     def rows(folder: str) -> list[dict[str, float]]:
-        return [{**row, "seconds": 0} for row in read_epochs(tmp_path / folder / "student.csv")]
+        return [{**row, "seconds": 0, "waiting": 0} for row in read_epochs(tmp_path / folder / "student.csv")]
 
     stage = _stage(tmp_path / "broken")
     stage.trainer.add_event_handler(Events.EPOCH_STARTED(once=2), lambda: setattr(stage, "_save_progress", _cut))
