@@ -109,7 +109,9 @@ def running_parser() -> Any:
 
     A stage keeps the configuration that made it, and a bundle's root is where its configuration lies, whoever started
     it: `python -m monai.bundle run`, MONAI's `load`, MONAI Label or this package's command line. MONAI gives an
-    expression no name for the configuration that it stands in. So the call stack is asked: the nearest `ConfigParser`.
+    expression no name for the configuration that it stands in: a reference to the whole (``"@"``) contains the one who
+    asks, which is a circle; a macro of the whole (``"%"``) makes all components a second time; and no id leads to
+    the workflow, which alone knows the files and overrides. So the call stack is asked: the nearest `ConfigParser`.
     """
     if "monai.bundle" not in sys.modules:
         return None
