@@ -24,6 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 from monai_kd.files import remove_unfinished, whole_file
 from monai_kd.finite import check_finite_weights
 from monai_kd.folder_lock import held_by_this_process
+from monai_kd.handlers import GRADIENT_SHARE
 from monai_kd.locations import running_parser
 from monai_kd.networks.feature_tap import unwrapped
 
@@ -279,7 +280,8 @@ class Stage:
         for name, value in scalars.items():
             self._board.add_scalar(name, value, epoch)  # type: ignore[union-attr]
         self._board.flush()  # type: ignore[union-attr]
-        words = [f"{name} {value:.4g}" for name, value in scalars.items()]
+        # Shares of the gradient have had a line of their own.
+        words = [f"{name} {value:.4g}" for name, value in scalars.items() if not name.startswith(GRADIENT_SHARE)]
         best = self.evaluator.state
         if best.best_metric_epoch == epoch:
             words.append("the best so far")

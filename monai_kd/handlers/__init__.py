@@ -6,11 +6,12 @@ from .case_table import CaseTable
 from .classification_table import ClassificationTable
 from .distillation import DistillationHandler, LiveTeacher, check_layers
 from .epoch_averages import EpochAverages
-from .gradient_shares import GradientShares
+from .gradient_shares import GRADIENT_SHARE, GradientShares
 from .imitation_first import ImitationFirst
 from .teacher_cache import TeacherCache
 
 __all__ = [
+    "GRADIENT_SHARE",
     "CachedTeacher",
     "CaseTable",
     "ClassificationTable",

@@ -18,8 +18,10 @@ from monai_kd.losses.distillation import DistillationLoss
 if TYPE_CHECKING:
     from monai.engines import SupervisedTrainer
 
-__all__ = ["GradientShares"]
+__all__ = ["GRADIENT_SHARE", "GradientShares"]
 
+GRADIENT_SHARE = "gradient_share_"
+"""Begins the name of a share among the trainer's metrics."""
 _TASK = "task"
 
 
@@ -103,7 +105,7 @@ class GradientShares:
         means = {name: sum(step[name] for step in norms) / len(norms) for name in norms[0]}
         total = sum(means.values()) or 1.0
         shares = {name: mean / total for name, mean in means.items()}
-        engine.state.metrics.update({f"gradient_share_{name}": share for name, share in shares.items()})
+        engine.state.metrics.update({f"{GRADIENT_SHARE}{name}": share for name, share in shares.items()})
         if engine.state.rank:
             return
         words = ", ".join(f"{name} {100 * share:.3g}%" for name, share in shares.items())
@@ -124,7 +126,7 @@ class GradientShares:
 
     def _forget(self, engine: SupervisedTrainer) -> None:
         # They belong to the first epoch's row alone.
-        for name in [name for name in engine.state.metrics if name.startswith("gradient_share_")]:
+        for name in [name for name in engine.state.metrics if name.startswith(GRADIENT_SHARE)]:
             del engine.state.metrics[name]
 
     def _close(self) -> None:
