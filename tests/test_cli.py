@@ -167,7 +167,7 @@ def test_an_option_that_needs_a_value_gets_one(words, capsys):
         (["train", "NAME", "ckpt_dir=r#1"], "r#1: MONAI reads the #"),
         (["copy", "NAME", "new#1"], "new#1: MONAI reads the #"),
         (["train", "NAME", "max_epochs=abc"], "max_epochs must be a number, such as 50, got 'abc'"),
-        (["train", "NAME", "--cross_validation"], "has no cross_validate.json"),
+        (["train", "mri_reconstruction", "--cross_validation"], "has no cross_validate.json"),
     ],
 )
 def test_what_cannot_be_meant_is_named_and_nothing_is_written(words, message, tmp_path, monkeypatch, capsys):

@@ -397,7 +397,7 @@ def test_evaluation_says_the_scores_and_nothing_of_folders(run, tmp_path, capfd)
     assert main(["evaluate", NAME, "--run", str(run), "--output", str(tmp_path)]) == 0
     shown = capfd.readouterr()
     assert re.search(r"^dice: 0\.\d{4} \+- 0\.\d{4} over \d+ cases$", shown.out, re.MULTILINE)
-    assert "config" not in shown.out + shown.err
+    assert "config files" not in shown.out + shown.err
 
 
 def test_a_copy_is_complete_and_writes_to_itself(run, data, tmp_path, capsys, monkeypatch):

@@ -70,7 +70,7 @@ def test_imitation_may_come_first_and_the_task_alone_after_it(distillation):
     def check(engine):
         output = {name: value.item() for name, value in engine.state.output.items() if value.ndim == 0}
         if engine.state.epoch <= 2:
-            assert output["loss"] == pytest.approx(300 * output["attention_transfer"])
+            assert output["loss"] == pytest.approx(300 / 64**2 * output["attention_transfer"])
         else:
             assert output["loss"] == output["task"] and "attention_transfer" not in output
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
+from monai.engines.utils import IterationEvents
 from monai.handlers import IgniteMetricHandler, from_engine
 from scipy import ndimage
 
@@ -181,6 +182,7 @@ def test_values_per_case_in_a_table(tmp_path):
         return [{"pred": MetaTensor(factor * pred), "label": MetaTensor(true)} for factor in (1.0, 0.5)]
 
     engine = Engine(infer)
+    engine.register_events(*IterationEvents)
     engine.state.metric_details = {}
     engine.network = torch.nn.Identity()
     handler = IgniteMetricHandler(

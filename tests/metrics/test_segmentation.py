@@ -8,6 +8,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
+from monai.engines.utils import IterationEvents
 from monai.handlers import IgniteMetricHandler, from_engine
 from scipy.ndimage import binary_erosion, distance_transform_edt, label
 from scipy.spatial.distance import cdist
@@ -112,6 +113,7 @@ def test_every_case_has_its_own_voxel_size_in_an_evaluation(tmp_path):
         return [{"pred": pred, "label": label}]
 
     engine = Engine(step)
+    engine.register_events(*IterationEvents)
     engine.network = torch.nn.Linear(1, 1)
     metrics = {"val_hd_mm": SurfaceDistance(100), "val_ml": VolumeError(), "val_rate": ConfusionRate("sensitivity")}
     for name, metric in metrics.items():
