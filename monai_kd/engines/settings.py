@@ -54,7 +54,7 @@ _RULES: tuple[_Rule, ...] = (
         "a number from 0 to 1",
         _is_share,
     ),
-    (r"temperature|(\w+_)?learning_rate|acceleration", "a number above 0", _is_positive),
+    (r"temperature|(\w+_)?learning_rate", "a number above 0", _is_positive),
     (r"\w+_weight|weight_decay|noise_std", "a number from 0", _is_weight),
 )
 """Ids, what their values are, and whether one is such a value. The first rule that fits an id counts."""
