@@ -70,6 +70,26 @@ def test_an_app_holds_a_copy_of_the_bundle_with_the_runs_networks(run, tmp_path,
     assert parser.get_parsed_content("train#stage#checkpoint") == str(copy / "runs" / "default" / "model.pt")
 
 
+def test_a_requests_number_of_epochs_is_not_the_teachers(run, tmp_path):
+    assert main(["label_app", str(tmp_path / "app"), "--bundles", FLAGSHIP, "--run", str(run)]) == 0
+    parser = ConfigParser(ConfigParser.load_config_file(tmp_path / "app/model" / FLAGSHIP / "configs/train.json"))
+    parser["train"]["trainer"]["max_epochs"] = 1  # as MONAI Label does
+    parser["teacher_epochs"] = 7
+    parser.parse()
+    epochs = [parser.get_parsed_content(f"{stage}#trainer#max_epochs") for stage in ("teacher_training", "train")]
+    assert epochs == [7, 1]
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights"])
+def test_an_app_takes_no_teacher_that_cannot_be_read(content, run, tmp_path, capsys):
+    own = Path(shutil.copytree(run, tmp_path / "own"))
+    (own / "teacher.pt").write_bytes(content)
+    assert main(["label_app", str(tmp_path / "app"), "--bundles", FLAGSHIP, "--run", str(own)]) == 2
+    error = capsys.readouterr().err
+    assert "teacher.pt is" in error and error.count("\n") == 1
+    assert not (tmp_path / "app").exists()
+
+
 def test_an_app_has_the_teacher_of_a_run_that_was_moved(run, tmp_path):
     moved = Path(shutil.copytree(run, tmp_path / "moved"))
     config = json.loads((moved / "model.json").read_text())

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from pathlib import Path
@@ -56,6 +57,7 @@ def label_app(dir: str, bundles: str | None = None, run: str | None = None) -> i
         if run is not None:
             bundle.completed_run(run)
             bundle.model_of(run)
+            _teacher_of(bundle, run)
         elif not (bundle.root / "models" / "model.pt").is_file():
             raise FileNotFoundError(f"{bundle.root.name} has no models/model.pt; name the --run of a student")
     for bundle in chosen:
@@ -71,8 +73,6 @@ def _add_to_app(bundle: Bundle, target: Path, run: str | None) -> None:
     MONAI Label offers every file in models/ as the student, also while a training goes on. So trainings write to a run
     of the copy, where the teacher lies, and end by putting the student into models/.
     """
-    from monai.bundle import ConfigParser
-
     bundle.copy_to(target)
     train, inference = (read_json(target / "configs" / file) for file in ("train.json", "inference.json"))
     model = target / "models" / "model.pt"
@@ -81,18 +81,33 @@ def _add_to_app(bundle: Bundle, target: Path, run: str | None) -> None:
         monai_kd.engines.replace_weights(model, student.pop("checkpoint"))
         inference.update(student)
         trained = read_json(bundle.existing_run(run) / "model.json")
-        # The run may have been moved since it was kept.
-        here = {"bundle_root": str(bundle.root), "ckpt_dir": str(bundle.existing_run(run))}
-        teacher = ConfigParser({**trained, **here}).get_parsed_content("teacher_checkpoint")
+        teacher = _teacher_of(bundle, run)
         trained.pop(monai_kd.engines.TRAINED_ON, None)  # an app may go to others, and these are names of patients
         train = {**trained, **{key: train[key] for key in _OF_THE_CALL}}
         if teacher is None:
             train["teacher_checkpoint"] = None
             train["run"] = monai_kd.engines.run_steps([STAGES["distill"]])
-        elif Path(teacher).is_file():
+        elif teacher.is_file():
             # Without its configuration, which would be compared with that of the new data.
             (target / "runs" / "default").mkdir(parents=True)
             shutil.copyfile(teacher, target / "runs" / "default" / "teacher.pt")
-    train["run"].append("$monai_kd.engines.replace_weights(@bundle_root + '/models/model.pt', @train#stage#checkpoint)")
+    # A request's `max_epochs` replaces that of `train#trainer`, which the teacher's would be a copy of.
+    if train["teacher_training"]["trainer"] == "%train#trainer":
+        train["teacher_training"]["trainer"] = copy.deepcopy(train["train"]["trainer"])
+    train["run"].append("$monai_kd.engines.serve_if_better(@train#stage, @bundle_root + '/models/model.pt')")
     for file, config in (("train.json", train), ("inference.json", inference)):
         monai_kd.engines.write_json(target / "configs" / file, config)
+
+
+def _teacher_of(bundle: Bundle, run: str) -> Path | None:
+    """The teacher's file, which may not be there (a new one is trained then); None where the student has no teacher."""
+    from monai.bundle import ConfigParser
+
+    folder = bundle.existing_run(run)
+    # The run may have been moved since it was kept.
+    here = {"bundle_root": str(bundle.root), "ckpt_dir": str(folder)}
+    config = {**read_json(folder / "model.json"), **here}
+    teacher = ConfigParser(config).get_parsed_content("teacher_checkpoint")
+    if teacher is not None and Path(teacher).is_file():
+        monai_kd.engines.read_weights(teacher)  # or it would be found damaged when the server trains
+    return None if teacher is None else Path(teacher)

@@ -19,6 +19,7 @@ from .rehearsal import rehearse
 from .reproduction import reproduce
 from .run_config import plain_settings, read_run_config, running_config, write_json, write_run_config
 from .run_table import tabulate_run
+from .serving import serve_if_better
 from .settings import check_settings
 from .stage import Stage
 from .step_decay import StepDecay
@@ -74,6 +75,7 @@ __all__ = [
     "reproduce",
     "run_steps",
     "running_config",
+    "serve_if_better",
     "start_processes",
     "tabulate_run",
     "tell_scores",
