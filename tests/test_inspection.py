@@ -133,7 +133,8 @@ def _script(path, plant=""):
     if plant:
         with zipfile.ZipFile(path) as archive:
             parts = {name: archive.read(name) for name in archive.namelist()}
-        name = next(name for name in parts if name.endswith("container.py"))
+        # `container.py`, or a file below `container` where this process has scripted another such network.
+        name = next(name for name in parts if "/container" in name and name.endswith(".py"))
         parts[name] = parts[name].replace(b"    return", f"    {plant}\n    return".encode(), 1)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for name, content in parts.items():

@@ -108,6 +108,6 @@ def _teacher_of(bundle: Bundle, run: str) -> Path | None:
     here = {"bundle_root": str(bundle.root), "ckpt_dir": str(folder)}
     config = {**read_json(folder / "model.json"), **here}
     teacher = ConfigParser(config).get_parsed_content("teacher_checkpoint")
-    if teacher is not None and Path(teacher).is_file():
+    if teacher is not None and Path(teacher).is_file() and Path(teacher).suffix not in monai_kd.engines.EXPORTED:
         monai_kd.engines.read_weights(teacher)  # or it would be found damaged when the server trains
     return None if teacher is None else Path(teacher)
