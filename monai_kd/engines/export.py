@@ -20,13 +20,11 @@ from monai.bundle import ConfigParser
 from monai.data import save_net_with_metadata
 from monai.engines import SupervisedEvaluator
 from monai.networks.nets.basic_unet import UpCat
-from monai.utils.type_conversion import convert_to_dst_type
 from torch import Tensor, nn
 
 from monai_kd.files import remove_unfinished, whole_file
-from monai_kd.finite import check_finite
 
-from .batch import plain_tensor
+from .export_parity import evaluate_network, largest_difference, observe_network
 
 __all__ = [
     "EXPORTED",
@@ -45,7 +43,6 @@ EXPORTED = tuple(sorted(set(FORMATS.values())))
 """Suffixes of exported networks."""
 
 _CLOSE = 1e-3  # relative; single precision in another order of operations stays below 1e-4
-_SAMPLES = 32  # images, up to twice as many, that are compared and calibrated with
 
 
 @dataclass
@@ -115,7 +112,7 @@ def export_network(
         images = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
         samples, metric, before = list(images.split([1, 2])), "", float("nan")
     else:
-        samples, metric, before = _observe(network, evaluator)
+        samples, metric, before = observe_network(network, evaluator)
 
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(path.parent)
@@ -126,12 +123,12 @@ def export_network(
             _write_onnx(network, written, samples, quantise=format == "int8")
             _write_metadata(written, metadata or {})
         exported = load_exported(written)
-        difference = _difference(network, exported, samples)
+        difference = largest_difference(network, exported, samples)
         if format != "int8" and not difference <= _CLOSE:
             raise ValueError(f"{path}: the outputs differ by {difference:.2g} of their size, more than {_CLOSE}")
         report = ExportReport(path, difference, sum(map(len, samples)), metric, before)
         if evaluator is not None:
-            report.after = _evaluate(exported, evaluator)
+            report.after = evaluate_network(exported, evaluator)
             loss = before - report.after if evaluator.metric_cmp_fn(1.0, 0.0) else report.after - before
             if not loss <= tolerance:
                 raise ValueError(
@@ -217,62 +214,6 @@ def _resolve(value: Any, parser: ConfigParser) -> Any:
     if isinstance(value, str) and value.startswith("@"):
         return _resolve(parser[value[1:].replace("::", "#")], parser)
     return value
-
-
-def _observe(network: nn.Module, evaluator: SupervisedEvaluator) -> tuple[list[Tensor], str, float]:
-    """Images that a network sees in an evaluation, spread evenly over it, and its key metric."""
-    samples: list[Tensor] = []
-    seen, stride = 0, 1
-
-    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        nonlocal seen, stride
-        for image in plain_tensor(inputs[0]).split(1):
-            if seen % stride == 0:
-                samples.append(image.clone())
-            if len(samples) == 2 * _SAMPLES:
-                samples[:] = samples[::2]
-                stride *= 2
-            seen += 1
-
-    hook = network.register_forward_pre_hook(keep)
-    try:
-        value = _evaluate(network, evaluator)
-    finally:
-        hook.remove()
-    return samples, evaluator.state.key_metric_name or "", value
-
-
-def _evaluate(network: nn.Module, evaluator: SupervisedEvaluator) -> float:
-    own: Any = evaluator.network
-    evaluator.network = _KeepMetadata(network).eval()  # the mode that MONAI goes back to
-    try:
-        evaluator.run()
-    finally:
-        evaluator.network = own
-    return float(evaluator.state.metrics[evaluator.state.key_metric_name])
-
-
-class _KeepMetadata(nn.Module):
-    """A network whose predictions carry the metadata of their images, as those of PyTorch's own operations do."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor, *args: Any) -> Tensor:
-        return convert_to_dst_type(self.network(plain_tensor(x), *args), x)[0]
-
-
-def _difference(network: nn.Module, exported: nn.Module, samples: Sequence[Tensor]) -> float:
-    """Largest relative difference over images one by one, and over two at once."""
-    largest = 0.0
-    with torch.no_grad():
-        for images in [*samples, samples[0].repeat_interleave(2, dim=0)]:
-            wanted, got = network(images), exported(images)
-            check_finite(wanted, "the original")
-            check_finite(got, "the exported file")
-            largest = max(largest, float((got - wanted).norm() / wanted.norm().clamp_min(1e-12)))
-    return largest
 
 
 def _write_onnx(network: nn.Module, file: Path, samples: Sequence[Tensor], quantise: bool) -> None:

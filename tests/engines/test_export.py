@@ -18,7 +18,15 @@ from monai.networks.nets.basic_unet import UpCat
 from monai.transforms import AsDiscreted
 from torch import Tensor, nn
 
-from monai_kd.engines import batch, describe_network, export, export_network, load_exported, read_metadata
+from monai_kd.engines import (
+    batch,
+    describe_network,
+    export,
+    export_network,
+    export_parity,
+    load_exported,
+    read_metadata,
+)
 
 SHAPE = (1, 8, 12)
 METADATA = {"bundle": "Grüße", "model_ids": {"image_size": 8, "names": ["a", "b"]}, "version": "1.0"}
@@ -168,16 +176,16 @@ def test_8_bit_integers_are_calibrated_on_the_validation_cases(network, tmp_path
 
 
 def test_samples_are_few_and_spread_over_all_cases(network, monkeypatch):
-    monkeypatch.setattr(export, "_SAMPLES", 4)
+    monkeypatch.setattr(export_parity, "_SAMPLES", 4)
     cases = evaluator(network, count=22)
-    samples, name, value = export._observe(network, cases)
+    samples, name, value = export_parity.observe_network(network, cases)
     numbers = [next(n for n in range(22) if torch.equal(s[0], images(*SHAPE, seed=n))) for s in samples]
     assert numbers == [0, 4, 8, 12, 16, 20] and (name, value) == ("dice", 1)
     assert all(type(sample) is Tensor for sample in samples) and not network._forward_pre_hooks
 
 
 def test_predictions_in_an_evaluation_keep_the_metadata_of_their_images():
-    wrapped = export._KeepMetadata(nn.Identity())
+    wrapped = export_parity._KeepMetadata(nn.Identity())
     x = MetaTensor(images(1, *SHAPE), meta={"filename_or_obj": "a.png"})
     assert wrapped(x).meta["filename_or_obj"] == "a.png" and isinstance(wrapped(x), MetaTensor)
     assert type(wrapped(batch.plain_tensor(x))) is Tensor
