@@ -18,7 +18,7 @@ from typing import Any
 
 from monai_kd.files import whole_file
 
-__all__ = ["TEXT", "cell", "read_table", "text_of", "write_table"]
+__all__ = ["TEXT", "cell", "is_number", "read_table", "text_of", "write_table"]
 
 TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 """How such files are opened: names of files may be no valid text."""
@@ -39,7 +39,7 @@ def cell(value: Any) -> Any:
         return value
     if _CONTROL.search(value) or value.startswith('"'):
         return json.dumps(value)
-    return f"'{value}" if _FORMULA.match(value) and not _is_number(value) else value
+    return f"'{value}" if _FORMULA.match(value) and not is_number(value) else value
 
 
 def text_of(written: str) -> str:
@@ -89,7 +89,12 @@ def read_table(path: str | os.PathLike) -> list[dict[str, str]]:
     return [dict(zip(names, map(text_of, row))) for row in rows if row]
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a cell is a number, NaN and infinity included.
+
+    >>> is_number("-1e-3"), is_number("nan"), is_number("=1+1")
+    (True, True, False)
+    """
     try:
         float(text)
     except ValueError:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from monai_kd.csv_tables import read_table
+from monai_kd.csv_tables import is_number, read_table
 
 __all__ = ["CORRECT", "TRUE_PROBABILITY", "Cases", "Row", "read_cases"]
 
@@ -114,7 +114,7 @@ def read_cases(files: Sequence[Path], group_by: str) -> Cases:
             raise ValueError(f"{file} has other test cases than {files[0]}: compare models of one split")
     first = tables[0]
     groups = [row.get(group_by) or row["input"] for row in first]
-    names = [name for name in first[0] if name not in (*_NO_CLASS, group_by) and _is_number(first[0][name])]
+    names = [name for name in first[0] if name not in (*_NO_CLASS, group_by) and is_number(first[0][name])]
     numbers = {name: np.array([[float(row[name] or "nan") for row in table] for table in tables]) for name in names}
     if {"label", "predicted"} <= first[0].keys():
         for name, values in numbers.items():
@@ -152,11 +152,3 @@ def _add_classification(cases: Cases, tables: Sequence[Sequence[Mapping[str, str
 def _names(text: str) -> set[str]:
     """The classes or findings of a case, which are joined by ``|``; none for an empty text."""
     return set(filter(None, text.split("|")))
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
