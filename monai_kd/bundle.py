@@ -86,6 +86,7 @@ class Bundle:
         left_out = ["runs", "data", "models", "__pycache__", "paper_results.json", "model_card.md"]
         shutil.copytree(self.root, target, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
         own, before = f"{target.name}-{secrets.token_hex(4)}", self.metadata
+        before = {key: value for key, value in before.items() if key not in ("training_data", "generated")}
         of_it = {"identity": own, "copied_from": self.identity, "name": target.name, "eval_metrics": {}}
         of_it["changelog"] = {before["version"]: f"a copy of {self.identity} {before['version']}, to be changed"}
         (target / "configs" / "metadata.json").write_text(json.dumps({**before, **of_it}, indent=4) + "\n")

@@ -39,10 +39,13 @@ def test_a_copy_is_another_bundle_without_weights_and_results(tmp_path):
     for file in ("models/model.pt", "docs/model_card.md"):
         (published.root / file).parent.mkdir(exist_ok=True)
         (published.root / file).touch()
+    noted = {**published.metadata, "eval_metrics": {"dice": 0.9}, "training_data": "Real ones", "generated": False}
+    (published.root / "configs" / "metadata.json").write_text(json.dumps(noted))
     published.derive_to(tmp_path / "nuclei_segmentation")
     copy = Bundle(str(tmp_path / "nuclei_segmentation"))
     assert copy.identity.startswith("nuclei_segmentation-") and copy.identity != original.identity
     assert copy.metadata["name"] == "nuclei_segmentation" and copy.metadata["eval_metrics"] == {}
+    assert not {"training_data", "generated"} & copy.metadata.keys()
     assert not (copy.root / "models").exists()
     docs = sorted(path.name for path in (copy.root / "docs").iterdir())
     assert docs == ["README.md", "README_of_the_original.md", "data_license.txt"]

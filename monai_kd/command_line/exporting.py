@@ -17,6 +17,9 @@ from .words import config_settings, parse, paths
 
 __all__ = ["export"]
 
+_OF_PUBLISHED = ("eval_metrics", "training_data", "generated")
+"""What the metadata say of models/model.pt alone."""
+
 
 def export(
     name: str,
@@ -69,15 +72,16 @@ def export(
         workflow.run()
     inference = bundle.config("inference.json")
     inference.update({key: parser[key] for key in inference["model_ids"]})
-    metadata = bundle.metadata
+    described = _describe(bundle, inference, Path(settings["checkpoint"]))
     report = monai_kd.engines.export_network(
         network,
         plain_path(out),
         format,
-        shape=_input_shape(metadata),
-        metadata=monai_kd.engines.describe_network(inference, metadata, (bundle.root / "LICENSE").read_text()),
+        shape=[described["input"]["channels"], *described["input"]["size"]],
+        metadata=described,
         evaluator=parser.get_parsed_content("validate#evaluator") if data else None,
         tolerance=float(tolerance),
+        config=monai_kd.engines.embedded_config(inference),
     )
     computes_in, precision = "int8" if format == "int8" else "float32", monai_kd.engines.precision_of(parser)
     size = report.file.stat().st_size / 1e6
@@ -90,7 +94,12 @@ def export(
     return DONE
 
 
-def _input_shape(metadata: Mapping[str, Any]) -> list[int]:
-    """(C, *spatial) of the images that a bundle's network is made for."""
-    image = metadata["network_data_format"]["inputs"]["image"]
-    return [image["num_channels"], *image["spatial_shape"]]
+def _describe(bundle: Bundle, config: Mapping[str, Any], weights: Path) -> dict[str, Any]:
+    """What the file says about itself: of the bundle's own weights, and of those of a run, whatever is known."""
+    metadata, licence = bundle.metadata, (bundle.root / "LICENSE").read_text(encoding="utf-8")
+    if weights == bundle.root / "models" / "model.pt":
+        return monai_kd.engines.describe_network(config, metadata, licence, scores=metadata.get("eval_metrics"))
+    for key in _OF_PUBLISHED:
+        metadata.pop(key, None)
+    trained, scores = monai_kd.engines.read_run_config(weights), monai_kd.engines.latest_scores(weights)
+    return monai_kd.engines.describe_network(config, metadata, licence, trained, scores)

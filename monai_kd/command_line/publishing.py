@@ -62,7 +62,7 @@ def publish(name: str, run: str) -> int:
     with whole_file(card) as written:
         written.write_text(text, encoding="utf-8")
         monai_kd.engines.replace_weights(published, checkpoint)  # the card follows it, or neither is replaced
-    _note_metrics(bundle, summary)
+    _note_origin(bundle, read_json(folder / "model.json"), summary)
     say(f"published {checkpoint} as {published}, described in {card}")
     return DONE
 
@@ -113,10 +113,12 @@ def _model_card(bundle: Bundle, run: Path, trained: Mapping[str, Any], summary: 
     )
 
 
-def _note_metrics(bundle: Bundle, summary: Mapping[str, Any]) -> None:
-    """Write what the published student scores into the bundle's metadata."""
-    values = {metric: round(value, 4) for metric, value in monai_kd.engines.values_of(summary).items()}
-    write_text(
-        bundle.root / "configs" / "metadata.json",
-        json.dumps({**bundle.metadata, "eval_metrics": values}, indent=4) + "\n",
-    )
+def _note_origin(bundle: Bundle, trained: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+    """Write what the published student was trained on, and what it scores, into the bundle's metadata."""
+    metadata = bundle.metadata
+    noted = {
+        "eval_metrics": {metric: round(value, 4) for metric, value in monai_kd.engines.values_of(summary).items()},
+        "training_data": monai_kd.engines.describe_data(trained, metadata),
+        "generated": monai_kd.engines.is_generated(trained),
+    }
+    write_text(bundle.root / "configs" / "metadata.json", json.dumps({**metadata, **noted}, indent=4) + "\n")

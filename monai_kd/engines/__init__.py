@@ -6,8 +6,9 @@ from .batch_inference import BatchInference, BatchReport
 from .cross_validation import cross_validate
 from .epoch_table import EPOCH_COLUMNS, read_epochs
 from .evaluation import MODELS, compared_metrics, evaluation_workflow, tell_scores, values_of
-from .export import EXPORTED, ExportReport, describe_network, export_network, load_exported, read_metadata
-from .model_card import describe_data, describe_licence, describe_model, generated_by
+from .export import EXPORTED, ExportReport, export_network, load_exported
+from .exported_metadata import describe_network, embedded_config, latest_scores, read_metadata
+from .model_card import describe_data, describe_licence, describe_model, generated_by, is_generated
 from .nested_run import STAGES, keep_settings, run_steps, train_run
 from .parameters import parameters
 from .placement import place_network
@@ -50,12 +51,15 @@ __all__ = [
     "describe_licence",
     "describe_model",
     "describe_network",
+    "embedded_config",
     "evaluation_workflow",
     "explain_unreadable",
     "export_network",
     "generated_by",
     "has_bfloat16",
+    "is_generated",
     "keep_settings",
+    "latest_scores",
     "load_exported",
     "load_weights",
     "markdown_table",

@@ -7,7 +7,6 @@ import copy
 import json
 import os
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from types import MethodType
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
 from monai.data import save_net_with_metadata
 from monai.engines import SupervisedEvaluator
 from monai.networks.nets.basic_unet import UpCat
@@ -26,15 +24,7 @@ from monai_kd.files import remove_unfinished, whole_file
 
 from .export_parity import evaluate_network, largest_difference, observe_network
 
-__all__ = [
-    "EXPORTED",
-    "FORMATS",
-    "ExportReport",
-    "describe_network",
-    "export_network",
-    "load_exported",
-    "read_metadata",
-]
+__all__ = ["EXPORTED", "FORMATS", "ExportReport", "export_network", "load_exported"]
 
 FORMATS = {"onnx": ".onnx", "torchscript": ".ts", "int8": ".onnx"}
 """Suffix of each format."""
@@ -74,6 +64,7 @@ def export_network(
     metadata: Mapping[str, Any] | None = None,
     evaluator: SupervisedEvaluator | None = None,
     tolerance: float = 0.01,
+    config: Mapping[str, Any] | None = None,
 ) -> ExportReport:
     """Write a network as a file that needs neither its Python code nor its configuration, and compare the two.
 
@@ -93,6 +84,7 @@ def export_network(
         metadata: what the file is to say about itself, by name; values as JSON.
         evaluator: of the validation cases, never the test cases, on the CPU and with a key metric.
         tolerance: largest loss of the key metric, >= 0.
+        config: the ``inference.json`` that TorchScript files hold, as those of MONAI's ``ckpt_export`` do.
 
     Raises:
         ImportError: when ONNX is wanted and not installed.
@@ -118,7 +110,9 @@ def export_network(
     remove_unfinished(path.parent)
     with whole_file(path) as written:
         if format == "torchscript":
-            save_net_with_metadata(torch.jit.script(network), str(written), meta_values=dict(metadata or {}))
+            embedded = {} if config is None else {"inference.json": json.dumps(config).encode()}
+            scripted = torch.jit.script(network)
+            save_net_with_metadata(scripted, str(written), meta_values=metadata, more_extra_files=embedded)
         else:
             _write_onnx(network, written, samples, quantise=format == "int8")
             _write_metadata(written, metadata or {})
@@ -147,73 +141,8 @@ def load_exported(file: str | os.PathLike, device: str | torch.device = "cpu") -
     return OnnxNetwork(file, device) if _is_onnx(file) else TorchScriptNetwork(file)
 
 
-def read_metadata(file: str | os.PathLike) -> dict[str, Any]:
-    """What an exported file says about itself."""
-    if not _is_onnx(file):
-        return _torchscript_metadata(Path(file))
-    network: Any = load_exported(file)
-    return {name: json.loads(text) for name, text in network.metadata.items()}
-
-
-def _torchscript_metadata(file: Path) -> dict[str, Any]:
-    """What `save_net_with_metadata` wrote beside a network, which is code, and need not be loaded for this.
-
-    Raises:
-        ValueError: when it is no TorchScript file.
-    """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = [name for name in archive.namelist() if name.endswith("/extra/metadata.json")]
-            content = json.loads(archive.read(names[0])) if names else {}
-    except (zipfile.BadZipFile, ValueError) as error:
-        raise ValueError(f"{file} is no TorchScript file, or damaged ({error}); export or copy it again") from error
-    return content if isinstance(content, dict) else {}
-
-
 def _is_onnx(file: str | os.PathLike) -> bool:
     return Path(file).suffix == FORMATS["onnx"]
-
-
-def describe_network(config: Mapping[str, Any], bundle: Mapping[str, Any], licence: str) -> dict[str, Any]:
-    """What an exported student has to say about itself, so that it can be used without its bundle.
-
-    Args:
-        config: the bundle's ``inference.json``, with the run's settings.
-        bundle: its ``metadata.json``.
-        licence: text of its licence.
-
-    Returns:
-        ``bundle`` (its identity), ``name`` and ``version``; ``license`` and ``copyright``; ``class_names``: the
-        configuration's, or else what the metadata call the channels of the prediction; ``preprocessing``: the
-        configuration's transforms with the settings they refer to; ``model_ids``: the settings that the network was
-        trained with.
-    """
-    parser = ConfigParser(dict(config))
-    if "class_names" in config:
-        class_names = parser.get_parsed_content("class_names")  # they may be an expression of other settings
-    else:
-        class_names = bundle["network_data_format"]["outputs"]["pred"]["channel_def"]
-    return {
-        "bundle": bundle.get("identity", bundle["name"]),
-        "name": bundle["name"],
-        "version": bundle["version"],
-        "license": licence,
-        "copyright": bundle["copyright"],
-        "class_names": class_names,
-        "preprocessing": _resolve(config["preprocessing"], parser),
-        "model_ids": {key: config[key] for key in config["model_ids"]},
-    }
-
-
-def _resolve(value: Any, parser: ConfigParser) -> Any:
-    """A part of a configuration with the text of what it refers to in the place of ``@id``."""
-    if isinstance(value, Mapping):
-        return {key: _resolve(entry, parser) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_resolve(entry, parser) for entry in value]
-    if isinstance(value, str) and value.startswith("@"):
-        return _resolve(parser[value[1:].replace("::", "#")], parser)
-    return value
 
 
 def _write_onnx(network: nn.Module, file: Path, samples: Sequence[Tensor], quantise: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
-from monai.utils import convert_to_numpy, convert_to_tensor, ensure_tuple, ensure_tuple_rep
+from monai.utils import MetaKeys, convert_to_numpy, convert_to_tensor, ensure_tuple, ensure_tuple_rep
 from torch import Tensor
 
 __all__ = ["CheckImage", "CheckImaged", "image_name"]
@@ -80,7 +80,7 @@ class CheckImage(Transform):
     def _check_resampled(self, image: Tensor, spacing: Sequence[float]) -> None:
         """Refuse a volume of which resampling would leave next to nothing, or more than the memory holds."""
         name, affine = image_name(image), convert_to_numpy(getattr(image, "affine", np.eye(4)))
-        if "qform_code" not in getattr(image, "meta", {}):  # which all volumes with an affine have, as NIfTI's
+        if MetaKeys.SPACE not in getattr(image, "meta", {}):  # as every reader says of an affine that a file has
             raise ValueError(
                 f"{name}: does not say how large its voxels are, nor which way they lie: save it as NIfTI, with its "
                 "affine"

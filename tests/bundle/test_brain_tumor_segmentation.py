@@ -22,7 +22,7 @@ from PIL import Image
 import monai_kd
 from monai_kd.cli import main
 from monai_kd.data import FigshareGenerator, FigshareReader
-from monai_kd.engines import EPOCH_COLUMNS, read_epochs
+from monai_kd.engines import EPOCH_COLUMNS, read_epochs, read_metadata
 
 from .runs import as_words, check_kept_answers_change_nothing, read_curves, read_rows, read_weights
 
@@ -428,6 +428,11 @@ def test_a_copy_is_complete_and_writes_to_itself(run, data, tmp_path, capsys, mo
     scores = json.loads((run / "evaluation" / "distilled_student" / "summary.json").read_text())
     metadata = json.loads((copy / "configs" / "metadata.json").read_text())
     assert metadata["eval_metrics"] == {name: round(scores[name]["mean"], 4) for name in ("dice", "iou")}
+    assert metadata["generated"] is True and metadata["training_data"].startswith("GENERATED images by Figshare")
+    student = tmp_path / "student.ts"
+    assert main(["export", str(copy), str(student), "--format", "torchscript", f"dataset_dir={tmp_path}"]) == 0
+    told = read_metadata(student)
+    assert told["metrics"] == metadata["eval_metrics"] and told["generated"] is True
     assert main(["infer", str(copy), str(data / "1.mat"), str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "1_pred.png").is_file()
 

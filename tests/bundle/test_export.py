@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 import onnx
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from monai.data import MetaTensor
 from onnx import TensorProto, helper
 from PIL import Image
 
@@ -20,6 +24,7 @@ from monai_kd.cli import main
 from monai_kd.data import FigshareGenerator
 from monai_kd.engines import describe_network, read_metadata
 
+from . import by_metadata
 from .runs import read_rows
 
 NAME = "brain_tumor_segmentation"
@@ -33,16 +38,26 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(data, tmp_path_factory) -> Path:
+    return _untrained(NAME, tmp_path_factory.mktemp("runs") / "tiny", **TINY, dataset_dir=str(data))
+
+
+def _untrained(name: str, folder: Path, *overlays: str, **settings: Any) -> Path:
     """A run that looks as if its student had been trained."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    config = {**Bundle(name).config("train.json", *overlays), **settings}
     folder.mkdir()
-    config = ConfigParser.load_config_files([Path(monai_kd.bundle_root(NAME)) / "configs" / "train.json"])
-    config.update({**TINY, "dataset_dir": str(data)})
     (folder / "model.json").write_text(json.dumps(config))
     torch.manual_seed(0)
     network = ConfigParser(config).get_parsed_content("network_def")
     torch.save({"model": network.state_dict()}, folder / "model.pt")
     return folder
+
+
+def _picture(shape: tuple[int, int]) -> np.ndarray:
+    """A grey picture (row, column) of one bright disc off its centre."""
+    rng = np.random.default_rng(0)
+    row, column = np.mgrid[: shape[0], : shape[1]]
+    disc = (row / shape[0] - 0.3) ** 2 + (column / shape[1] - 0.6) ** 2 < 0.04
+    return (rng.integers(20, 90, shape) + 120 * disc).astype(np.uint8)
 
 
 @pytest.mark.parametrize("format, file", [("onnx", "student.onnx"), ("torchscript", "student.ts")])
@@ -67,6 +82,81 @@ def test_an_exported_student_gives_what_the_run_gives(format, file, run, data, t
         one, other = (np.asarray(Image.open(folder / name)).astype(int) for folder in (by_file, by_run))
         assert np.abs(one - other).max() <= 2 and one.std() > 0  # of 65535
     assert list(read_rows(by_file / "summary.csv")[0]) == list(read_rows(by_run / "summary.csv")[0])
+
+
+@pytest.mark.parametrize("shape", [(48, 60), (20, 17), (131, 33)])
+def test_onnx_and_its_metadata_alone_give_the_mask(shape, run, tmp_path):
+    """By someone who has neither the bundle nor this project: onnxruntime, NumPy and PIL."""
+    student = tmp_path / "student.onnx"
+    assert main(["export", NAME, str(student), "--run", str(run), f"dataset_dir={tmp_path / 'none'}"]) == 0
+    pixels = _picture(shape)
+    Image.fromarray(pixels).save(tmp_path / "slice.png")
+    out = tmp_path / "out"
+    assert main(["infer", NAME, str(tmp_path / "slice.png"), str(out), "--run", str(run), "--probabilities"]) == 0
+    wanted = np.asarray(Image.open(out / "slice_pred.png")) > 0
+    probabilities = np.asarray(Image.open(out / "slice_prob.png")) / 65535
+
+    told = by_metadata.read(student)
+    assert told["output"]["axes"] == "batch, channel, x, y"
+    found = by_metadata.resize(by_metadata.apply(student, pixels)[0, 0], pixels.T.shape).T
+    np.testing.assert_allclose(found, probabilities, atol=2e-3)
+    assert 0.05 < wanted.mean() < 0.95  # or any mask would do
+    threshold = told["output"]["threshold"]
+    assert np.all(np.abs(found - threshold)[(found >= threshold) != wanted] < 2e-3)
+    assert told["class_names"] == {"0": "background", "1": "tumor"}
+    assert told["generated"] is True and told["training_data"].startswith("GENERATED images by FigshareGenerator")
+    assert told["metrics"] == {}
+
+
+def test_onnx_and_its_metadata_alone_give_the_class(tmp_path):
+    name = "brain_tumor_classification"
+    folder = _untrained(name, tmp_path / "run", image_size=32, dataset_dir=str(tmp_path))
+    weights = torch.load(folder / "model.pt", weights_only=True)["model"]
+    weights["classifier.weight"] *= 1e5  # or all classes were as likely
+    torch.save(weights, folder / "model.pt")
+    student = tmp_path / "student.onnx"
+    assert main(["export", name, str(student), "--run", str(folder)]) == 0
+    pixels = _picture((48, 60))
+    Image.fromarray(pixels).save(tmp_path / "slice.png")
+    assert main(["infer", name, str(tmp_path / "slice.png"), str(tmp_path / "out"), "--run", str(folder)]) == 0
+    (row,) = read_rows(tmp_path / "out" / "predictions.csv")
+    found = by_metadata.apply(student, pixels)[0]
+    told = by_metadata.read(student)
+    assert told["output"]["axes"] == "batch, class" and told["output"]["activation"] == "softmax"
+    assert [float(row[label]) for label in told["class_names"]] == pytest.approx(found.tolist(), abs=1e-3)
+    assert row["predicted"] == told["class_names"][int(found.argmax())]
+    assert np.ptp(found) > 0.01
+    assert told["generated"] is False and "Figshare" in told["training_data"]
+
+
+@pytest.mark.parametrize("name", [name for name in monai_kd.bundle_names() if Bundle(name).segments])
+def test_torchscript_and_what_it_holds_give_the_mask_as_monai_deploy_reads_it(name, tmp_path):
+    """Its operator takes transforms and inferer from the file, and has its own for reading and writing images."""
+    student, out = tmp_path / "student.ts", tmp_path / "out"
+    words = ["--run", str(_untrained(name, tmp_path / "run", "demo.json"))]
+    assert main(["export", name, str(student), "--format", "torchscript", *words, f"dataset_dir={tmp_path}/no"]) == 0
+    values = np.random.default_rng(0).integers(0, 200, (36, 30, 33)).astype(np.float32)
+    affine = np.array([[0, -1.5, 0, 20], [2, 0, 0, -30], [0, 0, 3, 5], [0, 0, 0, 1]], dtype=float)
+    nib.save(nib.Nifti1Image(values, affine), tmp_path / "volume.nii.gz")
+    assert main(["infer", name, str(tmp_path / "volume.nii.gz"), str(out), *words, "--probabilities"]) == 0
+    wanted = np.asarray(nib.load(out / "volume_prob.nii.gz").dataobj)
+
+    parser = ConfigParser()
+    with zipfile.ZipFile(student) as archive:
+        parser.read_meta(json.loads(archive.read("student/extra/metadata.json")))
+        parser.read_config(json.loads(archive.read("student/extra/inference.json")))
+    parser["device"] = "cpu"
+    parser.parse()
+    assert parser["_meta_"]["network_data_format"].keys() == {"inputs", "outputs"}
+    before, after = (parser.get_parsed_content(f"{when}processing") for when in ("pre", "post"))
+    before.transforms = tuple(step for step in before.transforms if "LoadImage" not in type(step).__name__)
+    given = {"affine": affine, "original_affine": affine, "original_channel_dim": "no_channel", "space": "RAS"}
+    sample = before({"image": MetaTensor(torch.from_numpy(values), meta={**given, "spatial_shape": values.shape})})
+    with torch.no_grad():
+        predicted = parser.get_parsed_content("inferer")(sample["image"][None], torch.jit.load(student).eval())
+    result = after({"image": sample["image"], "pred": predicted[0]})
+    np.testing.assert_allclose(result["prob"][0].numpy(), wanted, atol=2e-5)
+    assert result["pred"].shape == (1, *values.shape) and wanted.std() > 5e-4
 
 
 def test_8_bit_integers_need_data(run, tmp_path, capsys):
@@ -150,4 +240,6 @@ def test_every_student_can_say_what_it_is(name):
     assert json.loads(json.dumps(described)) == described
     assert isinstance(described["class_names"], (list, dict)) and described["class_names"]
     assert described["preprocessing"]["transforms"]
+    steps = described["input"]["steps"] + described["output"]["steps"]
+    assert steps and not [step for step in steps if step.startswith("apply ")]
     assert not [text for text in json.dumps(described["preprocessing"]).split('"') if text.startswith("@")]

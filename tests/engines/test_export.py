@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import onnx
@@ -18,15 +19,7 @@ from monai.networks.nets.basic_unet import UpCat
 from monai.transforms import AsDiscreted
 from torch import Tensor, nn
 
-from monai_kd.engines import (
-    batch,
-    describe_network,
-    export,
-    export_network,
-    export_parity,
-    load_exported,
-    read_metadata,
-)
+from monai_kd.engines import batch, export, export_network, export_parity, load_exported, read_metadata
 
 SHAPE = (1, 8, 12)
 METADATA = {"bundle": "Grüße", "model_ids": {"image_size": 8, "names": ["a", "b"]}, "version": "1.0"}
@@ -106,6 +99,15 @@ def test_the_file_is_one_and_says_what_it_is(exported):
     assert [path.name for path in exported.parent.iterdir()] == [exported.name]
     metadata = read_metadata(exported)
     assert {name: metadata[name] for name in METADATA} == METADATA
+
+
+def test_torchscript_lies_where_monai_deploy_looks(network, tmp_path):
+    file, config = tmp_path / "student.v2.ts", {"preprocessing": {"_target_": "Compose"}, "note": "Grüße"}
+    export_network(network, file, "torchscript", SHAPE, METADATA, config=config)
+    with zipfile.ZipFile(file) as archive:  # in a folder of the file's own name, or it is not found
+        kept = {name: json.loads(archive.read(f"student.v2/extra/{name}.json")) for name in ("inference", "metadata")}
+    assert kept["inference"] == config
+    assert {name: kept["metadata"][name] for name in METADATA} == METADATA
 
 
 def test_the_network_stays_as_it_was(tmp_path):
@@ -189,39 +191,6 @@ def test_predictions_in_an_evaluation_keep_the_metadata_of_their_images():
     x = MetaTensor(images(1, *SHAPE), meta={"filename_or_obj": "a.png"})
     assert wrapped(x).meta["filename_or_obj"] == "a.png" and isinstance(wrapped(x), MetaTensor)
     assert type(wrapped(batch.plain_tensor(x))) is Tensor
-
-
-def test_what_the_file_says_is_the_configurations(tmp_path):
-    config = {
-        "size": 8,
-        "pair": ["@size", "@size"],
-        "inner": {"deep": [1, 2]},
-        "model_ids": ["size", "pair"],
-        "preprocessing": {
-            "_target_": "Compose",
-            "transforms": [{"keys": "image", "size": "@pair", "dtype": "$np.uint8", "steps": "@inner#deep"}],
-        },
-    }
-    outputs = {"pred": {"channel_def": {"0": "background", "1": "tumor"}}}
-    bundle = {"name": "N", "version": "1.2", "copyright": "C", "network_data_format": {"outputs": outputs}}
-    described = describe_network(config, bundle, "L")
-    assert described == {
-        "bundle": "N",
-        "name": "N",
-        "version": "1.2",
-        "license": "L",
-        "copyright": "C",
-        "class_names": {"0": "background", "1": "tumor"},
-        "preprocessing": {
-            "_target_": "Compose",
-            "transforms": [{"keys": "image", "size": [8, 8], "dtype": "$np.uint8", "steps": [1, 2]}],
-        },
-        "model_ids": {"size": 8, "pair": ["@size", "@size"]},
-    }
-    assert json.loads(json.dumps(described)) == described
-    for names in (["x", "y"], "$[*@first, 'y']"):
-        named = describe_network({**config, "first": ["x"], "class_names": names}, bundle, "L")
-        assert named["class_names"] == ["x", "y"]
 
 
 def test_wrong_calls_are_named(network, tmp_path):

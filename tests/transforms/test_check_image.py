@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.utils import MetaKeys
 
 from monai_kd.transforms import CheckImage, CheckImaged
 
@@ -75,7 +76,7 @@ def test_images_may_be_missing_where_that_is_allowed():
 def head(sizes: float | list[float], shape: tuple[int, ...] = (40, 44, 36), **meta: object) -> MetaTensor:
     affine = np.diag([*np.broadcast_to(sizes, 3), 1.0])[[1, 2, 0, 3]]  # x runs to the back, y upwards, z to the right
     values = torch.arange(float(np.prod(shape))).reshape(1, *shape)
-    return MetaTensor(values, affine=affine, meta={"filename_or_obj": "v.nii", "qform_code": 1, **meta})
+    return MetaTensor(values, affine=affine, meta={"filename_or_obj": "v.nii", MetaKeys.SPACE: "RAS", **meta})
 
 
 @pytest.mark.parametrize("sizes, spacing", [(2, [2, 2, 2]), (2, [-1, -1, -1]), (1e-3, [-1, -1, -1]), (1, 2.0)])
@@ -99,6 +100,6 @@ def test_resampling_that_fills_the_memory_or_leaves_nothing_is_refused(sizes, sp
 
 def test_a_file_that_does_not_say_how_large_its_voxels_are():
     image = head(2)
-    del image.meta["qform_code"]
+    del image.meta[MetaKeys.SPACE]
     with pytest.raises(ValueError, match="v.nii: does not say how large its voxels are, nor which way they lie: save"):
         CheckImage(spacing=[2, 2, 2])(image)
