@@ -119,9 +119,9 @@ def _check_network(bundle: Bundle) -> None:
 def _check_models(bundle: Bundle) -> None:
     """models/ holds at most the student, which fits the network and is small enough to travel."""
     files = sorted(path.name for path in (bundle.root / "models").glob("*"))
-    if files not in ([], ["model.pt"]):
+    if not {*files} <= {"model.pt", "model_trt.ts"}:  # the latter is the student, too: what inference_trt.json reads
         raise ValueError(f"only model.pt may lie in models/, found {', '.join(files)}")
-    if files:
+    if "model.pt" in files:
         path = bundle.root / "models" / "model.pt"
         network = bundle.workflow("inference.json", overrides={}).network_def
         monai_kd.engines.load_weights(network, path)

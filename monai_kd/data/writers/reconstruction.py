@@ -19,6 +19,7 @@ from nibabel.affines import voxel_sizes
 from PIL import Image
 from torch import Tensor
 
+from monai_kd.data.writers.output_options import check_output_options
 from monai_kd.data.writers.pictures import (
     PLANES,
     axis_across,
@@ -72,9 +73,12 @@ class ReconstructionWriter:
         truth_key: key of the fully sampled image.
         slice_axis: "axial", "coronal" or "sagittal": which slice of a NIfTI volume an overlay shows, as
             :class:`~monai_kd.data.MRIReader` took it apart. By default one along the file's own third axis.
+        postfix: what stands in the place of ``pred`` in ``<stem>_pred``.
+        ext: its suffix, ``".nii.gz"`` or ``".nii"``.
+        dtype: NumPy's name of its numbers, floating-point ones.
 
     Raises:
-        ValueError: for another ``slice_axis``.
+        ValueError: for another ``slice_axis``, postfix, suffix or type.
     """
 
     def __init__(
@@ -85,9 +89,16 @@ class ReconstructionWriter:
         image_key: str = Keys.IMAGE,
         truth_key: str = Keys.LABEL,
         slice_axis: str | None = None,
+        postfix: str = "pred",
+        ext: str | None = None,
+        dtype: str | None = None,
     ) -> None:
         if slice_axis is not None and slice_axis not in PLANES:
             raise ValueError(f"slice_axis must be one of {', '.join(PLANES)}, or none, got {slice_axis!r}")
+        taken = {"zerofilled", "error", "overlay"}
+        self.dtype = check_output_options(postfix, ext, dtype, (".nii.gz", ".nii"), "f", taken) or np.dtype(np.float32)
+        self.postfix = postfix
+        self.ext = ext or ".nii.gz"
         self.measures = dict(measures or {})
         self.overlay = overlay
         self.pred_key = pred_key
@@ -133,9 +144,10 @@ class ReconstructionWriter:
             shown = [arrays[name] for name in ("truth", "zerofilled", "pred", "error") if name in arrays]
             axis = -1 if self.slice_axis is None or grid is None else axis_across(affine, self.slice_axis)
             files["_overlay.png"] = _overlay(shown, affine, axis, has_error="error" in arrays)
-        for name in ("zerofilled", "error", "pred"):
+        for name in ("zerofilled", "error"):
             if name in arrays:
                 files[f"_{name}.nii.gz"] = _on_grid(arrays[name], affine, grid)
+        files[f"_{self.postfix}{self.ext}"] = _on_grid(arrays["pred"].astype(self.dtype), affine, grid)
         return {"output": save_files(files, Path(stem)), **self._numbers(arrays)}
 
     def _numbers(self, arrays: Mapping[str, np.ndarray]) -> dict[str, float | str]:

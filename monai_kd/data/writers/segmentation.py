@@ -19,10 +19,13 @@ from pydicom import Dataset
 
 from monai_kd.data.readers.volume_file import affine_in_millimetres
 from monai_kd.data.writers.dicom_segmentation import check_highdicom, dicom_segmentation
+from monai_kd.data.writers.output_options import check_output_options
 from monai_kd.data.writers.overlay import CURE, class_colours, segmentation_overlay
 from monai_kd.data.writers.pictures import PLANES, lies_on, nifti_grid, on_grid, save_files
 
 __all__ = ["SegmentationWriter"]
+
+_EXTENSIONS = (".nii.gz", ".nii", ".png")
 
 
 class SegmentationWriter:
@@ -69,9 +72,14 @@ class SegmentationWriter:
         format: ``"input"`` writes the segmentation in the manner of the input, ``"dicom_seg"`` as DICOM-SEG.
         segment: what DICOM-SEG says of it: ``category``, ``type`` and ``algorithm``; the name is ``label_name``. Of
             several classes, ``category`` and ``type`` may be a list with a code for each.
+        postfix: what stands in the place of ``pred`` in ``<stem>_pred``.
+        ext: its suffix, ``".nii.gz"``, ``".nii"`` or, of pictures only, ``".png"``. A picture's NIfTI has 0 and 1, one
+            slice, pixels of 1 mm, and its right is the patient's left.
+        dtype: NumPy's name of its numbers in NIfTI, such as ``"float32"``.
 
     Raises:
-        ValueError: when there is no plane, or another one, another view or format, or what DICOM-SEG needs is missing.
+        ValueError: when there is no plane, or another one, another view, format, postfix, suffix or type, or what
+            DICOM-SEG needs is missing.
 
     >>> writer = SegmentationWriter(label_name=["core", "edema"])
     >>> writer.names, writer.is_binary
@@ -90,6 +98,9 @@ class SegmentationWriter:
         view: Literal["section", "projection"] = "section",
         format: Literal["input", "dicom_seg"] = "input",
         segment: Mapping[str, Any] | None = None,
+        postfix: str = "pred",
+        ext: str | None = None,
+        dtype: str | None = None,
     ) -> None:
         if isinstance(planes, str) or not planes or not set(planes) <= PLANES.keys():
             raise ValueError(f"planes must be a list of {', '.join(PLANES)}, got {planes!r}")
@@ -104,6 +115,12 @@ class SegmentationWriter:
             check_highdicom()
             if segment is None:
                 raise ValueError("the format dicom_seg needs a segment: its category, type and algorithm")
+            if ext is not None or dtype is not None:
+                raise ValueError("the format dicom_seg has a suffix and numbers of its own; leave the others out")
+        taken = {"prob", "overlay", *(_in_a_name(name) for name in names), *(f"prob_{_in_a_name(n)}" for n in names)}
+        self.dtype = check_output_options(postfix, ext, dtype, _EXTENSIONS, "uif", taken) or np.dtype(np.uint8)
+        self.postfix = postfix
+        self.ext = ext
         self.pred_key = pred_key
         self.probability_key = probability_key
         self.probabilities = probabilities
@@ -150,11 +167,10 @@ class SegmentationWriter:
             for number, name in enumerate(self.names, start=1):
                 files[f"_{_in_a_name(name)}.nii.gz"] = _inside(classes == number, grid)
         if self.format == "dicom_seg":
-            files["_pred.dcm"] = dicom_segmentation(classes, source, self.label_name, **self.segment)
-        elif grid is not None:
-            files["_pred.nii.gz"] = _on_grid(classes, grid)
+            files[f"_{self.postfix}.dcm"] = dicom_segmentation(classes, source, self.label_name, **self.segment)
         else:
-            files["_pred.png"] = self._label_picture(classes)
+            ext = self.ext or (".png" if grid is None else ".nii.gz")
+            files[f"_{self.postfix}{ext}"] = self._label_file(classes, source, grid, ext)
         return {"output": save_files(files, Path(stem)), **self._numbers(classes, grid)}
 
     def _classes(self, pred: np.ndarray, source: str) -> np.ndarray:
@@ -179,6 +195,21 @@ class SegmentationWriter:
         number = len(self.names)
         maps = _channels(sample[self.probability_key], source, grid, (number, number + 1))[-number:]
         return {f"_prob_{_in_a_name(name)}{suffix}": prob for name, prob in zip(self.names, maps)}
+
+    def _label_file(
+        self, classes: np.ndarray, source: str, grid: nib.Nifti1Image | None, ext: str
+    ) -> Image.Image | nib.Nifti1Image:
+        if ext != ".png":
+            if grid is not None:
+                return _on_grid(classes.astype(self.dtype), grid)
+            flat = nib.Nifti1Image(classes.astype(self.dtype)[..., None], np.diag([-1.0, -1, 1, 1]))
+            flat.header.set_xyzt_units("mm")
+            return flat
+        if grid is not None:
+            raise ValueError(f"{source}: is a volume, which no .png holds: output_ext=.nii.gz, or leave it out")
+        if self.dtype != np.uint8:
+            raise ValueError(f"{source}: a .png of a mask has 8 bits: output_ext=.nii.gz, or leave output_dtype out")
+        return self._label_picture(classes)
 
     def _label_picture(self, classes: np.ndarray) -> Image.Image:
         """0 and 255; of several classes their numbers, which a palette shows in colour."""

@@ -169,3 +169,26 @@ def test_another_affine_is_refused(tmp_path):
     sample["image"].affine = torch.diag(torch.tensor([2.0, 1, 1, 1]))
     with pytest.raises(ValueError, match="a.nii: expected its affine"):
         ReconstructionWriter()(sample, tmp_path / "a")
+
+
+def test_name_format_and_numbers_of_the_prediction_are_the_users(frame, tmp_path):
+    path, array = frame
+    writer = ReconstructionWriter(postfix="recon", ext=".nii", dtype="float64")
+    row = writer(sample_of(path), tmp_path / "out" / "frame")
+    assert row["output"] == tmp_path / "out" / "frame_recon.nii" and written(row["output"]).dtype == np.float64
+    np.testing.assert_allclose(written(row["output"])[..., 0], array - 3, rtol=1e-5)
+    others = {path.name for path in (tmp_path / "out").iterdir()} - {"frame_recon.nii"}
+    assert others == {"frame_error.nii.gz", "frame_zerofilled.nii.gz"}
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"dtype": "uint8"}, "output_dtype must be floating-point numbers"),  # which would cut off what is between them
+        ({"ext": ".png"}, "output_ext must be one of .nii.gz, .nii,"),
+        ({"postfix": "zerofilled"}, "none of error, overlay, zerofilled, got 'zerofilled'"),
+    ],
+)
+def test_options_that_cannot_be_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        ReconstructionWriter(**options)

@@ -407,3 +407,48 @@ def test_numbers_of_no_class_and_names_that_do_not_differ(tmp_path):
     for names in ([], ["a", "a"]):
         with pytest.raises(ValueError, match="label_name must be a name, or up to 255 that differ"):
             SegmentationWriter(label_name=names)
+
+
+def test_name_format_and_numbers_of_a_volumes_mask_are_the_users(tmp_path):
+    image = volume(tmp_path)
+    mask = np.zeros(image.shape, np.float32)
+    mask[1, 2, 3] = 1
+    pred = meta_tensor(mask, tmp_path / "volume.nii.gz", image.affine)
+    writer = SegmentationWriter(postfix="seg", ext=".nii", dtype="float32")
+    row = writer({"pred": pred}, tmp_path / "out" / "volume")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["volume_seg.nii"] == [row["output"].name]
+    written = nib.load(row["output"])
+    assert written.get_data_dtype() == np.float32 and np.array_equal(written.get_fdata(), mask)
+    np.testing.assert_allclose(written.affine, image.affine)
+    with pytest.raises(ValueError, match="volume.nii.gz: is a volume, which no .png holds: output_ext=.nii.gz"):
+        SegmentationWriter(ext=".png")({"pred": pred}, tmp_path / "none" / "volume")
+
+
+def test_a_pictures_mask_can_be_nifti(tmp_path):
+    mask = np.zeros((7, 4), np.float32)
+    mask[5, 1] = 1
+    pred = meta_tensor(mask, picture(tmp_path, 7, 4))
+    row = SegmentationWriter(ext=".nii.gz", dtype="int16")({"pred": pred}, tmp_path / "out" / "scan")
+    written = nib.load(row["output"])
+    assert row["output"].name == "scan_pred.nii.gz" and written.get_data_dtype() == np.int16
+    assert np.array_equal(written.get_fdata()[..., 0], mask) and nib.aff2axcodes(written.affine) == ("L", "P", "S")
+    with pytest.raises(ValueError, match="scan.png: a .png of a mask has 8 bits"):
+        SegmentationWriter(dtype="float32")({"pred": pred}, tmp_path / "none" / "scan")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"postfix": "../a"}, "output_postfix must be letters"),
+        ({"postfix": "overlay"}, "none of .*overlay"),
+        ({"postfix": "prob"}, "none of .*prob"),
+        ({"label_name": "brain", "postfix": "brain"}, "none of brain"),
+        ({"ext": "nii.gz"}, "output_ext must be one of .nii.gz, .nii, .png, or null for the input's, got 'nii.gz'"),
+        ({"dtype": "float16"}, "output_dtype must be .* that NIfTI has, such as float32, got 'float16'"),
+        ({"dtype": "text"}, "output_dtype must be .*, got 'text'"),
+        ({"format": "dicom_seg", "segment": {}, "ext": ".nii"}, "dicom_seg has a suffix and numbers of its own"),
+    ],
+)
+def test_options_that_cannot_be_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        SegmentationWriter(**options)
