@@ -19,10 +19,12 @@ import monai_kd
 
 from .locations import identity, is_bundle
 from .names import check_known
-from .overrides import check_choices, check_overrides
+from .overrides import check_choices, check_overrides, references
 
 __all__ = ["Bundle", "bundles_in", "plain_path", "read_json"]
 
+# Where and how a network computes, which is the caller's to say.
+_PLACES = {"amp", "bundle_root", "channels_last", "compute_precision", "device", "precision"}
 _README = """# {name}
 
 A copy of the bundle `{original}`, made to be changed. `README_of_the_original.md` describes the settings that both
@@ -178,6 +180,24 @@ class Bundle:
         if missing:
             raise ValueError(f"the run {folder} is of another bundle or an earlier version: no {', '.join(missing)}")
         return {"checkpoint": str(folder / "model.pt"), **{key: trained[key] for key in ids}}
+
+    def teacher_of(self, run: str) -> dict[str, Any]:
+        """Overrides of inference.json that give the teacher of a run, on the images that it sees."""
+        own = self.existing_run(run) / "teacher.json"
+        if not own.is_file() or not own.with_suffix(".pt").is_file():
+            raise FileNotFoundError(f"the run {own.parent} has no teacher: train one by --stages teacher")
+        trained = read_json(own)
+        self._check_origin(own.parent, trained)
+        settings = {key: trained[key] for key in self.config("inference.json")["model_ids"] if key in trained}
+        waiting = ["teacher"]
+        while waiting:  # the network, and whatever it is made of
+            key = waiting.pop()
+            if key in trained and key not in _PLACES and key not in settings.keys() - {"network_def"}:
+                settings[key] = trained[key]
+                waiting += [name.partition("#")[0] for name in references([trained[key]])]
+        settings |= {"network": settings.pop("teacher"), "checkpoint": str(own.with_suffix(".pt"))}
+        overlay = self.root / "configs" / "infer_teacher.json"
+        return {**settings, **(read_json(overlay) if overlay.is_file() else {})}
 
     def _check_origin(self, made: Path, config: Mapping[str, Any]) -> None:
         """Refuse what another bundle made, by the metadata kept with it: its classes may have other meanings.

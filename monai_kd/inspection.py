@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["Finding", "find_code"]
+__all__ = ["Finding", "code_in_content", "find_code"]
 
 _TRUSTED = ("monai", "torch", "timm", "monai_kd")
 # Of these packages, what itself loads, downloads, writes or runs what it is given.
@@ -114,6 +114,19 @@ def _in_config(file: Path) -> Iterator[Finding]:
         import yaml
 
         content = yaml.safe_load(text)
+    yield from _in_content(content, file)
+
+
+def code_in_content(content: Any) -> list[Finding]:
+    """What would run of a part of a configuration.
+
+    Args:
+        content: settings by id.
+    """
+    return list(_in_content(content, Path()))
+
+
+def _in_content(content: Any, file: Path) -> Iterator[Finding]:
     for place, key, value in _entries(content, ""):
         if not isinstance(value, str):
             continue

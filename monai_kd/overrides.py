@@ -16,7 +16,7 @@ from typing import Any
 
 from monai_kd.names import check_known, closest, hint, unknown
 
-__all__ = ["check_choices", "check_overrides", "laid_over"]
+__all__ = ["check_choices", "check_overrides", "laid_over", "references"]
 
 _CLOSE = 0.85  # a new name that is as like an old one as this is a typing error
 _EXAMPLE = '{"_target_": "monai_kd.losses.HintLoss"}'
@@ -43,7 +43,7 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     """
     config = copy.deepcopy(dict(config))
     overrides = {key.replace("::", "#"): value for key, value in overrides.items()}
-    used = set(_references(list(overrides.values())))
+    used = set(references(list(overrides.values())))
     later = set(overrides)
     for key, value in overrides.items():
         later.remove(key)
@@ -254,7 +254,7 @@ def _strings(value: Any) -> Iterator[str]:
         yield from _strings(entry)
 
 
-def _references(value: Any) -> Iterator[str]:
+def references(value: Any) -> Iterator[str]:
     """The ids that a value refers to."""
     for text in _strings(value):
         for reference in re.findall(r"[@%](\w+(?:(?:#|::)\w+)*)", text):

@@ -27,6 +27,7 @@ ALLOWED = {
     "engines": {
         "handlers",
         "metrics",
+        "networks.ensemble_network",
         "networks.feature_tap",
         "networks.onnx_network",
         "networks.torchscript_network",
@@ -34,7 +35,7 @@ ALLOWED = {
     "comparison": {"engines", "metrics"},
 }
 # What every subpackage may use, and needs nothing of this package itself.
-COMMON = {"csv_tables", "files", "finite", "folder_lock", "locations", "names"}
+COMMON = {"csv_tables", "files", "finite", "folder_lock", "inspection", "locations", "names"}
 
 
 def _imports(file: Path) -> set[str]:

@@ -10,6 +10,7 @@ from monai_kd.bundle import Bundle, plain_path
 
 from .errors import DONE
 from .output import say
+from .stages import taught_by_files
 from .words import config_settings, given, parse, paths, value_of
 
 __all__ = ["compare"]
@@ -73,7 +74,7 @@ def compare(
     settings |= {"ckpt_dir": folder, "run": [call]}
     overlays = ["demo.json"] if demo else []
     wanted = {**config_settings(config, bundle, "train.json", *overlays), **settings, **parse(overrides, options)}
-    results = bundle.run("train.json", *overlays, overrides=wanted)
+    results = bundle.run("train.json", *overlays, overrides=taught_by_files(wanted))
     written = f"the comparison is in {folder}: open report.html, or read table.md"
     say(*(results[-1].splitlines() if dry_run else [written]))
     return DONE

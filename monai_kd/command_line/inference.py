@@ -31,6 +31,7 @@ def infer(
     probabilities: bool = False,
     overlay: bool = False,
     format: str | None = None,
+    teacher: bool = False,
     trust: bool = False,
     config: str | None = None,
     **options: Any,
@@ -55,6 +56,8 @@ def infer(
         probabilities: write probability maps as well.
         overlay: write pictures of the input with the outline of the result as well.
         format: dicom_seg writes segmentations of DICOM images as DICOM-SEG.
+        teacher: apply the run's teacher instead, and write what it says as soft labels, by which students elsewhere can
+            be taught: train ... teacher_dir=OUTPUT teacher_activation=...
         trust: run a .ts file that `export` did not make.
         config: a JSON or YAML file of settings, laid over the bundle's as key=value is, which it gives way to; several
             with commas between them, or as --config given several times.
@@ -63,7 +66,10 @@ def infer(
     bundle = Bundle(name)
     say_whose_code(bundle, run)
     from_files, wanted = config_settings(config, bundle, "inference.json"), parse(overrides, options)
-    settings: dict[str, Any] = {} if run is None else bundle.model_of(run)
+    teacher = value_of(teacher)
+    if teacher and (run is None or checkpoint is not None):
+        raise ValueError("--teacher needs --run RUN, whose teacher it is, and no --checkpoint")
+    settings: dict[str, Any] = {} if run is None else bundle.teacher_of(run) if teacher else bundle.model_of(run)
     if checkpoint is not None:
         weights = Path(plain_path(checkpoint))
         bundle.check_student(weights)
@@ -75,8 +81,20 @@ def infer(
     switches = {"resume": resume, "probabilities": probabilities, "overlay": overlay}
     settings.update(given(**{key: value_of(value) or None for key, value in switches.items()}))
     settings.update(given(device=device, batch_size=value_of(batch_size), format=format))
+    given_config = bundle.config("inference.json")
+    settings.update({"probabilities": True} if teacher and "probabilities" in given_config else {})
     results = bundle.run("inference.json", overrides={**settings, **wanted})
+    if teacher:
+        activation = _activation({**given_config, **settings})
+        say(f"soft labels to teach by: train {name} teacher_dir={plain_path(output)} teacher_activation={activation}")
     return SOME_FAILED if results[-1].failed else DONE
+
+
+def _activation(config: dict[str, Any]) -> str:
+    """What the outputs of an inference are: probabilities, or what the network itself says."""
+    first = config["postprocessing"]["transforms"][0]
+    names = [name for name in ("sigmoid", "softmax") if first.get(name) is True]
+    return names[0] if names and config.get(f"postprocessing#transforms#0#{names[0]}", True) else "logits"
 
 
 def evaluate(

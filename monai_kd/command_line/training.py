@@ -12,7 +12,7 @@ from monai_kd.folder_lock import held_by_this_process
 from monai_kd.names import check_known
 
 from .errors import DONE
-from .stages import STAGES, check_stages, start_anew
+from .stages import STAGES, check_stages, start_anew, taught_by_files, without_teacher
 from .words import config_settings, given, parse, paths, value_of
 
 __all__ = ["train"]
@@ -67,6 +67,10 @@ def train(
         if not (bundle.root / "configs" / file).is_file():
             raise ValueError(f"the bundle {bundle.root.name} has no {file}, so it cannot be trained in this way")
     wanted = {**config_settings(config, bundle, "train.json", *overlays), **settings, **parse(overrides, options)}
+    wanted = taught_by_files(wanted)
+    merged = {**bundle.config("train.json", *overlays), **wanted}
+    if merged["teacher_checkpoint"] is None and stages is None:  # there is no teacher to be trained
+        wanted["run"] = without_teacher(merged["run"])
     workflow = bundle.workflow("train.json", *overlays, overrides=wanted)
     check_stages(workflow.parser, may_overwrite=overwrite or (demo and run is None))
     folder = Path(workflow.parser.get_parsed_content("ckpt_dir"))

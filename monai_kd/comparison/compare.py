@@ -216,9 +216,11 @@ def _trainings(
     variants = {**(_terms(config) if terms else {}), **(_methods(config) if methods else {})}
     others = _teachers(config) if teachers else {}
     trainings = []
+    # One that comes with its weights, or as files, is not trained.
+    stages = [stage for stage in STAGES if stage != "teacher_training" or config["teacher_checkpoint"] is not None]
     for seed in range(config["seed"], config["seed"] + seeds):
         own = folder / f"seed_{seed}"
-        trainings.append(_Training(own, seed, settings=settings))
+        trainings.append(_Training(own, seed, stages, settings=settings))
         teacher = {} if config["teacher_checkpoint"] is None else {"teacher_checkpoint": _teacher_in(own)}
         trainings += [
             _Training(own / place, seed, _DISTILLATION, place, {**teacher, **changes})

@@ -11,6 +11,7 @@ from monai_kd.data.datalists.image_items import find_images, image_items
 from monai_kd.data.datalists.mri import mri_datalist
 from monai_kd.data.datalists.splits import (
     SIDES,
+    UNLABELLED,
     assign_folds,
     check_no_patient_leaks,
     patient_family,
@@ -18,6 +19,7 @@ from monai_kd.data.datalists.splits import (
     split_by_patient_and_class,
 )
 from monai_kd.data.datalists.unavailable import UnavailableData, require
+from monai_kd.data.datalists.unlabelled import unlabelled_items
 from monai_kd.data.datalists.vessel import vessel_datalist
 from monai_kd.data.generators.base import GENERATED, DatasetGenerator
 from monai_kd.data.generators.cine import CineGenerator
@@ -25,6 +27,7 @@ from monai_kd.data.generators.figshare import FigshareGenerator
 from monai_kd.data.generators.head import HeadGenerator
 from monai_kd.data.generators.vessel import VesselGenerator
 from monai_kd.data.generators.xray import XrayGenerator
+from monai_kd.data.mixed_dataset import LABELLED, MixedDataset, RepeatedDataset, labelled_epoch, mixed_epoch
 from monai_kd.data.readers.array_file import ArrayReader
 from monai_kd.data.readers.dicom import DicomReader
 from monai_kd.data.readers.dicom_folder import find_series
@@ -40,6 +43,7 @@ from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, ImageFileReader
 from monai_kd.data.readers.mri import MRIReader
 from monai_kd.data.seeded_dataset import SeededDataset
 from monai_kd.data.slice_dataset import SliceDataset
+from monai_kd.data.soft_labels import SOFT_LABEL, LoadSoftLabeld, with_soft_labels
 from monai_kd.data.writers.classification import ClassificationWriter
 from monai_kd.data.writers.reconstruction import ReconstructionWriter
 from monai_kd.data.writers.segmentation import SegmentationWriter
@@ -48,7 +52,10 @@ __all__ = [
     "GENERATED",
     "IMAGE_SUFFIXES",
     "SIDES",
+    "LABELLED",
+    "SOFT_LABEL",
     "TUMOR_CLASSES",
+    "UNLABELLED",
     "VINDR_FINDINGS",
     "ArrayReader",
     "CineGenerator",
@@ -59,7 +66,10 @@ __all__ = [
     "FigshareReader",
     "HeadGenerator",
     "ImageFileReader",
+    "LoadSoftLabeld",
     "MRIReader",
+    "MixedDataset",
+    "RepeatedDataset",
     "ReconstructionWriter",
     "SeededDataset",
     "SegmentationWriter",
@@ -76,7 +86,9 @@ __all__ = [
     "find_images",
     "find_series",
     "image_items",
+    "labelled_epoch",
     "load_datalist",
+    "mixed_epoch",
     "mri_datalist",
     "patient_family",
     "read_dicom_series",
@@ -85,5 +97,7 @@ __all__ = [
     "require",
     "split_by_patient",
     "split_by_patient_and_class",
+    "unlabelled_items",
     "vessel_datalist",
+    "with_soft_labels",
 ]

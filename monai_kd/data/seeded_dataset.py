@@ -24,7 +24,8 @@ class SeededDataset(Dataset):
 
     Args:
         dataset: items with random transforms: any MONAI data set, or several of them in a `ConcatDataset`. A place in
-            it is an item, so the same image in two places looks different.
+            it is an item, so the same image in two places looks different, unless the data set says by
+            ``item_number(place)`` which item is there, as :class:`~monai_kd.data.MixedDataset` does.
         seed: seed of the training, >= 0.
         views: number of forms of an item, >= 1; None for another one in every epoch.
 
@@ -58,6 +59,8 @@ class SeededDataset(Dataset):
             epoch: its number, >= 0.
         """
         self.epoch = epoch
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
 
     def set_random_state(self, seed: int | None = None, state: Any = None) -> SeededDataset:
         """Do nothing: MONAI gives every worker another seed in this way, on which nothing is to depend."""
@@ -72,12 +75,13 @@ class SeededDataset(Dataset):
         Args:
             index: the item's place; a negative one counts from the end.
         """
-        item = range(len(self))[index]
+        place = range(len(self))[index]
+        item = self.dataset.item_number(place) if hasattr(self.dataset, "item_number") else place
         view = self.epoch if self.views is None else self.epoch % self.views
         seed = int(np.random.SeedSequence([self.seed, item, view]).generate_state(1)[0])
         for transform in self._transforms:
             seed = set_rnd(transform, seed)
-        return self.dataset[item]
+        return self.dataset[place]
 
 
 def _transforms(dataset: Any) -> Iterator[Any]:

@@ -13,6 +13,8 @@ from monai.data import Dataset
 from monai.utils import CommonKeys, convert_to_tensor, ensure_tuple
 from torch import Tensor
 
+from monai_kd.data.soft_labels import SOFT_LABEL
+
 __all__ = ["SliceDataset"]
 
 
@@ -30,7 +32,8 @@ class SliceDataset(Dataset):
         data: items of volumes (or flat images), such as ``{"image": path, "patient": name}``.
         transform: deterministic, from an item to one with images (C, X, Y[, Z]), slices along Z.
         slice_transform: for each slice, whenever it is taken; random ones, say.
-        keys: keys of the images, which have one size; the first tells whether a slice has signal.
+        keys: keys of the images, which have one size; the first tells whether a slice has signal. A soft label that was
+            loaded comes along.
         min_signal: share of the volume's mean magnitude that a slice must have, >= 0. In heads, 0.1 leaves out what has
             less than a few percent of head in it.
         num_workers: threads that read.
@@ -63,7 +66,8 @@ class SliceDataset(Dataset):
 
 def _slices(volume: Mapping[Any, Any], keys: Sequence[Any], min_signal: float) -> Iterator[dict[Any, Any]]:
     """The slices of a volume that have signal."""
-    images = {key: _with_slices(volume[key]) for key in keys}
+    all_keys = dict.fromkeys([*keys, SOFT_LABEL] if SOFT_LABEL in volume else keys)
+    images = {key: _with_slices(volume[key]) for key in all_keys}
     signal = torch.linalg.vector_norm(images[keys[0]].float(), dim=0).mean(dim=(0, 1))
     for number, own in enumerate(signal):
         if 0 < own >= min_signal * signal.mean():

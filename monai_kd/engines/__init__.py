@@ -4,6 +4,7 @@
 from .batch import plain_batch
 from .batch_inference import BatchInference, BatchReport
 from .cross_validation import cross_validate
+from .ensemble import ensemble, trained_network
 from .epoch_table import EPOCH_COLUMNS, read_epochs
 from .evaluation import MODELS, compared_metrics, evaluation_workflow, tell_scores, values_of
 from .export import EXPORTED, ExportReport, export_network, load_exported
@@ -52,6 +53,7 @@ __all__ = [
     "describe_model",
     "describe_network",
     "embedded_config",
+    "ensemble",
     "evaluation_workflow",
     "explain_unreadable",
     "export_network",
@@ -84,6 +86,7 @@ __all__ = [
     "tabulate_run",
     "tell_scores",
     "train_run",
+    "trained_network",
     "values_of",
     "write_json",
     "write_run_config",

@@ -22,6 +22,7 @@ __all__ = [
     "check_data",
     "check_origin",
     "check_settings",
+    "learned_from",
     "made_by",
     "patients_of",
     "sign",
@@ -62,7 +63,7 @@ def check_data(
             f"{checkpoint} was trained with other settings ({', '.join(differing)}); use the same ones, or train anew "
             "in another run"
         )
-    others = patients_of(item for side, items in (datalist or {}).items() if side != "training" for item in items)
+    others = patients_of(item for side in ("validation", "test") for item in (datalist or {}).get(side, ()))
     seen = sorted(others & set(trained.get(TRAINED_ON, {}).get("patients", ())))
     if seen:
         raise ValueError(
@@ -75,6 +76,11 @@ def check_data(
 def patients_of(items: Iterable[Mapping[str, Any]]) -> set[str]:
     """Who is in some items; an image without a patient is one of its own."""
     return {str(item.get("patient", item.get(CommonKeys.IMAGE))) for item in items}
+
+
+def learned_from(datalist: Datalist, distils: bool) -> list[Mapping[str, Any]]:
+    """The items that a stage learns from: a distillation also from those without labels."""
+    return [item for side in ("training", "unlabelled")[: 1 + distils] for item in datalist.get(side, ())]
 
 
 def made_by(config: Mapping[str, Any], teacher: str | os.PathLike | None = None) -> dict[str, str]:

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from monai_kd.handlers.cached_teacher import CachedTeacher
 from monai_kd.handlers.distillation import DistillationHandler
+from monai_kd.networks.ensemble_network import EnsembleNetwork
 from monai_kd.networks.feature_tap import unwrapped
 
+from .provenance import patients_of
 from .run_config import running_config
 from .stage import Stage
 
@@ -63,7 +65,8 @@ def _batches(loader: Any) -> Iterator[Any]:
     if not isinstance(size, int) or not hasattr(dataset, "__getitem__"):
         return
     count = len(loader.sampler)
-    items = [dataset[index] for index in range(min(size, count, 2))]
+    # The last beside the first, for it may be one without a label.
+    items = [dataset[index] for index in (0, len(dataset) - 1)[: min(size, count)]] if count else []
     if items:
         yield loader.collate_fn(items)
     if len(items) > 1 and count % size == 1 and not loader.drop_last:
@@ -78,7 +81,9 @@ def _try(stage: Stage, batch: Any) -> None:
     trainer, network = stage.trainer, unwrapped(stage.trainer.network)
     device = trainer.state.device
     state = SimpleNamespace(output={}, batch=batch, device=device, epoch=1, iteration=1, metrics={})
-    engine: Any = SimpleNamespace(state=state, network=network, non_blocking=False)
+    engine: Any = SimpleNamespace(
+        state=state, network=network, non_blocking=False, loss_function=trainer.loss_function
+    )
     handlers = [handler for handler in stage.handlers if isinstance(handler, DistillationHandler)]
     # The cache is for what the trained teacher says.
     handlers = [_without_cache(handler) for handler in handlers]
@@ -109,6 +114,7 @@ def _try(stage: Stage, batch: Any) -> None:
         _check_finite(stage, {Keys.PRED: "the network's output", Keys.LOSS: "the loss"}.get(name, name), value)
     for handler in handlers:
         _check_taught(stage, handler)
+        _check_ensemble(stage, getattr(handler.teacher, "network", None))
 
 
 def _without_cache(handler: DistillationHandler) -> DistillationHandler:
@@ -158,6 +164,30 @@ def _check_taught(stage: Stage, handler: DistillationHandler) -> None:
         )
     if drawn:
         logging.getLogger("monai_kd").warning(f"{stage.name}: some of the teacher's weights are random, as {drawn[0]}")
+
+
+def _check_ensemble(stage: Stage, network: nn.Module | None) -> None:
+    """Refuse an ensemble of which a member was trained on a patient who validates or tests here."""
+    if not isinstance(network, EnsembleNetwork):
+        return
+    logger, datalist = logging.getLogger("monai_kd"), stage.datalist or {}
+    held_out = patients_of(item for side in ("validation", "test") for item in datalist.get(side, ()))
+    for name, patients in zip(network.names, network.trained_on):
+        if patients is None:
+            logger.warning(f"{name}: nothing says who it was trained on; none of them may validate or test here")
+            continue
+        seen = sorted(held_out & patients)
+        shown = f"{', '.join(seen[:3])}{' ...' if len(seen) > 3 else ''}"
+        if seen and not network.out_of_fold:
+            raise ValueError(
+                f"{name} was trained on {shown}, who validate or test here: validate and test on patients whom no "
+                "member has seen, or let only those answer who have not seen a patient, by out_of_fold=true"
+            )
+        if seen:
+            logger.warning(
+                f"{name} was trained on {shown}, who validate or test here, and answers for others: what it has "
+                "learned of them may reach the student; to be sure, test on patients whom no member has seen"
+            )
 
 
 def _look_at_labels(stage: Stage) -> None:

@@ -30,7 +30,7 @@ from monai_kd.networks.feature_tap import unwrapped
 
 from .epoch_clock import EpochClock
 from .epoch_table import EPOCH_COLUMNS, add_epoch, drop_epochs
-from .provenance import TRAINED_ON, Datalist, check_data, check_settings, made_by, patients_of, sign
+from .provenance import TRAINED_ON, Datalist, check_data, check_settings, learned_from, made_by, patients_of, sign
 from .run_config import running_config, write_run_config
 from .weights import read_checkpoint
 
@@ -240,7 +240,7 @@ class Stage:
             self.checkpoint.unlink(missing_ok=True)
         if self._writes and config is not None:
             self._origin = self._made_by(config)
-            patients = sorted(patients_of((self.datalist or {}).get("training", ())))
+            patients = sorted(patients_of(learned_from(self.datalist or {}, "distillation" in self.state)))
             write_run_config(self.checkpoint, {**config, TRAINED_ON: {"patients": patients}})
         if self._writes:
             drop_epochs(self.epoch_table, engine.state.epoch)

@@ -6,6 +6,7 @@ from .case_table import CaseTable
 from .classification_table import ClassificationTable
 from .distillation import DistillationHandler, LiveTeacher, check_layers
 from .epoch_averages import EpochAverages
+from .file_teacher import FileTeacher
 from .gradient_shares import GRADIENT_SHARE, GradientShares
 from .imitation_first import ImitationFirst
 from .teacher_cache import TeacherCache
@@ -17,6 +18,7 @@ __all__ = [
     "ClassificationTable",
     "DistillationHandler",
     "EpochAverages",
+    "FileTeacher",
     "GradientShares",
     "ImitationFirst",
     "LiveTeacher",

@@ -3,28 +3,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer, SimpleInferer
+from monai.transforms import Compose
 from monai.utils import CommonKeys as Keys
+from monai.utils import ensure_tuple
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from monai_kd.losses.distillation import DistillationLoss
+from monai_kd.losses.distillation import DistillationLoss, LabelledRows, at_rows, zero_of
 from monai_kd.networks.feature_tap import FeatureTap
 
 from .cached_teacher import CachedTeacher
+from .file_teacher import FileTeacher
 from .teacher_cache import TeacherCache
 
 if TYPE_CHECKING:
     from monai.engines import SupervisedTrainer
 
 __all__ = ["DistillationHandler", "LiveTeacher", "check_layers"]
+
+_LABELLED = "labelled"  # as `monai_kd.data.MixedDataset` calls it
 
 
 class LiveTeacher:
@@ -38,16 +43,23 @@ class LiveTeacher:
         layers: names of the layers to give beside the prediction.
         keys: keys of the batch that the teacher reads, in the order of its arguments.
         inferer: how the teacher is applied; plainly by default.
+        preprocessing: array transforms that each of its images (C, *spatial) goes through, and no other's.
     """
 
     def __init__(
-        self, network: nn.Module, layers: Sequence[str], keys: Sequence[str], inferer: Inferer | None = None
+        self,
+        network: nn.Module,
+        layers: Sequence[str],
+        keys: Sequence[str],
+        inferer: Inferer | None = None,
+        preprocessing: Sequence[Callable[[Tensor], Any]] = (),
     ) -> None:
         # It is frozen, so it needs no synchronisation, and a process may ask it while another one has no need to.
         self.network = network.module if isinstance(network, DistributedDataParallel) else network
         self.layers = layers
         self.keys = keys
         self.inferer = SimpleInferer() if inferer is None else inferer
+        self.preprocessing = Compose(list(preprocessing)) if preprocessing else None
         self._tap: FeatureTap | None = None
 
     def open(self, device: torch.device) -> None:
@@ -55,7 +67,7 @@ class LiveTeacher:
         self.close()
         self.network.to(device).eval()
         # TorchScript modules take no hooks below the top, and a teacher without tapped layers needs none.
-        self._tap = FeatureTap(self.network, self.layers) if self.layers else None
+        self._tap = FeatureTap(_tapped(self.network), self.layers) if self.layers else None
 
     def close(self) -> None:
         """Take the hooks off. Harmless when there are none."""
@@ -96,8 +108,19 @@ class LiveTeacher:
                     "name an existing key in teacher_keys, or add it in the preprocessing"
                 )
             image = image.as_tensor() if isinstance(image, MetaTensor) else image
-            inputs.append(image.to(engine.state.device, non_blocking=engine.non_blocking))
+            image = image.to(engine.state.device, non_blocking=engine.non_blocking)
+            if self.preprocessing is not None:
+                image = torch.stack([_plain(self.preprocessing(sample)) for sample in image])
+            inputs.append(image)
+        if getattr(self.network, "out_of_fold", False):
+            inputs.append(self._members(engine.state.batch).to(engine.state.device))
         return inputs
+
+    def _members(self, batch: Mapping[str, Any]) -> Tensor:
+        """Who of an ensemble answers for each image: (B, M)."""
+        if "patient" not in batch:
+            raise ValueError("out_of_fold needs to know whose the images are: give them a `patient` in the datalist")
+        return self.network.members_for(batch["patient"])  # type: ignore[operator]
 
 
 class DistillationHandler:
@@ -110,6 +133,10 @@ class DistillationHandler:
     Every active term's value, and the task's own loss as ``task``, are added to ``engine.state.output`` by name for
     logging. Under `torch.distributed` the projectors are synchronised as the student is.
 
+    Where the batch says by ``labelled`` that some of its images have no label (:class:`monai_kd.data.MixedDataset`),
+    the task's loss, and a term that looks at the label, are those of the others alone: the mean over the labelled
+    images of all processes, 0 if there is none. Every other term is that of all images.
+
     Args:
         teacher: any module that maps the images to a tensor. It is used in evaluation mode without gradients, and it is
             part of no checkpoint. Something with the methods of :class:`LiveTeacher` is taken as it is.
@@ -117,6 +144,8 @@ class DistillationHandler:
         teacher_keys: keys of the batch that the teacher reads, in the order of its arguments. ``"image"`` is the
             student's own input.
         teacher_inferer: how the teacher is applied, a MONAI inferer; plainly by default.
+        teacher_preprocessing: array transforms that only the teacher's copy of each image (C, *spatial) goes through,
+            such as the normalisation that it was trained with.
         cache: how the teacher's answers are kept, so that it is asked only once about the same image; they are not by
             default.
 
@@ -126,11 +155,12 @@ class DistillationHandler:
 
     def __init__(
         self,
-        teacher: nn.Module | LiveTeacher | CachedTeacher,
+        teacher: nn.Module | LiveTeacher | CachedTeacher | FileTeacher,
         loss: DistillationLoss,
         teacher_keys: Sequence[str] = (Keys.IMAGE,),
         teacher_inferer: Inferer | None = None,
         cache: TeacherCache | None = None,
+        teacher_preprocessing: Sequence[Callable[[Tensor], Any]] | None = None,
     ) -> None:
         taken = {Keys.IMAGE, Keys.LABEL, Keys.PRED, Keys.LOSS, "task"} & set(loss.terms)
         if taken:
@@ -138,9 +168,12 @@ class DistillationHandler:
                 f"a distillation term may not be called {sorted(taken)}: the trainer's output has it already"
             )
         if isinstance(teacher, nn.Module):
-            teacher = LiveTeacher(teacher, loss.teacher_layers(), tuple(teacher_keys), teacher_inferer)
+            layers, keys = loss.teacher_layers(), tuple(teacher_keys)
+            teacher = LiveTeacher(teacher, layers, keys, teacher_inferer, teacher_preprocessing or ())
             if cache is not None and cache.mode != "off":
                 teacher = CachedTeacher(teacher, loss, cache)
+        if isinstance(teacher, FileTeacher):
+            _check_needs_no_layers(loss)
         self.teacher = teacher
         self.loss = loss
         self._synchronised_loss: nn.Module = loss
@@ -177,9 +210,10 @@ class DistillationHandler:
             raise RuntimeError("the distillation handler has not seen Events.STARTED: attach it before the run")
         output = engine.state.output
         student = {"": output[Keys.PRED], **self._student.pop()}
-        task, label = output[Keys.LOSS], output.get(Keys.LABEL)
+        labelled, label = _labelled_rows(engine), output.get(Keys.LABEL)
+        task = output[Keys.LOSS] if labelled is None else _task_loss(engine, labelled)
         if self.loss.active_terms():
-            output[Keys.LOSS], values = self._synchronised_loss(task, student, self.teacher(engine), label)
+            output[Keys.LOSS], values = self._synchronised_loss(task, student, self.teacher(engine), label, labelled)
         else:  # neither teacher nor projectors have anything to do
             output[Keys.LOSS], values = self.loss(task, student, {})
         if not self.loss.task_weight and isinstance(engine.network, DistributedDataParallel):
@@ -206,14 +240,62 @@ def check_layers(student: nn.Module, teacher: nn.Module, loss: DistillationLoss)
     Raises:
         ValueError: naming the layer, and those that come closest to it.
     """
-    for network, layers in ((student, loss.student_layers()), (teacher, loss.teacher_layers())):
+    for network, layers in ((student, loss.student_layers()), (_tapped(teacher), loss.teacher_layers())):
         if layers:  # a network without tapped layers need have none
             FeatureTap(network, layers).remove()
 
 
+def _tapped(network: nn.Module) -> nn.Module:
+    """The network whose layers a teacher's are: of one that is made of others, that which it says itself."""
+    return network.tapped if hasattr(type(network), "tapped") else network  # type: ignore[return-value]
+
+
+def _plain(image: Any) -> Tensor:
+    return image.as_tensor() if isinstance(image, MetaTensor) else torch.as_tensor(image)
+
+
+def _check_needs_no_layers(loss: DistillationLoss) -> None:
+    looking = [name for name, term in loss.active_terms().items() if any(ensure_tuple(term.teacher_layer))]
+    if looking:
+        raise ValueError(
+            f"the terms {', '.join(looking)} look at layers of the teacher, and soft labels from files have none: set "
+            "their weight to 0, or let the teacher's network teach"
+        )
+
+
+def _labelled_rows(engine: SupervisedTrainer) -> LabelledRows | None:
+    """The samples of the current batch that have a label; None where all of them do, in every process."""
+    batch = engine.state.batch
+    marks = batch.get(_LABELLED) if isinstance(batch, Mapping) else None
+    if marks is None:
+        return None
+    rows = torch.as_tensor(marks).bool().nonzero().flatten()
+    factor = 1.0
+    if _is_distributed():
+        count = torch.tensor(float(len(rows)), device=engine.state.device)
+        torch.distributed.all_reduce(count)
+        factor = len(rows) * torch.distributed.get_world_size() / max(float(count), 1.0)
+    elif len(rows) == len(marks):
+        return None
+    return LabelledRows(rows.to(engine.state.device), factor)
+
+
+def _task_loss(engine: SupervisedTrainer, labelled: LabelledRows) -> Tensor:
+    """The task's loss of the labelled samples, as MONAI's trainer computes that of all."""
+    prediction, label = engine.state.output[Keys.PRED], engine.state.output[Keys.LABEL]
+    if not len(labelled.rows):
+        return zero_of(prediction)
+    prediction, label = at_rows(prediction, labelled.rows), at_rows(label, labelled.rows)
+    return labelled.factor * engine.loss_function(prediction, label).mean()
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 def _synchronised(loss: DistillationLoss) -> nn.Module:
     """``loss`` with its projectors averaged over the processes, where there are several processes and projectors."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not _is_distributed():
         return loss
     if not any(p.requires_grad for term in loss.active_terms().values() for p in term.parameters()):
         return loss

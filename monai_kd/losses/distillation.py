@@ -9,9 +9,9 @@ from typing import Union
 import torch
 from torch import Tensor, nn
 
-from monai_kd.losses.labels import call_with_label
+from monai_kd.losses.labels import LabelledRows, at_rows, call_with_label, zero_of
 
-__all__ = ["DistillationLoss", "DistillationTerm", "KeptAnswer"]
+__all__ = ["DistillationLoss", "DistillationTerm", "KeptAnswer", "LabelledRows", "at_rows", "zero_of"]
 
 Layers = Union[str, Sequence[str]]
 Features = Mapping[str, Tensor]
@@ -74,12 +74,19 @@ class DistillationTerm(nn.Module):
         self.teacher_projector = teacher_projector
         self.weight = weight
 
-    def forward(self, student: Features, teacher: Features, label: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        student: Features,
+        teacher: Features,
+        label: Tensor | None = None,
+        labelled: LabelledRows | None = None,
+    ) -> Tensor:
         """
         Args:
             student: the student's tensors by layer name, its prediction under ``""``.
             teacher: the teacher's, in the same manner, or what :meth:`keep` made of them.
             label: the batch's label, for a loss that asks for it.
+            labelled: the samples that have one, which alone such a loss sees; by default all.
 
         Returns:
             The term's value before weighting, a scalar.
@@ -93,7 +100,7 @@ class DistillationTerm(nn.Module):
             t = t if self.teacher_projector is None or self._has_fixed_projector else self.teacher_projector(t)
         else:
             t = _pick(teacher, self.teacher_layer, self.teacher_projector)
-        return call_with_label(self.loss, s, t, label)
+        return call_with_label(self.loss, s, t, label, labelled)
 
     def keep(self, teacher: Features) -> KeptAnswer:
         """What this term needs of the teacher's answer, as small as it can be kept.
@@ -185,7 +192,12 @@ class DistillationLoss(nn.Module):
         return sorted({term._kept_name() for term in self.active_terms().values()})
 
     def forward(
-        self, task_loss: Tensor, student: Features, teacher: Features, label: Tensor | None = None
+        self,
+        task_loss: Tensor,
+        student: Features,
+        teacher: Features,
+        label: Tensor | None = None,
+        labelled: LabelledRows | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """
         Args:
@@ -193,6 +205,7 @@ class DistillationLoss(nn.Module):
             student: the student's tensors by layer name, its prediction under ``""``.
             teacher: the teacher's, in the same manner, or what :meth:`keep` made of them.
             label: the batch's label, for the terms whose loss asks for it.
+            labelled: the samples that have one, where not all do.
 
         Returns:
             The total, with its graph, and every active term's value before weighting, detached, by name.
@@ -201,7 +214,7 @@ class DistillationLoss(nn.Module):
         total = self.task_weight * task_loss if self.task_weight else torch.zeros_like(task_loss)
         values = {}
         for name, term in self.active_terms().items():
-            value = term(student, teacher, label)
+            value = term(student, teacher, label, labelled)
             total = total + term.weight * value
             values[name] = value.detach()
         return total, values

@@ -2,9 +2,11 @@
 """Networks that MONAI and timm lack, and what distillation puts on and beside networks."""
 
 from .attention_rollout import AttentionRollout
+from .bundle_network import BundleNetwork
 from .data_fidelity import DataFidelity
 from .dc_cnn import DCCNN, DCUNet, convolution_layers
 from .encoder_unet import EncoderUNet
+from .ensemble_network import EnsembleNetwork
 from .feature_tap import FeatureTap
 from .hybrid_classifier import HybridClassifier
 from .kt_vit import KTViT
@@ -20,10 +22,12 @@ from .vdsr import VDSR
 
 __all__ = [
     "AttentionRollout",
+    "BundleNetwork",
     "DCCNN",
     "DCUNet",
     "DataFidelity",
     "EncoderUNet",
+    "EnsembleNetwork",
     "FeatureTap",
     "HybridClassifier",
     "KTViT",

@@ -7,6 +7,7 @@ from .check_image import CheckImage, CheckImaged
 from .crop_in_plane import CropInPlane, CropInPlaned
 from .largest_component import LargestComponent, LargestComponentd
 from .match_grid import MatchGrid, MatchGridd
+from .missing_label import MissingLabeld
 from .reduce_resolution import ReduceResolution, ReduceResolutiond
 from .resize_in_plane import ResizeInPlane, ResizeInPlaned
 from .scale_by_maximum import ScaleByMaximum, ScaleByMaximumd
@@ -38,6 +39,7 @@ __all__ = [
     "Magnituded",
     "MatchGrid",
     "MatchGridd",
+    "MissingLabeld",
     "ReduceResolution",
     "ReduceResolutiond",
     "ResizeInPlane",

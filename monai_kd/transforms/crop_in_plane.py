@@ -63,6 +63,8 @@ class CropInPlaned(EachImaged):
         allow_missing_keys: do not fail where a key is missing.
     """
 
+    moves_soft_labels = True
+
     def __init__(self, keys: KeysCollection, size: int, slices: int = -1, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
         self.transform = CropInPlane(size, slices)

@@ -116,6 +116,8 @@ class ResizeInPlaned(MapTransform, InvertibleTransform):
         allow_missing_keys: do not fail where a key is missing.
     """
 
+    moves_soft_labels = True
+
     def __init__(
         self,
         keys: KeysCollection,

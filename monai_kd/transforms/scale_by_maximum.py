@@ -58,6 +58,8 @@ class ScaleByMaximumd(WithReferenced, InvertibleTransform):
         allow_missing_keys: do not fail where a key is missing.
     """
 
+    moves_soft_labels = True
+
     def __init__(
         self, keys: KeysCollection, reference: str = CommonKeys.IMAGE, allow_missing_keys: bool = False
     ) -> None:

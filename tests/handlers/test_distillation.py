@@ -2,6 +2,7 @@
 """With a real trainer, four samples and networks of a few weights."""
 
 import copy
+import multiprocessing
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from monai.handlers import ValidationHandler, from_engine
 from monai.inferers import SlidingWindowInferer
 from monai.utils import set_determinism
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from monai_kd.engines import parameters, plain_batch
 from monai_kd.handlers import DistillationHandler, check_layers
@@ -137,6 +139,107 @@ def test_a_loss_that_asks_for_it_gets_the_batch_label():
     loss = DistillationLoss({"labelled": DistillationTerm(Labelled())})
     _trainer(_network(2, 0), [DistillationHandler(_network(4, 1), loss)], loss).run()
     assert [torch.equal(given, batch["label"]) for given, batch in zip(labels, [*_loader(), *_loader()])] == [True] * 4
+
+
+def _step(marks, loss=None):
+    """One step on a batch of four, some of which have no label: output, student, teacher and batch."""
+    student, teacher = _network(2, 0), _network(4, 1)
+    loss = loss or DistillationLoss({"logits": DistillationTerm(nn.MSELoss())})
+    batch = {**next(iter(_loader(4))), "labelled": torch.tensor(marks)}
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=[batch],
+        network=student,
+        optimizer=torch.optim.SGD(student.parameters(), lr=0.0),
+        loss_function=nn.MSELoss(),
+        prepare_batch=plain_batch,
+        train_handlers=[DistillationHandler(teacher, loss)],
+        decollate=False,
+    )
+    trainer.run()
+    return trainer.state.output, teacher, batch
+
+
+@pytest.mark.parametrize("marks", [[True, False, True, False], [False, True, False, False], [True] * 4, [False] * 4])
+def test_an_image_without_a_label_has_every_term_and_no_loss_of_the_task(marks):
+    output, teacher, batch = _step(marks)
+    errors = (output["pred"] - batch["label"]).square().mean(dim=(1, 2, 3)).detach()
+    expected = errors[torch.tensor(marks)].mean() if any(marks) else torch.tensor(0.0)
+    torch.testing.assert_close(output["task"], expected)
+    with torch.no_grad():
+        logits = (output["pred"] - teacher.eval()(batch["image"])).square().mean()
+    torch.testing.assert_close(output["logits"], logits)
+    torch.testing.assert_close(output["loss"].detach(), expected + logits)
+
+
+def test_a_term_that_looks_at_the_label_sees_the_images_that_have_one():
+    class Labelled(nn.Module):
+        def forward(self, student, teacher, label):
+            seen.append((student, teacher, label))
+            return (student - teacher - label).mean()
+
+    seen: list = []
+    loss = DistillationLoss({"labelled": DistillationTerm(Labelled())})
+    output, teacher, batch = _step([False, True, True, False], loss)
+    student, taught, label = seen[0]
+    assert torch.equal(label, batch["label"][1:3]) and torch.equal(student, output["pred"][1:3])
+    assert len(taught) == 2
+    assert float(_step([False] * 4, loss)[0]["labelled"]) == 0 and len(seen) == 1
+
+
+def _train_as_one_of_two(rank: int, folder) -> None:
+    torch.set_num_threads(1)
+    file = f"file://{folder / 'meeting'}"
+    torch.distributed.init_process_group("gloo", init_method=file, rank=rank, world_size=2)
+    batch = next(iter(_loader(4)))
+    # Of the first half one image has a label, of the other one none or two.
+    for marks in ([True, False, False, False], [False, True, True, True]):
+        student, loss = _plain_student(), _loss()
+        halves = {key: value[2 * rank : 2 * rank + 2] for key, value in {**batch, "labelled": marks}.items()}
+        trainer = _one_epoch(DistributedDataParallel(student), loss, halves)
+        trainer.run()
+        torch.save({**student.state_dict(), **loss.state_dict()}, folder / f"{sum(marks)}_{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def _plain_student() -> nn.Sequential:
+    student = _network(2, 0)
+    student[1] = nn.Identity()  # batch normalisation would see another half in each process
+    return student
+
+
+def _one_epoch(student, loss, batch) -> SupervisedTrainer:
+    return SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=[{**batch, "labelled": torch.as_tensor(batch["labelled"])}],
+        network=student,
+        optimizer=torch.optim.SGD(parameters(student, loss), lr=0.1),
+        loss_function=nn.MSELoss(),
+        prepare_batch=plain_batch,
+        train_handlers=[DistillationHandler(_network(4, 1), loss)],
+        decollate=False,
+    )
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="to start new ones takes too long")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_two_processes_weigh_every_labelled_image_as_one_process_does(tmp_path):
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_train_as_one_of_two, args=(rank, tmp_path)) for rank in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    for marks in ([True, False, False, False], [False, True, True, True]):
+        student, loss = _plain_student(), _loss()
+        _one_epoch(student, loss, {**next(iter(_loader(4))), "labelled": marks}).run()
+        expected = {**student.state_dict(), **loss.state_dict()}
+        for rank in (0, 1):
+            for name, weight in torch.load(tmp_path / f"{sum(marks)}_{rank}.pt").items():
+                torch.testing.assert_close(weight, expected[name], rtol=1e-5, atol=1e-6)
 
 
 def test_taps_are_open_during_the_run_only():

@@ -36,6 +36,7 @@ def brain_extraction_datalist(
     datalist: PathLike | None = None,
     bundle: str = "brain_extraction",
     fold: int = 1,
+    unlabelled_dir: PathLike | None = None,
 ) -> Datalist:
     """List head volumes with their brain masks, split by patient.
 
@@ -72,6 +73,8 @@ def brain_extraction_datalist(
             modality come from the image's name unless the list gives them.
         bundle: name of the bundle that asks, for the hint how to generate a data set.
         fold: of nnU-Net's own folds, from 1, where the folder is nnU-Net's.
+        unlabelled_dir: folder of images without labels, for the list ``unlabelled`` that a distillation learns from as
+            well; of no patient of the validation or test side.
 
     Raises:
         FileNotFoundError: when the CSV file or the datalist is missing.
@@ -84,7 +87,7 @@ def brain_extraction_datalist(
     if repeat < 1:
         raise ValueError(f"repeat counts from 1, got {repeat}")
     seeds: dict[str, int | list[int]] = {"seeded": seed, "rsv": [seed, repeat]}
-    return _Heads(modalities).datalist(dataset_dir, bundle, split, seeds, fractions, datalist, fold)
+    return _Heads(modalities).datalist(dataset_dir, bundle, split, seeds, fractions, datalist, fold, unlabelled_dir)
 
 
 class _Heads(DatasetLayout):
@@ -100,6 +103,13 @@ class _Heads(DatasetLayout):
         names = [_Name.of(path, folder) for path in images_under(folder, VOLUME_SUFFIXES)]
         images = [name for name in names if name.is_image]
         return _with_masks(images, [name for name in names if name.is_mask], folder) if images else []
+
+    def unlabelled(self, folder: Path) -> list[Item]:
+        names = [_Name.of(path, folder) for path in images_under(folder, VOLUME_SUFFIXES)]
+        return self.choose([_item(name) for name in names if name.is_image], folder)
+
+    def complete_unlabelled(self, item: Item, where: str) -> Item:
+        return self.complete(item, where)
 
     def complete(self, item: Item, where: str) -> Item:
         """Patient and modality by the name of the (first) image, unless the list says them."""
@@ -160,6 +170,10 @@ class _Name(NamedTuple):
         return len(self.entities) + bool(self.modality)
 
 
+def _item(name: _Name) -> Item:
+    return {CommonKeys.IMAGE: str(name.path), "patient": name.patient, "modality": name.modality}
+
+
 def _modality(name: str) -> str:
     return name.upper().removesuffix("W")
 
@@ -173,7 +187,6 @@ def _with_masks(images: Iterable[_Name], masks: Iterable[_Name], folder: Path) -
         fitting = [mask for mask in masks_of[image.patient] if mask.fits(image)]
         fitting = [mask for mask in fitting if not _MASK_OF_TOOL.search(image_stem(mask.path))] or fitting
         most = max((mask.closeness for mask in fitting), default=0)
-        item = {CommonKeys.IMAGE: str(image.path), "patient": image.patient, "modality": image.modality}
-        found.append((item, [str(mask.path) for mask in fitting if mask.closeness == most]))
+        found.append((_item(image), [str(mask.path) for mask in fitting if mask.closeness == most]))
     cure = "put the masks into a folder `mask` under the images' names, or name them <image>_mask.nii.gz"
     return take_labelled(found, folder, "mask", cure)

@@ -65,6 +65,7 @@ def chest_xray_datalist(
     label_table: PathLike | Sequence[PathLike] | None = None,
     datalist: PathLike | None = None,
     bundle: str = "chest_xray_classification",
+    unlabelled_dir: PathLike | None = None,
 ) -> Datalist:
     """List chest X-rays with their findings, split by patient.
 
@@ -95,6 +96,8 @@ def chest_xray_datalist(
         datalist: a Decathlon datalist (:func:`~monai_kd.data.load_datalist`) that is used instead. A label there is a
             list of findings, or their names joined by ``|``, ``"No finding"`` for none; or a list of F + 1 numbers.
         bundle: name of the bundle that asks, for the hint how to generate a data set.
+        unlabelled_dir: folder of images without labels, for the list ``unlabelled`` that a distillation learns from as
+            well; of no patient of the validation or test side.
 
     Raises:
         FileNotFoundError: when a table, the CSV file or the datalist is missing.
@@ -113,7 +116,8 @@ def chest_xray_datalist(
             f"got {list(findings)}"
         )
     layout = _ChestXrays(names, ensure_tuple(label_table) if label_table else ())
-    return layout.datalist(dataset_dir, bundle, split, {"seeded": seed, "official": seed}, fractions, datalist)
+    seeds = {"seeded": seed, "official": seed}
+    return layout.datalist(dataset_dir, bundle, split, seeds, fractions, datalist, unlabelled_dir=unlabelled_dir)
 
 
 class _ChestXrays(DatasetLayout):
@@ -126,6 +130,8 @@ class _ChestXrays(DatasetLayout):
         self.findings = findings
         self.tables = [Path(file) for file in tables]
         self.table_of: dict[str, Path] = {}
+        self.patient_of: dict[str, str] = {}
+        self.no_label = _vector((), False, findings)
 
     def items(self, folder: Path) -> list[Item]:
         images = list(map(str, images_under(folder, IMAGE_SUFFIXES)))
@@ -134,7 +140,9 @@ class _ChestXrays(DatasetLayout):
         self.tables = self.tables or _find_tables(folder)
         items = []
         for file in self.tables:
-            of_table = _with_images(read_label_table(file, self.findings, VINDR_FINDINGS), images, self.findings, file)
+            labels = read_label_table(file, self.findings, VINDR_FINDINGS)
+            self.patient_of.update((name, label.patient or name) for name, label in labels.items())
+            of_table = _with_images(labels, images, self.findings, file)
             self.table_of.update((item[CommonKeys.IMAGE], file) for item in of_table)
             items += of_table
         if not items:
@@ -143,6 +151,10 @@ class _ChestXrays(DatasetLayout):
         if len(items) < len(images):
             logger.warning("%s: %d images have no row and are left out", folder, len(images) - len(items))
         return items
+
+    def complete_unlabelled(self, item: Item, where: str) -> Item:
+        name = image_stem(ensure_tuple(item[CommonKeys.IMAGE])[0])
+        return {"patient": self.patient_of.get(name, name), **item}
 
     def complete(self, item: Item, where: str) -> Item:
         item = {"patient": str(item[CommonKeys.IMAGE]), **item}

@@ -13,8 +13,9 @@ from typing import Any
 from monai.config import PathLike
 from monai.utils import CommonKeys
 
-from monai_kd.data.datalists.splits import SIDES, check_no_patient_leaks
+from monai_kd.data.datalists.splits import SIDES, UNLABELLED, check_no_patient_leaks
 from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData, explain_empty_sides, unavailable
+from monai_kd.data.datalists.unlabelled import without_label
 
 __all__ = ["load_datalist"]
 
@@ -27,6 +28,7 @@ def load_datalist(
     label_is_path: bool = True,
     label_required: bool = False,
     complete: Callable[[Item, str], Item] | None = None,
+    complete_unlabelled: Callable[[Item, str], Item] | None = None,
 ) -> Datalist:
     """Read a datalist in the form of the Medical Segmentation Decathlon.
 
@@ -38,6 +40,11 @@ def load_datalist(
     :class:`UnavailableData`: a run that needs it refuses, an evaluation can do with ``test`` alone. So does every list
     of a file that is not there, so that a bundle whose ``datalist`` this is can be inspected without data.
 
+    ``teacher`` names the files of an image's soft label (:class:`~monai_kd.data.LoadSoftLabeld`).
+
+    A further list ``unlabelled`` holds images that a distillation learns from without a label: nothing is done with one
+    that is given. Its patients may be those of ``training``, but no others.
+
     Args:
         file: the JSON file, UTF-8 or another Unicode coding; none for one that is yet to be given.
         base_dir: folder that relative paths start from, by default the file's own.
@@ -45,6 +52,7 @@ def load_datalist(
         label_required: whether an image without label is an error. It is in ``training`` and ``validation`` at once;
             a ``test`` list often has no labels, and is then unavailable to runs that need them.
         complete: adds to an item what else is known of it, also given the words that say where it stands.
+        complete_unlabelled: the same for the items of ``unlabelled``.
 
     Raises:
         ValueError: when the file is no datalist, when a patient or an image is in two of its lists, or when a label
@@ -60,17 +68,20 @@ def load_datalist(
         lists = _read_lists(path)
     except FileNotFoundError:
         return unavailable(f"{path}: there is no such datalist: check the path")
-    keys = (CommonKeys.IMAGE, CommonKeys.LABEL) if label_is_path else (CommonKeys.IMAGE,)
+    keys = (CommonKeys.IMAGE, *([CommonKeys.LABEL] if label_is_path else []), "teacher")
     base = path.parent if base_dir is None else Path(base_dir)
     splits: Datalist = {}
-    for side in SIDES:
+    for side in (*SIDES, UNLABELLED) if lists.get(UNLABELLED) else SIDES:
         if side not in lists:
             splits[side] = UnavailableData(f"{path}: no list `{side}`, found: {', '.join(lists)}; add it to the file")
             continue
         places = [f"{path}: {side}[{i}]" for i in range(len(lists[side]))]
         splits[side] = [_resolve(entry, base, keys, place) for entry, place in zip(lists[side], places)]
-        if complete is not None:
-            splits[side] = [complete(item, place) for item, place in zip(splits[side], places)]
+        if side == UNLABELLED:
+            splits[side] = without_label(splits[side])
+        add = complete_unlabelled if side == UNLABELLED else complete
+        if add is not None:
+            splits[side] = [add(item, place) for item, place in zip(splits[side], places)]
     _name_patients(splits, path)
     check_no_patient_leaks(splits)
     return explain_empty_sides(_with_labels(splits, path) if label_required else splits, path)
@@ -88,14 +99,15 @@ def _read_lists(path: Path) -> dict[str, Any]:
         content = {("test" if key == "testing" else key): value for key, value in content.items()}
     if not isinstance(content, dict) or not any(isinstance(content.get(side), list) for side in SIDES):
         raise ValueError(f"{path}: a datalist is a JSON object with the lists {', '.join(SIDES)}")
-    for side in SIDES:
+    for side in (*SIDES, UNLABELLED):
         if side in content and not isinstance(content[side], list):
             got = json.dumps(content[side])[:60]
             raise ValueError(f"{path}: `{side}` must be a list of items, got {got}: remove it or list the items")
-    others = [key for key, value in content.items() if key not in SIDES and isinstance(value, list) and value]
+    known = (*SIDES, UNLABELLED)
+    others = [key for key, value in content.items() if key not in known and isinstance(value, list) and value]
     others = [key for key in others if isinstance(value := content[key][0], dict) and CommonKeys.IMAGE in value]
     if others:
-        logger.warning("%s: not used: %s; the lists are called %s", path, ", ".join(others), ", ".join(SIDES))
+        logger.warning("%s: not used: %s; the lists are called %s", path, ", ".join(others), ", ".join(known))
     return content
 
 
@@ -118,7 +130,7 @@ def _with_labels(splits: Datalist, file: PathLike) -> Datalist:
     """Refuse training and validation items without a label; a test list with such items becomes unavailable."""
     for side, items in splits.items():
         missing = [i for i, item in enumerate(items) if item.get(CommonKeys.LABEL) is None]
-        if missing:
+        if missing and side != UNLABELLED:
             reason = (
                 f"{file}: {len(missing)} of the {len(items)} items of `{side}` have no `label`, the first is "
                 f"{side}[{missing[0]}], {items[missing[0]][CommonKeys.IMAGE]}: add the labels or leave these items out"

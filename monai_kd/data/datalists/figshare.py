@@ -6,18 +6,20 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from monai.config import PathLike
-from monai.utils import CommonKeys
+from monai.utils import CommonKeys, ensure_tuple
 
 from monai_kd.data.datalists.image_files import images_under, list_files, natural_order
 from monai_kd.data.datalists.splits import assign_folds, patient_family, split_by_patient_and_class, split_by_side
 from monai_kd.data.datalists.template import DatasetLayout
 from monai_kd.data.datalists.unavailable import Datalist, Item
 from monai_kd.data.readers.figshare import TUMOR_CLASSES, read_figshare_folds, read_figshare_header
+from monai_kd.data.readers.image_file import image_stem
 from monai_kd.names import hint
 
 __all__ = ["figshare_datalist"]
@@ -38,6 +40,7 @@ def figshare_datalist(
     datalist: PathLike | None = None,
     bundle: str = "brain_tumor_segmentation",
     target: Literal["mask", "class"] = "mask",
+    unlabelled_dir: PathLike | None = None,
 ) -> Datalist:
     """List the slices of the Figshare brain tumor data set, split by patient.
 
@@ -70,6 +73,8 @@ def figshare_datalist(
             number (1, 2 or 3) or a name.
         bundle: name of the bundle that asks, for the hint how to generate a data set.
         target: what an item's label is, ``"mask"`` or ``"class"``.
+        unlabelled_dir: folder of images without labels, for the list ``unlabelled`` that a distillation learns from as
+            well; of no patient of the validation or test side.
 
     Raises:
         FileNotFoundError: when ``cvind.mat``, the CSV file or the datalist is missing.
@@ -84,7 +89,7 @@ def figshare_datalist(
         raise ValueError(f'target must be "mask" or "class", got {target!r}')
     layout = _Slices(split, fold, group_by, target)
     seeds = dict.fromkeys(("seeded", "stratified", "cvind"), seed)
-    return layout.datalist(dataset_dir, bundle, split, seeds, fractions, datalist, fold)
+    return layout.datalist(dataset_dir, bundle, split, seeds, fractions, datalist, fold, unlabelled_dir)
 
 
 class _Slices(DatasetLayout):
@@ -98,10 +103,14 @@ class _Slices(DatasetLayout):
         self.is_class = target == "class"
         self.segments = not self.is_class
         self.label_is_path = not self.is_class
+        self.no_label = 0 if self.is_class else None
 
     def items(self, folder: Path) -> list[Item]:
         files = sorted(images_under(folder, (".mat",)), key=lambda path: (natural_order(path.stem), str(path)))
         return [_figshare_item(path, self.patient_is_pid) for path in files]
+
+    def complete_unlabelled(self, item: Item, where: str) -> Item:
+        return {"patient": _patient_of(Path(ensure_tuple(item[CommonKeys.IMAGE])[0]), self.patient_is_pid), **item}
 
     def complete(self, item: Item, where: str) -> Item:
         return _classified(item, where) if self.is_class else _complete(item)
@@ -125,6 +134,14 @@ def _figshare_item(path: PathLike, patient_is_pid: bool = False) -> Item:
     label, pid = read_figshare_header(path)
     patient = pid if patient_is_pid else patient_family(pid)
     return {CommonKeys.IMAGE: str(path), CommonKeys.LABEL: str(path), "class": label, "patient": patient}
+
+
+def _patient_of(image: Path, is_pid: bool) -> str:
+    """Whom an image shows that needs no label: a slice's own patient, or else the file's name."""
+    with suppress(ValueError):
+        if image.suffix.lower() == ".mat":
+            return _figshare_item(image, is_pid)["patient"]
+    return image_stem(image)
 
 
 def _complete(item: Item) -> Item:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from monai.config import PathLike
-from monai.utils import CommonKeys
+from monai.utils import CommonKeys, ensure_tuple
 
 from monai_kd.data.datalists.image_files import images_under, natural_order
+from monai_kd.data.datalists.index import INDEX, name_patients
 from monai_kd.data.datalists.template import DatasetLayout
 from monai_kd.data.datalists.unavailable import Datalist, Item
 from monai_kd.data.readers.array_file import ARRAY_SUFFIXES
@@ -42,6 +43,7 @@ def mri_datalist(
     pattern: str = "*",
     datalist: PathLike | None = None,
     bundle: str = "mri_reconstruction",
+    unlabelled_dir: PathLike | None = None,
 ) -> Datalist:
     """List MR images, split by patient.
 
@@ -70,6 +72,8 @@ def mri_datalist(
         datalist: a Decathlon datalist (:func:`~monai_kd.data.load_datalist`) that is used instead. A list of pictures
             is the frames of one volume. Labels and whatever else it says are left aside: an image is its own truth.
         bundle: name of the bundle that asks, for the hint how to generate a data set.
+        unlabelled_dir: folder of images without labels, for the list ``unlabelled`` that a distillation learns from as
+            well; of no patient of the validation or test side.
 
     Raises:
         FileNotFoundError: when the CSV file or the datalist is missing.
@@ -79,7 +83,10 @@ def mri_datalist(
     >>> mri_datalist("data")["training"].reason.partition(" there:")[0]
     "data: no MR images (PNG frames, NIfTI, .h5, .npy) that match '*'"
     """
-    return _MRImages(pattern).datalist(dataset_dir, bundle, split, {"seeded": seed}, fractions, datalist)
+    layout = _MRImages(pattern)
+    return layout.datalist(
+        dataset_dir, bundle, split, {"seeded": seed}, fractions, datalist, unlabelled_dir=unlabelled_dir
+    )
 
 
 class _MRImages(DatasetLayout):
@@ -98,11 +105,19 @@ class _MRImages(DatasetLayout):
         _report_left_out(sorted(set(matching) - set(paths)), paths, folder)
         return _with_patients(_without_series_of_frames(paths), folder) if paths else []
 
+    def unlabelled(self, folder: Path) -> list[Item]:
+        items = name_patients(self.items(folder), folder / INDEX, self.ids)
+        _check_whose_frames(items, folder)
+        return _joined(items)
+
+    def complete_unlabelled(self, item: Item, where: str) -> Item:
+        return self.complete(item, where)
+
     def complete(self, item: Item, where: str) -> Item:
-        return {key: item[key] for key in (CommonKeys.IMAGE, "patient") if key in item}
+        return {key: item[key] for key in (CommonKeys.IMAGE, "patient", "teacher") if key in item}
 
     def ids(self, item: Item) -> Sequence[str]:
-        return [image_stem(item[CommonKeys.IMAGE]), item["patient"]]
+        return [image_stem(ensure_tuple(item[CommonKeys.IMAGE])[0]), item["patient"]]
 
     def finish(self, splits: Datalist, folder: Path) -> Datalist:
         _check_whose_frames([item for items in splits.values() for item in items], folder)

@@ -15,6 +15,7 @@ from monai.utils import CommonKeys, ensure_tuple
 
 __all__ = [
     "SIDES",
+    "UNLABELLED",
     "assign_folds",
     "check_no_patient_leaks",
     "patient_family",
@@ -26,6 +27,9 @@ __all__ = [
 
 SIDES = ("training", "validation", "test")
 """Names of the sides of a split, as a Decathlon datalist has them."""
+
+UNLABELLED = "unlabelled"
+"""Name of the list of images without labels, which train beside those of ``training``."""
 
 Item = TypeVar("Item", bound=Mapping[str, Any])
 
@@ -203,6 +207,9 @@ def _value(item: Mapping[str, Any], key: str) -> str:
 def check_no_patient_leaks(splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Refuse a split in which a patient, or one and the same image file, is on two sides.
 
+    Images without labels (:data:`UNLABELLED`) train as well, so they may be of patients of ``training``, and of no
+    others.
+
     Args:
         splits: items by side; an item without ``patient`` is held to its ``image`` alone.
 
@@ -218,7 +225,9 @@ def check_no_patient_leaks(splits: Mapping[str, Sequence[Mapping[str, Any]]]) ->
         for item in items:
             for identity in _identities(item):
                 sides[identity][side] = None
-    leaks = [f"{identity} is in {' and '.join(found)}" for identity, found in sides.items() if len(found) > 1]
+    trains = {SIDES[0], UNLABELLED}
+    leaking = {identity: found for identity, found in sides.items() if len(found) > 1 and not found.keys() <= trains}
+    leaks = [f"{identity} is in {' and '.join(found)}" for identity, found in leaking.items()]
     if leaks:
         shown = "; ".join(leaks[:20]) + (f"; and {len(leaks) - 20} more" if len(leaks) > 20 else "")
         raise ValueError(

@@ -9,17 +9,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from monai.config import PathLike
-from monai.utils import CommonKeys
+from monai.utils import CommonKeys, ensure_tuple
 
 from monai_kd.data.datalists.decathlon import load_datalist
-from monai_kd.data.datalists.image_files import UnreadableFiles
+from monai_kd.data.datalists.image_files import UnreadableFiles, images_under
 from monai_kd.data.datalists.index import INDEX, find_index, name_patients, split_by_index
-from monai_kd.data.datalists.nnunet import TaskFolder, is_task_folder
-from monai_kd.data.datalists.splits import check_no_patient_leaks, split_by_patient
-from monai_kd.data.datalists.unavailable import Datalist, Item, explain_empty_sides, unavailable
-from monai_kd.data.readers.image_file import image_stem
+from monai_kd.data.datalists.nnunet import TaskFolder, case_of, is_task_folder
+from monai_kd.data.datalists.splits import UNLABELLED, check_no_patient_leaks, split_by_patient
+from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData, explain_empty_sides, unavailable
+from monai_kd.data.datalists.unlabelled import without_known, without_label
+from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, image_stem
 
 __all__ = ["DatasetLayout", "take_labelled"]
 
@@ -39,6 +41,7 @@ class DatasetLayout(ABC):
         segments: whether the folder may also be one of the Medical Segmentation Decathlon or of nnU-Net
             (:class:`~monai_kd.data.datalists.nnunet.TaskFolder`).
         several_channels: whether each of its channels is then an image of its own.
+        no_label: what stands for the label of an image without one, where that is no file.
     """
 
     kind: str
@@ -46,6 +49,7 @@ class DatasetLayout(ABC):
     label_required = True
     segments = False
     several_channels = False
+    no_label: Any = None
 
     @abstractmethod
     def items(self, folder: Path) -> list[Item]:
@@ -54,6 +58,15 @@ class DatasetLayout(ABC):
         Raises:
             ValueError: when there are images that cannot be used.
         """
+
+    def unlabelled(self, folder: Path) -> list[Item]:
+        """The images below a folder whose images need no label, with ``patient``, by name if nothing else says it."""
+        images = map(str, images_under(folder, IMAGE_SUFFIXES))
+        return [self.complete_unlabelled({CommonKeys.IMAGE: image}, image) for image in images]
+
+    def complete_unlabelled(self, item: Item, where: str) -> Item:
+        """The same as :meth:`complete` for an item that needs no label: at least its ``patient``."""
+        return {"patient": image_stem(ensure_tuple(item[CommonKeys.IMAGE])[0]), **item}
 
     def complete(self, item: Item, where: str) -> Item:
         """An item of a user's own list with what its files say beside it; ``where`` is its place, for errors."""
@@ -90,6 +103,7 @@ class DatasetLayout(ABC):
         fractions: Sequence[float],
         datalist: PathLike | None = None,
         fold: int = 1,
+        unlabelled_dir: PathLike | None = None,
     ) -> Datalist:
         """List the images of a folder, or of the user's own list, by the side of the split.
 
@@ -101,17 +115,58 @@ class DatasetLayout(ABC):
             fractions: shares for training, validation and test in those.
             datalist: the user's own list (:func:`~monai_kd.data.load_datalist`), used instead of the folder.
             fold: of nnU-Net's own folds, from 1, where the folder has them.
+            unlabelled_dir: folder of images without labels, which become the list ``unlabelled``, beside those that the
+                user's own list has. Images that are trained on with their label are left out of it.
 
         Raises:
             FileNotFoundError: when the CSV file or the datalist is missing.
             ValueError: when an argument or a file is wrong, or a patient would be on two sides.
         """
+        splits = self._labelled(dataset_dir, bundle, split, seeds, fractions, datalist, fold)
+        if UNLABELLED in splits:
+            splits[UNLABELLED] = without_label(splits[UNLABELLED], self.no_label)
+        if unlabelled_dir is None:
+            return splits
+        return self._with_unlabelled(splits, Path(unlabelled_dir), Path(dataset_dir))
+
+    def _with_unlabelled(self, splits: Datalist, folder: Path, dataset_dir: Path) -> Datalist:
+        listed = splits.pop(UNLABELLED, [])
+        try:
+            items = without_label(self.unlabelled(folder), self.no_label)
+        except UnreadableFiles as error:
+            return {**splits, UNLABELLED: UnavailableData(str(error), UnreadableFiles)}
+        if self.segments and is_task_folder(dataset_dir):
+            items = [{**item, "patient": case_of(item[CommonKeys.IMAGE])} for item in items]
+        for index in (dataset_dir / INDEX, folder / INDEX):
+            items = name_patients(items, index, self.ids)
+        kept = without_known(items, {**splits, UNLABELLED: listed})
+        try:
+            check_no_patient_leaks({**splits, UNLABELLED: [*listed, *kept]})
+        except ValueError as error:
+            raise ValueError(f"unlabelled_dir={folder}: {error}, or take its images out of this folder") from error
+        if not items:
+            reason = f"unlabelled_dir={folder}: no image there: name a folder of images, or leave it out"
+            return {**splits, UNLABELLED: UnavailableData(reason)}
+        logger.info("%s: %d images without labels", folder, len(kept))
+        return {**splits, UNLABELLED: [*listed, *kept]} if listed or kept else splits
+
+    def _labelled(
+        self,
+        dataset_dir: PathLike,
+        bundle: str,
+        split: str,
+        seeds: Mapping[str, int | Sequence[int]],
+        fractions: Sequence[float],
+        datalist: PathLike | None,
+        fold: int,
+    ) -> Datalist:
         if datalist is not None:
             splits = load_datalist(
                 datalist,
                 label_is_path=self.label_is_path,
                 label_required=self.label_required,
                 complete=self.complete,
+                complete_unlabelled=self.complete_unlabelled,
             )
             for items in splits.values():
                 items[:] = self.choose(items, datalist)

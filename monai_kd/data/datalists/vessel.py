@@ -35,6 +35,7 @@ def vessel_datalist(
     datalist: PathLike | None = None,
     bundle: str = "vessel_segmentation",
     fold: int = 1,
+    unlabelled_dir: PathLike | None = None,
 ) -> Datalist:
     """List angiograms with their voxel labels, split by patient.
 
@@ -63,6 +64,8 @@ def vessel_datalist(
             image's name unless the list gives it.
         bundle: name of the bundle that asks, for the hint how to generate a data set.
         fold: of nnU-Net's own folds, from 1, where the folder is nnU-Net's.
+        unlabelled_dir: folder of images without labels, for the list ``unlabelled`` that a distillation learns from as
+            well; of no patient of the validation or test side.
 
     Raises:
         FileNotFoundError: when the CSV file or the datalist is missing.
@@ -72,7 +75,8 @@ def vessel_datalist(
     >>> vessel_datalist("data")["training"].reason.partition(" there:")[0]
     'data: no angiograms (.nii, .nii.gz, .mha, .mhd)'
     """
-    return _Angiograms().datalist(dataset_dir, bundle, split, {"seeded": seed}, fractions, datalist, fold)
+    layout = _Angiograms()
+    return layout.datalist(dataset_dir, bundle, split, {"seeded": seed}, fractions, datalist, fold, unlabelled_dir)
 
 
 class _Angiograms(DatasetLayout):
@@ -86,6 +90,14 @@ class _Angiograms(DatasetLayout):
         paths = [path for path in paths if not _BRAIN_MASK.search(image_stem(path))]
         images = [path for path in paths if not _is_label(path, folder)]
         return _with_labels(images, [path for path in paths if _is_label(path, folder)], folder) if images else []
+
+    def unlabelled(self, folder: Path) -> list[Item]:
+        paths = [path for path in images_under(folder, VOLUME_SUFFIXES) if not _BRAIN_MASK.search(image_stem(path))]
+        items: list[Item] = [{CommonKeys.IMAGE: str(path)} for path in paths if not _is_label(path, folder)]
+        return [self.complete(item, item[CommonKeys.IMAGE]) for item in items]
+
+    def complete_unlabelled(self, item: Item, where: str) -> Item:
+        return self.complete(item, where)
 
     def complete(self, item: Item, where: str) -> Item:
         return {"patient": self.ids(item)[0], **item}

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A teacher's answers from files, which go with their images through all that moves them."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
+from monai.utils import CommonKeys, ensure_tuple
+
+from monai_kd.data.datalists.image_files import list_files
+from monai_kd.data.readers.image_file import image_stem
+from monai_kd.data.readers.soft_label import SOFT_LABEL_SUFFIXES, read_soft_label, read_soft_row
+from monai_kd.names import check_known
+
+__all__ = ["SOFT_LABEL", "LoadSoftLabeld", "with_soft_labels"]
+
+SOFT_LABEL = "teacher"
+"""Key of an item's soft label: the files before it is read, (C, *spatial) or (C,) behind."""
+
+ACTIVATIONS = ("logits", "sigmoid", "softmax")
+
+_MOVING = ("monai.transforms.spatial.", "monai.transforms.croppad.")
+# What MONAI's transforms have one of for each key.
+_BY_KEY = ("mode", "padding_mode", "align_corners", "dtype", "scale_extent", "anti_aliasing", "anti_aliasing_sigma")
+_TABLE = "predictions.csv"
+_RESULTS = ("_pred", "_prob", "_overlay", "_zerofilled")  # what `infer` adds to a name
+_EDGE = 1e-3  # how far a probability may lie outside of 0 to 1, and a sum from 1, by rounding
+
+
+class LoadSoftLabeld(MapTransform):
+    """Read what a teacher thinks of an image, and hold it to the image's grid and to what probabilities are.
+
+    Args:
+        activation: what the file holds: ``logits``, or probabilities by ``sigmoid`` (each class by itself) or
+            ``softmax`` (one of the classes).
+        folder: where the soft labels of items that name none are found by the image's name: a map
+            ``<stem>_prob.<ext>`` or ``<stem>.<ext>``, or for classes the table ``predictions.csv``.
+        class_names: names of the classes, by channel, where an image has one soft label as a whole; none for maps.
+        max_voxels: how large a map may be.
+        ending: what the names of maps in ``folder`` have behind the image's, unless they are the same.
+
+    Raises:
+        FileNotFoundError: when the folder is not there.
+        ValueError: when there is no such activation.
+    """
+
+    def __init__(
+        self,
+        activation: str,
+        folder: str | os.PathLike | None = None,
+        class_names: Sequence[str] | None = None,
+        max_voxels: int | None = None,
+        ending: str = "_prob",
+    ) -> None:
+        super().__init__(SOFT_LABEL)
+        check_known(activation, ACTIVATIONS, "teacher_activation")
+        self.activation = activation
+        self.folder = None if folder is None else Path(folder)
+        self.class_names = class_names
+        self.max_voxels = max_voxels
+        self._files = None if self.folder is None else _by_stem(self.folder, None if class_names else ending)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """
+        Args:
+            data: sample with the image (C, *spatial), not yet moved.
+
+        Returns:
+            the sample with its soft label: a MetaTensor (classes, *spatial) on the image's grid, or (classes,).
+
+        Raises:
+            FileNotFoundError: when there is none.
+            ValueError: naming the file, when it lies on another grid, or its values are not what they should be.
+        """
+        image = data[CommonKeys.IMAGE]
+        files = self.find(data, _name_of(image))
+        if self.class_names is not None:
+            values = self._row(files[0], _name_of(image))
+            self._check(values, files[0])
+            return {**data, SOFT_LABEL: torch.as_tensor(values)}
+        spatial = tuple(image.shape[1:])
+        maps = [read_soft_label(file, len(spatial), self.max_voxels) for file in files]
+        for file, own in zip(files, maps):
+            if own.values.shape[1:] != spatial or not _same_place(own.affine, image):
+                raise ValueError(
+                    f"{file}: this soft label lies on another grid, {own.values.shape[1:]}, than its image "
+                    f"{_name_of(image)}, {spatial}: bring it onto the image's own grid, affine included"
+                )
+        values = np.concatenate([own.values for own in maps])
+        self._check(values, files[0])
+        meta = {**getattr(image, "meta", {}), "filename_or_obj": str(files[0])}
+        return {**data, SOFT_LABEL: MetaTensor(torch.as_tensor(values), meta=meta)}
+
+    def find(self, item: Mapping[Hashable, Any], image: str = "") -> tuple[str, ...]:
+        """The files of an item's soft label.
+
+        Args:
+            item: before it is read.
+            image: name of the image, where the item itself does not say it any more.
+
+        Raises:
+            FileNotFoundError: when it has none, or one is not there.
+            ValueError: when several files of the folder fit.
+        """
+        files = tuple(map(str, ensure_tuple(item.get(SOFT_LABEL, ()))))
+        image = image or str(ensure_tuple(item[CommonKeys.IMAGE])[0])
+        if not files and self._files is not None:
+            found = self._files.get("" if self.class_names is not None else image_stem(image), [])
+            if len(found) > 1:
+                shown = ", ".join(found)
+                raise ValueError(f"{image}: several soft labels fit it: {shown}; leave one, or use a datalist")
+            files = tuple(found)
+        if not files:
+            where = "" if self.folder is None else f" in teacher_dir={self.folder}"
+            raise FileNotFoundError(
+                f"{image}: has no soft label{where}: name its file as `{SOFT_LABEL}` in the datalist, or give "
+                "teacher_dir=FOLDER, as `infer --teacher` writes it"
+            )
+        missing = [file for file in files if not os.path.isfile(file)]
+        if missing:
+            raise FileNotFoundError(f"{missing[0]}: there is no such soft label, that of {image}: check the path")
+        return files
+
+    def _row(self, file: str, image: str) -> np.ndarray:
+        assert self.class_names is not None
+        if file.lower().endswith(".csv"):
+            return read_soft_row(file, image, self.class_names)
+        values = np.load(file, allow_pickle=False).astype(np.float32).ravel() if file.endswith(".npy") else None
+        if values is None or len(values) != len(self.class_names):
+            raise ValueError(
+                f"{file}: expected a CSV file, or .npy, with a number for each of {', '.join(self.class_names)}"
+            )
+        return values
+
+    def _check(self, values: np.ndarray, file: str) -> None:
+        if not np.isfinite(values).all():
+            raise ValueError(f"{file}: this soft label holds NaN or infinite values: make it anew, or leave it out")
+        if self.activation == "logits":
+            return
+        if values.min() < -_EDGE or values.max() > 1 + _EDGE:
+            raise ValueError(
+                f"{file}: probabilities are from 0 to 1, got {values.min():.4g} to {values.max():.4g}: for logits say "
+                "teacher_activation=logits"
+            )
+        if self.activation == "softmax":
+            sums = values.sum(axis=0)
+            if abs(sums - 1).max() > 10 * _EDGE:
+                raise ValueError(
+                    f"{file}: the probabilities of {len(values)} classes must sum to 1, got {sums.min():.4g} to "
+                    f"{sums.max():.4g}: a channel is missing (the background's?), or it is teacher_activation=sigmoid"
+                )
+
+
+def with_soft_labels(
+    transforms: Sequence[Transform],
+    activation: str | None,
+    folder: str | os.PathLike | None = None,
+    class_names: Sequence[str] | None = None,
+    max_voxels: int | None = None,
+    ending: str = "_prob",
+) -> list[Transform]:
+    """A preprocessing that takes an image's soft label along.
+
+    It is read before the first transform that moves the image, and goes through that and all that follow as the image
+    does: linearly where that is, and with the same chance. Those are MONAI's spatial transforms, crops and pads, and
+    what says so by a true ``moves_soft_labels``. Nothing else touches it.
+
+    Args:
+        transforms: of a training, in order; dictionary transforms with the key ``image``.
+        activation: as in :class:`LoadSoftLabeld`; None where the teacher is no file, and nothing is changed.
+        folder: as there, and so the others.
+    """
+    if activation is None:
+        return list(transforms)
+    load = LoadSoftLabeld(activation, folder, class_names, max_voxels, ending)
+    if class_names is not None:
+        return [*transforms, load]
+    first = next((place for place, transform in enumerate(transforms) if _moves(transform)), len(transforms))
+    rest = [_along(transform) if _moves(transform) else transform for transform in transforms[first:]]
+    return [*transforms[:first], load, *rest]
+
+
+def _moves(transform: Transform) -> bool:
+    moves = type(transform).__module__.startswith(_MOVING) or getattr(transform, "moves_soft_labels", False)
+    return moves and isinstance(transform, MapTransform) and CommonKeys.IMAGE in transform.keys
+
+
+def _along(transform: Any) -> Any:
+    """A transform that does to the soft label what it does to the image."""
+    own, keys = copy.copy(transform), list(transform.keys)
+    place = keys.index(CommonKeys.IMAGE)
+    for name, value in vars(transform).items():
+        if name in _BY_KEY and isinstance(value, (tuple, list)) and len(value) == len(keys):
+            setattr(own, name, (*value, value[place]))
+        elif isinstance(value, dict) and CommonKeys.IMAGE in value:
+            setattr(own, name, {**value, SOFT_LABEL: value[CommonKeys.IMAGE]})
+    own.keys = (*keys, SOFT_LABEL)
+    return own
+
+
+def _by_stem(folder: Path, ending: str | None) -> dict[str, list[str]]:
+    """The soft labels of a folder by the name of the image that they are of; without an ending, tables by none."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"teacher_dir={folder}: there is no such folder: make it by `infer --teacher`")
+    files: dict[str, list[str]] = defaultdict(list)
+    for path in list_files(folder).files:
+        if ending is None and path.name == _TABLE:
+            files[""].append(str(path))
+        elif ending is not None and path.name.lower().endswith(SOFT_LABEL_SUFFIXES):
+            stem = image_stem(path) if not path.name.lower().endswith(".npz") else path.stem
+            if stem.endswith(ending) or not stem.endswith(_RESULTS):
+                files[stem.removesuffix(ending)].append(str(path))
+    return dict(files)
+
+
+def _same_place(affine: np.ndarray | None, image: Any) -> bool:
+    """Whether a map lies where its image does, as far as both say it."""
+    if affine is None or "qform_code" not in getattr(image, "meta", {}):
+        return True
+    own = np.asarray(image.affine, float)
+    size = len(own) - 1
+    theirs = np.eye(size + 1)
+    theirs[:size, :size], theirs[:size, -1] = affine[:size, :size], affine[:size, 3]
+    return bool(np.allclose(own, theirs, atol=1e-2 * min(1.0, *np.linalg.norm(own[:-1, :-1], axis=0))))
+
+
+def _name_of(image: Any) -> str:
+    name = ensure_tuple(getattr(image, "meta", {}).get("filename_or_obj", "image"))[0]
+    return str(name)

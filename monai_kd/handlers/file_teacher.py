@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A teacher whose answers come with the batch, from files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from monai.data import MetaTensor
+from monai.utils import CommonKeys as Keys
+from monai.utils import ensure_tuple
+from torch import Tensor
+
+from monai_kd.names import check_known
+
+if TYPE_CHECKING:
+    from monai.engines import SupervisedTrainer
+
+__all__ = ["FileTeacher"]
+
+_ACTIVATIONS = ("logits", "sigmoid", "softmax")
+_LEAST = 1e-5  # about what 16 bits tell from 0
+
+
+class FileTeacher:
+    """Answer with the soft labels that :class:`monai_kd.data.LoadSoftLabeld` has put into the batch, as logits.
+
+    A probability p becomes ``log(p / (1 - p))`` for ``sigmoid``, ``log p`` for ``softmax``, with p from 1e-5 to
+    1 - 1e-5. What an image lacks where it was padded or turned counts as the first class, the background. Two classes
+    of which a student with one channel predicts the second, as nnU-Net has them, become the difference of both.
+
+    Files have no layers: a term that looks at one is refused.
+
+    Args:
+        activation: what the files hold: ``logits``, or probabilities by ``sigmoid`` or ``softmax``.
+        key: key of the batch.
+
+    Raises:
+        ValueError: when there is no such activation.
+    """
+
+    def __init__(self, activation: str = "logits", key: str = "teacher") -> None:
+        check_known(activation, _ACTIVATIONS, "teacher_activation")
+        self.activation = activation
+        self.key = key
+
+    def open(self, device: torch.device) -> None:
+        """Nothing has to be opened."""
+
+    def close(self) -> None:
+        """Nor closed."""
+
+    def __call__(self, engine: SupervisedTrainer) -> dict[str, Tensor]:
+        """The soft labels of the engine's current batch under ``""``: (B, C, *spatial), or (B, C).
+
+        Raises:
+            ValueError: when the batch has none, or they have another size or other classes than what the student
+                predicts, naming the first file.
+        """
+        batch: Any = engine.state.batch
+        given = batch.get(self.key) if isinstance(batch, Mapping) else None
+        if given is None:
+            raise ValueError(
+                f"the batch has no {self.key!r}: name each image's soft label in the datalist, or give teacher_dir"
+            )
+        values = given.as_tensor() if isinstance(given, MetaTensor) else given
+        values = values.to(engine.state.device, torch.float32, non_blocking=engine.non_blocking)
+        prediction = engine.state.output[Keys.PRED]
+        logits = self.logits(values)
+        if prediction.shape[1] == 1 and logits.shape[1] == 2:
+            logits = logits[:, 1:] - logits[:, :1]
+        if logits.shape != prediction.shape:
+            raise ValueError(
+                f"{_file_of(given)}: this soft label gives {tuple(logits.shape[1:])} (classes, *size), where the "
+                f"student predicts {tuple(prediction.shape[1:])}: make it for the same classes, on the image's grid"
+            )
+        return {"": logits}
+
+    def logits(self, values: Tensor) -> Tensor:
+        """Logits of what the files hold.
+
+        Args:
+            values: (B, C, ...).
+        """
+        if self.activation == "logits":
+            return values
+        if self.activation == "sigmoid":
+            return values.clamp(_LEAST, 1 - _LEAST).logit()
+        missing = (1 - values.sum(dim=1)).clamp(min=0)
+        whole = torch.cat([values[:, :1] + missing[:, None], values[:, 1:]], dim=1)
+        return whole.clamp(min=_LEAST).log()
+
+
+def _file_of(values: Any) -> str:
+    """The first file of a batch, where it is known."""
+    names = getattr(values, "meta", {}).get("filename_or_obj", "the batch")
+    return str(ensure_tuple(names)[0])
