@@ -74,16 +74,21 @@ class Bundle:
         """Names of the runs in the bundle's own place for them."""
         return _runs(Path(monai_kd.run_dir(self.root, "")))
 
-    def copy_to(self, target: Path) -> None:
-        """Copy it without its runs and data, as the same bundle in another place."""
+    def copy_to(self, target: Path, place: Path | None = None) -> None:
+        """Copy it without its runs and data, as the same bundle in another place.
+
+        Args:
+            target: the folder of the copy.
+            place: where that is going to lie; there by default.
+        """
         left_out = shutil.ignore_patterns("runs", "data", "__pycache__")
         shutil.copytree(self.root, target, ignore=left_out, dirs_exist_ok=True)
-        self._settle(target, self.identity)
+        self._settle(target, self.identity, place or target)
 
-    def derive_to(self, target: Path) -> None:
+    def derive_to(self, target: Path, place: Path | None = None) -> None:
         """Make another bundle of it, to be changed: without its weights and results, and with an identity of its own.
 
-        What its documents say of the original's task and data is marked as such.
+        What its documents say of the original's task and data is marked as such. Arguments as of :meth:`copy_to`.
         """
         left_out = ["runs", "data", "models", "__pycache__", "paper_results.json", "model_card.md"]
         shutil.copytree(self.root, target, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
@@ -97,14 +102,14 @@ class Bundle:
         (docs / "README.md").write_text(_README.format(name=target.name, original=self.identity))
         licence = docs / "data_license.txt"
         licence.write_text(_LICENCE.format(original=self.identity) + licence.read_text())
-        self._settle(target, own)
+        self._settle(target, own, place or target)
 
-    def _settle(self, target: Path, own: str) -> None:
+    def _settle(self, target: Path, own: str, place: Path) -> None:
         """Let the configurations of a copy look for their root by its identity."""
         for path in (target / "configs").glob("*.json"):
             config = read_json(path)
             if "bundle_root" in config:
-                root = f"$monai_kd.bundle_root({own!r}, {str(target)!r})"
+                root = f"$monai_kd.bundle_root({own!r}, {str(place)!r})"
                 path.write_text(path.read_text().replace(json.dumps(config["bundle_root"]), json.dumps(root), 1))
 
     def config_file(self, file: str | Path) -> str:
@@ -239,6 +244,12 @@ class Bundle:
             overlay = self.root / "configs" / "evaluate_teacher.json"
             files += [overlay.name] if overlay.is_file() else []
         return files, settings
+
+    @staticmethod
+    def check_made(weights: Path) -> None:
+        """Refuse weights that the configuration beside them did not make, or another teacher than the run's taught."""
+        if weights.is_file() and weights.suffix not in monai_kd.engines.EXPORTED:
+            monai_kd.engines.check_origin(weights)
 
     def check_student(self, weights: Path) -> None:
         """Refuse another bundle's weights, and a teacher's: they may fit the student's network, and not its images."""

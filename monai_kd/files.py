@@ -21,7 +21,7 @@ try:
 except ImportError:  # not on Windows, where what a killed process leaves behind is not told from what is being written
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["put_in_place", "remove_unfinished", "temporary_folder", "whole_file", "write_text"]
+__all__ = ["put_in_place", "remove_unfinished", "temporary_folder", "whole_file", "whole_folder", "write_text"]
 
 _PREFIX = f".writing-{platform.node().partition('.')[0]}-"  # locks of other machines may not be seen here
 
@@ -29,6 +29,8 @@ _PREFIX = f".writing-{platform.node().partition('.')[0]}-"  # locks of other mac
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     """Give another path of the same name to write to; the file takes the place of ``path`` when the block ends well.
+
+    What killed processes left in its folder is removed.
 
     Args:
         path: the file that is made or replaced, in a folder that exists.
@@ -41,9 +43,43 @@ def whole_file(path: str | os.PathLike) -> Iterator[Path]:
     ['a.txt']
     """
     path = Path(path)
+    remove_unfinished(path.parent)
     with temporary_folder(path.parent) as folder:
         yield folder / path.name
         put_in_place(folder / path.name, path)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Give another folder of the same name to fill, which takes the place of ``path`` when the block ends well.
+
+    Nothing is synced to the disk: what a power failure spoils is made again.
+
+    Args:
+        path: a folder that is not there; or one that is, which may be another file system's, and gets what is new in
+            it, piece by piece.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     with whole_folder(os.path.join(place, "a")) as folder:
+    ...         _ = (folder / "b.txt").write_text("all")
+    ...     os.listdir(place), os.listdir(os.path.join(place, "a"))
+    (['a'], ['b.txt'])
+    """
+    path = Path(path)
+    is_there = path.is_dir()
+    parent = path if is_there else path.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(parent)
+    with temporary_folder(parent) as folder:
+        made = folder / path.name
+        made.mkdir()
+        yield made
+        if not is_there:
+            os.replace(made, path)
+            return
+        for entry in sorted(made.iterdir()):
+            os.replace(entry, path / entry.name)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -18,6 +18,18 @@ except ImportError:  # not on Windows
 __all__ = ["held_by_this_process", "locked_folder"]
 
 _mine: set[Path] = set()  # folders whose lock this process holds
+_descriptors: set[int] = set()  # of these folders
+
+
+def _let_go() -> None:
+    """Close the descriptors of the locks in a forked process: a worker may outlive the one that holds them."""
+    for descriptor in _descriptors:
+        os.close(descriptor)
+    _descriptors.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
@@ -82,6 +94,8 @@ def held_by_this_process(folder: Path, what: str, cure: str) -> Iterator[None]:
 def _locked_itself(folder: Path, what: str, cure: str) -> Iterator[None]:
     descriptor = None if fcntl is None else os.open(folder, os.O_RDONLY)
     try:
+        if descriptor is not None:
+            _descriptors.add(descriptor)
         if descriptor is not None and _flock(descriptor, shared=False):
             yield
         else:
@@ -91,7 +105,8 @@ def _locked_itself(folder: Path, what: str, cure: str) -> Iterator[None]:
         who = _holder(folder)
         raise FileExistsError(f"{what} is writing to {folder}{who}: wait for it, stop it, or {cure}") from error
     finally:
-        if descriptor is not None:
+        if descriptor is not None and descriptor in _descriptors:
+            _descriptors.remove(descriptor)
             os.close(descriptor)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from monai_kd import files
-from monai_kd.files import put_in_place, remove_unfinished, temporary_folder, whole_file, write_text
+from monai_kd.files import put_in_place, remove_unfinished, temporary_folder, whole_file, whole_folder, write_text
 
 
 def test_a_file_is_the_old_one_until_the_new_one_is_complete(tmp_path):
@@ -54,6 +54,26 @@ def test_file_and_folder_are_on_the_disk_before_and_after_the_name_changes(tmp_p
     (tmp_path / "b").write_text("text")
     put_in_place(tmp_path / "b", tmp_path / "a")
     assert steps == ["file", "replace", "folder"]
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_folder_is_there_as_a_whole(is_there, tmp_path):
+    path = tmp_path / "app"
+    if is_there:
+        path.mkdir()
+        (path / "old.txt").write_text("old")
+    with pytest.raises(ValueError), whole_folder(path) as folder:
+        (folder / "new.txt").write_text("half")
+        raise ValueError
+    assert os.listdir(tmp_path) == (["app"] if is_there else [])
+    with whole_folder(path) as folder:
+        assert folder.name == "app"
+        (folder / "models").mkdir()
+        (folder / "models" / "new.txt").write_text("new")
+        assert not (path / "models").exists()
+    assert (path / "models" / "new.txt").read_text() == "new" and os.listdir(tmp_path) == ["app"]
+    assert sorted(os.listdir(path)) == (["models", "old.txt"] if is_there else ["models"])
+    assert stat.S_IMODE(path.stat().st_mode) & 0o077  # not the rights of the place of unfinished files
 
 
 def test_nobody_can_foretell_or_enter_the_place_of_unfinished_files(tmp_path):

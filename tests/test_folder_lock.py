@@ -57,6 +57,33 @@ def test_a_process_holds_its_own_folder_twice_and_others_are_kept_out(file_syste
     assert not any(tmp_path.iterdir())  # as nothing came to lie there
 
 
+def test_a_worker_that_outlives_its_killed_process_holds_no_lock(tmp_path):
+    code = """
+import os, sys, time
+from pathlib import Path
+from monai_kd.folder_lock import held_by_this_process
+with held_by_this_process(Path(sys.argv[1]), "another training", "name another --run"):
+    if not os.fork():
+        print("forked", flush=True)
+        sys.stdin.read()  # until the test ends
+        os._exit(0)
+    time.sleep(60)
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], **pipes) as holder:
+        assert holder.stdout.readline() == "forked\n"
+        with pytest.raises(FileExistsError, match=f"process {holder.pid} on"), _held(tmp_path):
+            pass
+        holder.kill()
+        holder.wait()
+        with _held(tmp_path):
+            pass
+
+
+def _held(folder):
+    return held_by_this_process(folder, "another training", "name another --run")
+
+
 def test_those_who_share_keep_out_those_who_do_not(tmp_path):
     with _lock(tmp_path, shared=True), _lock(tmp_path, shared=True):
         with pytest.raises(FileExistsError, match="another run is writing to .*: wait"), _lock(tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 
 import monai_kd
 from monai_kd.bundle import Bundle, bundles_in, plain_path
+from monai_kd.files import remove_unfinished, whole_folder
 from monai_kd.inspection import find_code
 from monai_kd.verification import CHECKS, EXPORTS, check_run
 
@@ -71,9 +72,12 @@ def copy(name: str, dir: str) -> int:
     """
     bundle = Bundle(name)
     target = Path(plain_path(dir)).resolve()
+    for place in (target.parent, target):
+        remove_unfinished(place)
     if target.exists() and any(target.iterdir()):
         raise FileExistsError(f"{target} exists and is not empty; choose a new folder")
-    bundle.derive_to(target)
+    with whole_folder(target) as folder:
+        bundle.derive_to(folder, target)
     say(f"{target} is yours; train it with: python -m monai_kd train {target} --dataset_dir ...")
     return DONE
 

@@ -11,6 +11,7 @@ from monai_kd.bundle import Bundle, plain_path
 from .errors import DONE
 from .output import say
 from .stages import taught_by_files
+from .trust import check_scripts
 from .words import config_settings, given, parse, paths, value_of
 
 __all__ = ["compare"]
@@ -31,6 +32,7 @@ def compare(
     methods: bool = False,
     teachers: bool = False,
     paper: bool = False,
+    trust: bool = False,
     config: str | None = None,
     **options: Any,
 ) -> int:
@@ -55,6 +57,7 @@ def compare(
         methods: also train the other distillation methods that the bundle offers.
         teachers: also train the other teachers that the bundle offers, and a student by each.
         paper: put the paper's published numbers beside the results.
+        trust: run TorchScript files, which are code, that `export` did not make, such as a teacher.
         config: a JSON or YAML file of settings, laid over the bundle's as key=value is, which it gives way to; several
             with commas between them, or as --config given several times.
         options: the same as key=value, as --key value.
@@ -74,6 +77,7 @@ def compare(
     settings |= {"ckpt_dir": folder, "run": [call]}
     overlays = ["demo.json"] if demo else []
     wanted = {**config_settings(config, bundle, "train.json", *overlays), **settings, **parse(overrides, options)}
+    check_scripts(wanted, value_of(trust))
     results = bundle.run("train.json", *overlays, overrides=taught_by_files(wanted))
     written = f"the comparison is in {folder}: open report.html, or read table.md"
     say(*(results[-1].splitlines() if dry_run else [written]))

@@ -24,7 +24,8 @@ def reason(error: BaseException) -> str:
     if _is_memory(cause):
         text = f"there is not enough memory; a smaller batch_size, smaller images or patches need less ({cause})"
     elif _is_full(cause):
-        text = f"{getattr(cause, 'filename', None) or 'a file'} could not be written as a whole: the disk is full, or "
+        written = getattr(cause, "filename2", None) or getattr(cause, "filename", None)  # of a copy, the second
+        text = f"{written or 'a file'} could not be written as a whole: the disk is full, or "
         text += "broken; make room, and go on with the same command (train and infer: with --resume)"
     elif (checkpoint := _loaded_file(cause)) is not None and isinstance(cause, Exception):
         text = monai_kd.engines.explain_unreadable(checkpoint, cause)

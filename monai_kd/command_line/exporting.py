@@ -56,6 +56,7 @@ def export(
     bundle = Bundle(name)
     say_whose_code(bundle, run, checkpoint)
     files, settings = bundle.evaluation_of(run, checkpoint)
+    bundle.check_made(Path(settings["checkpoint"]))
     bundle.check_student(Path(settings["checkpoint"]))
     needs_data = format == "int8" or dataset_dir is not None or datalist is not None
     settings.update(config_settings(config, bundle, *files))

@@ -70,6 +70,8 @@ def infer(
     if teacher and (run is None or checkpoint is not None):
         raise ValueError("--teacher needs --run RUN, whose teacher it is, and no --checkpoint")
     settings: dict[str, Any] = {} if run is None else bundle.teacher_of(run) if teacher else bundle.model_of(run)
+    if checkpoint is None and run is not None:
+        bundle.check_made(Path(settings["checkpoint"]))
     if checkpoint is not None:
         weights = Path(plain_path(checkpoint))
         bundle.check_student(weights)
@@ -125,6 +127,7 @@ def evaluate(
     bundle = Bundle(name)
     say_whose_code(bundle, run, checkpoint)
     files, settings = bundle.evaluation_of(run, checkpoint)
+    bundle.check_made(Path(settings["checkpoint"]))
     settings.update(config_settings(config, bundle, *files))
     settings.update(paths(dataset_dir=dataset_dir, datalist_file=datalist, output_dir=output))
     settings.update(parse(overrides, options))

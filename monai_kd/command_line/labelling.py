@@ -10,6 +10,7 @@ from pathlib import Path
 
 import monai_kd
 from monai_kd.bundle import Bundle, plain_path, read_json
+from monai_kd.files import remove_unfinished, whole_folder, write_text
 
 from .errors import DONE
 from .output import say
@@ -39,7 +40,10 @@ def label_app(dir: str, bundles: str | None = None, run: str | None = None) -> i
             a teacher is trained when it is fine-tuned.
     """
     target = Path(plain_path(dir)).resolve()
-    if target.exists() and any(target.iterdir()) and not (target / "main.py").is_file():
+    is_app = (target / "main.py").is_file()
+    for place in (target.parent, target, target / "model"):
+        remove_unfinished(place)
+    if target.exists() and any(target.iterdir()) and not is_app:
         raise FileExistsError(f"{target} is neither empty nor an app; choose a new folder")
     chosen = [Bundle(name) for name in (monai_kd.bundle_names() if bundles is None else bundles.split(","))]
     if bundles is None:
@@ -55,25 +59,29 @@ def label_app(dir: str, bundles: str | None = None, run: str | None = None) -> i
         if (target / "model" / bundle.root.name).exists():
             raise FileExistsError(f"{target} has {bundle.root.name} already; choose a new folder")
         if run is not None:
-            bundle.completed_run(run)
-            bundle.model_of(run)
-            _teacher_of(bundle, run)
+            bundle.check_made(bundle.completed_run(run) / "model.pt")
+            _check_networks(bundle, run)
         elif not (bundle.root / "models" / "model.pt").is_file():
             raise FileNotFoundError(f"{bundle.root.name} has no models/model.pt; name the --run of a student")
-    for bundle in chosen:
-        _add_to_app(bundle, target / "model" / bundle.root.name, run)
-    (target / "main.py").write_text(_APP)
+    models = target / "model"
+    with whole_folder(models if is_app else target) as made:  # a server finds an app with all of them, or none
+        for bundle in chosen:
+            name = bundle.root.name
+            _add_to_app(bundle, made / name if is_app else made / "model" / name, models / name, run)
+        if not is_app:
+            write_text(made / "main.py", _APP)
+    write_text(target / "main.py", _APP)
     say(f"{target} is ready; start it with: monailabel start_server --app {target} --studies FOLDER")
     return DONE
 
 
-def _add_to_app(bundle: Bundle, target: Path, run: str | None) -> None:
+def _add_to_app(bundle: Bundle, target: Path, place: Path, run: str | None) -> None:
     """A copy of a bundle, with the networks and settings of a run, whose model becomes what it is trained to.
 
     MONAI Label offers every file in models/ as the student, also while a training goes on. So trainings write to a run
     of the copy, where the teacher lies, and end by putting the student into models/.
     """
-    bundle.copy_to(target)
+    bundle.copy_to(target, place)
     train, inference = (read_json(target / "configs" / file) for file in ("train.json", "inference.json"))
     model = target / "models" / "model.pt"
     if run is not None:
@@ -97,6 +105,15 @@ def _add_to_app(bundle: Bundle, target: Path, run: str | None) -> None:
     train["run"].append("$monai_kd.engines.serve_if_better(@train#stage, @bundle_root + '/models/model.pt')")
     for file, config in (("train.json", train), ("inference.json", inference)):
         monai_kd.engines.write_json(target / "configs" / file, config)
+
+
+def _check_networks(bundle: Bundle, run: str) -> None:
+    """Refuse weights of another network, or it would be found out when the server is asked, and a damaged teacher."""
+    _teacher_of(bundle, run)
+    settings = bundle.model_of(run)
+    checkpoint = settings.pop("checkpoint")
+    parser = bundle.workflow("inference.json", overrides=settings).parser
+    monai_kd.engines.load_weights(parser.get_parsed_content("network_def"), checkpoint)
 
 
 def _teacher_of(bundle: Bundle, run: str) -> Path | None:

@@ -13,6 +13,7 @@ from monai_kd.names import check_known
 
 from .errors import DONE
 from .stages import STAGES, check_stages, start_anew, taught_by_files, without_teacher
+from .trust import check_scripts
 from .words import config_settings, given, parse, paths, value_of
 
 __all__ = ["train"]
@@ -29,6 +30,7 @@ def train(
     cross_validation: bool = False,
     resume: bool = False,
     overwrite: bool = False,
+    trust: bool = False,
     config: str | None = None,
     **options: Any,
 ) -> int:
@@ -45,6 +47,7 @@ def train(
         cross_validation: all stages for every fold or draw of the split, where the bundle has them, and a table of all.
         resume: go on with an interrupted run; what is completed is kept.
         overwrite: train anew what the run has begun or completed, its teacher too if that is one of the stages.
+        trust: run TorchScript files, which are code, that `export` did not make, such as a teacher.
         config: a JSON or YAML file of settings, laid over the bundle's as key=value is, which it gives way to; several
             with commas between them, or as --config given several times.
         options: the same as key=value, as --key value.
@@ -67,6 +70,7 @@ def train(
         if not (bundle.root / "configs" / file).is_file():
             raise ValueError(f"the bundle {bundle.root.name} has no {file}, so it cannot be trained in this way")
     wanted = {**config_settings(config, bundle, "train.json", *overlays), **settings, **parse(overrides, options)}
+    check_scripts(wanted, value_of(trust))
     wanted = taught_by_files(wanted)
     merged = {**bundle.config("train.json", *overlays), **wanted}
     if merged["teacher_checkpoint"] is None and stages is None:  # there is no teacher to be trained

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import monai_kd
 from monai_kd.bundle import Bundle, plain_path
@@ -12,7 +15,7 @@ from monai_kd.inspection import find_code
 
 from .output import say
 
-__all__ = ["check_script", "say_whose_code"]
+__all__ = ["check_script", "check_scripts", "say_whose_code"]
 
 
 def check_script(file: Path, trusted: bool) -> None:
@@ -25,7 +28,44 @@ def check_script(file: Path, trusted: bool) -> None:
     Raises:
         ValueError: for one that is not trusted.
     """
-    if trusted or file.suffix != ".ts" or not file.is_file():
+    if file.suffix == ".ts" and file.is_file():
+        _check_script(file, trusted)
+
+
+def check_scripts(settings: Mapping[str, Any], trusted: bool) -> None:
+    """Refuse the TorchScript files that settings name, for a teacher or whatever, as :func:`check_script` does.
+
+    Args:
+        settings: values by id; those of a bundle's own files are as trustworthy as the bundle.
+        trusted: whether the user said that they may run.
+
+    Raises:
+        ValueError: for one that is not trusted.
+    """
+    for text in _texts(settings):
+        if _holds_script(text):
+            _check_script(Path(text), trusted)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    entries = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    for entry in entries:
+        yield from _texts(entry)
+
+
+def _holds_script(text: str) -> bool:
+    """Whether a text is the path of a file that `torch.jit.load` takes, whatever it is called."""
+    try:
+        with zipfile.ZipFile(text) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except Exception:  # no path, no zip file, or a damaged one, of which zipfile has many ways to speak
+        return False
+
+
+def _check_script(file: Path, trusted: bool) -> None:
+    if trusted:
         return
     is_ours = {"bundle", "model_ids"} <= monai_kd.engines.read_metadata(file).keys()
     found = [finding.text for finding in find_code(file)]

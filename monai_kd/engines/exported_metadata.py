@@ -233,7 +233,9 @@ def _torchscript_metadata(file: Path) -> dict[str, Any]:
         with zipfile.ZipFile(file) as archive:
             names = [name for name in archive.namelist() if name.endswith("/extra/metadata.json")]
             content = json.loads(archive.read(names[0])) if names else {}
-    except (zipfile.BadZipFile, ValueError) as error:
+    except (FileNotFoundError, PermissionError, MemoryError):
+        raise
+    except Exception as error:  # zipfile has others for damaged files: of the system, of zlib, RuntimeError and more
         raise ValueError(f"{file} is no TorchScript file, or damaged ({error}); export or copy it again") from error
     return content if isinstance(content, dict) else {}
 

@@ -32,7 +32,7 @@ from .epoch_clock import EpochClock
 from .epoch_table import EPOCH_COLUMNS, add_epoch, drop_epochs
 from .provenance import TRAINED_ON, Datalist, check_data, check_settings, learned_from, made_by, patients_of, sign
 from .run_config import running_config, write_run_config
-from .weights import read_checkpoint
+from .weights import read_progress
 
 __all__ = ["Stage"]
 
@@ -306,7 +306,7 @@ class Stage:
         )
 
     def _load_progress(self) -> None:
-        self._saved = read_checkpoint(self.resume_file, self.trainer.state.device)
+        self._saved = read_progress(self.resume_file, self.trainer.state.device)
         for target, part in ((self.trainer.state, "trainer"), (self.evaluator.state, "evaluator")):
             for name, value in self._saved[part].items():
                 setattr(target, name, value)

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from monai_kd.files import whole_file
 
-__all__ = ["explain_unreadable", "load_weights", "read_checkpoint", "read_weights", "replace_weights"]
+__all__ = ["explain_unreadable", "load_weights", "read_checkpoint", "read_progress", "read_weights", "replace_weights"]
+
+_PROGRESS = {"model", "trainer", "evaluator", "state", "scaler"}
 
 
 def read_checkpoint(checkpoint: str | os.PathLike, device: str | torch.device = "cpu") -> Any:
@@ -40,6 +42,23 @@ def read_checkpoint(checkpoint: str | os.PathLike, device: str | torch.device = 
         raise
     except Exception as error:  # torch has another one for every kind of file that is none of its own
         raise ValueError(explain_unreadable(checkpoint, error)) from error
+
+
+def read_progress(file: str | os.PathLike, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """What an unfinished stage left to go on with, by part.
+
+    Args:
+        file: its ``<name>_resume.pt``.
+        device: where the tensors go.
+
+    Raises:
+        ValueError: when it is something else. Other errors as of :func:`read_checkpoint`.
+    """
+    content = read_checkpoint(file, device)
+    parts = content.keys() if isinstance(content, Mapping) else set()
+    if not _PROGRESS <= parts or not all(isinstance(content[part], Mapping) for part in _PROGRESS):
+        raise ValueError(f"{file} is nothing that a training left to go on with: start anew by --overwrite")
+    return dict(content)
 
 
 def explain_unreadable(checkpoint: str | os.PathLike, error: Exception) -> str:
@@ -71,7 +90,7 @@ def read_weights(checkpoint: str | os.PathLike) -> dict[str, Tensor]:
         ValueError: when it is no checkpoint.
     """
     content = read_checkpoint(checkpoint)
-    if not isinstance(content, Mapping):
+    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
         raise ValueError(f"{checkpoint} holds a {type(content).__name__} and no weights by name; name another one")
     nested = content.get("model")
     return dict(nested if isinstance(nested, Mapping) else content)

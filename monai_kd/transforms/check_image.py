@@ -62,15 +62,17 @@ class CheckImage(Transform):
                 f"{image_name(image)}: expected {' or '.join(map(str, self.spatial_dims))} spatial dimensions, "
                 f"got shape {tuple(values.shape[1:])}; pick one picture or volume of it"
             )
-        if not torch.isfinite(values).all():
+        # Of what is not finite one of these is not, and nothing as large as the image is made to see it.
+        low, high = values.aminmax() if values.numel() else (torch.zeros(()), torch.zeros(()))
+        if not (low.isfinite() and high.isfinite()):
             raise ValueError(f"{image_name(image)}: holds NaN or infinite values; repair or leave out the file")
-        if values.numel() == 0 or values.min() == values.max():
+        if low == high:
             raise ValueError(
                 f"{image_name(image)}: has one constant grey value, so there is nothing to see; leave it out"
             )
-        if self.is_magnitude and len(values) == 1 and values.min() < -_RINGING * values.max():
+        if self.is_magnitude and len(values) == 1 and low < -_RINGING * high:
             raise ValueError(
-                f"{image_name(image)}: goes down to {float(values.min()):.4g}, but the magnitude of an MR image is "
+                f"{image_name(image)}: goes down to {float(low):.4g}, but the magnitude of an MR image is "
                 "never negative; undo what was subtracted, or give the complex image"
             )
         if self.spacing is not None:

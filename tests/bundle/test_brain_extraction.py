@@ -317,13 +317,16 @@ def test_a_sliding_window_gives_nearly_the_same(run, data, tmp_path):
     assert _dice(whole > 0.5, windows > 0.5) > 0.85
 
 
-def test_any_torchscript_network_can_be_the_teacher(data, tmp_path, workflow):
+def test_any_torchscript_network_can_be_the_teacher_if_it_is_trusted(data, tmp_path, workflow, capsys):
     file, folder = tmp_path / "teacher.ts", tmp_path / "run"
     torch.jit.save(torch.jit.script(torch.nn.AvgPool3d(3, stride=1, padding=1)), file)
     teacher = {"_target_": "monai_kd.networks.TorchScriptNetwork", "file": str(file)}
     settings = {**TINY, "teacher_def": teacher, "teacher_checkpoint": None}
     arguments = ["--dataset_dir", str(data), "--run", str(folder), "--stages", "distill"]
-    assert main(["train", NAME, *arguments, *as_words(**{**settings, "max_epochs": 1})]) == 0
+    call = ["train", NAME, *arguments, *as_words(**{**settings, "max_epochs": 1})]
+    assert main(call) == 2
+    assert "teacher.ts is TorchScript, which is code" in capsys.readouterr().err and not folder.exists()
+    assert main([*call, "--trust"]) == 0
     assert sorted(path.name for path in folder.glob("*.pt")) == ["model.pt"]
     assert " grey_brain " in (folder / "distillation.log").read_text()
     built = workflow(NAME, "train.json", dataset_dir=str(data), **settings).parser.get_parsed_content("teacher")

@@ -86,6 +86,13 @@ def test_a_run_that_is_not_what_it_says_is_refused(run, data, tmp_path, capsys):
     (own / "model.json").write_text(json.dumps({**kept, "threshold": 0.9}))
     assert main(["verify", NAME, "--run", str(own)]) == 2
     assert "model.pt was not made by the configuration beside it, model.json" in capsys.readouterr().err
+    exported, app, out = (str(tmp_path / name) for name in ("student.ts", "app", "out"))
+    export = ["export", NAME, exported, "--format", "torchscript"]
+    makers = [["infer", NAME, str(data), out], ["evaluate", NAME], export, ["label_app", app, "--bundles", NAME]]
+    for words in makers:
+        assert main([*words, "--run", str(own)]) == 2
+        assert "model.pt was not made by the configuration beside it, model.json" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
 
 
 def test_training_by_monai_trains_the_teacher_first(data, workflow, tmp_path):

@@ -13,7 +13,7 @@ from torch import nn
 
 from monai_kd.bundle import Bundle
 from monai_kd.cli import main
-from monai_kd.command_line.trust import check_script, say_whose_code
+from monai_kd.command_line.trust import check_script, check_scripts, say_whose_code
 
 
 class Same(nn.Module):
@@ -35,6 +35,17 @@ def test_a_script_that_export_did_not_make_needs_trust(tmp_path, capsys):
     words = ["infer", "brain_tumor_segmentation", str(tmp_path), str(tmp_path / "out")]
     assert main([*words, "--checkpoint", str(tmp_path / "other.ts")]) == 2
     assert "say --trust" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_scripts_in_settings_need_trust_whatever_they_are_called(tmp_path):
+    torch.jit.save(torch.jit.script(Same()), tmp_path / "teacher.pt")
+    torch.save({"model": Same().state_dict()}, tmp_path / "weights.pt")
+    file = str(tmp_path / "teacher.pt")
+    check_scripts({"teacher_checkpoint": str(tmp_path / "weights.pt"), "max_epochs": 3, "loss": None}, trusted=False)
+    for settings in ({"teacher_checkpoint": file}, {"teacher_def": {"file": file}}, {"teachers": [{"file": file}]}):
+        check_scripts(settings, trusted=True)
+        with pytest.raises(ValueError, match="teacher.pt is TorchScript, which is code, and `export` .*say --trust"):
+            check_scripts(settings, trusted=False)
 
 
 def test_metadata_do_not_make_a_script_that_touches_files_our_own(tmp_path):

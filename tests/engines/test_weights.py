@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from monai_kd.engines import load_weights, read_weights, replace_weights
+from monai_kd.engines.weights import read_progress
 
 
 @pytest.mark.parametrize("wrap", [lambda weights: weights, lambda weights: {"model": weights}], ids=["bare", "nested"])
@@ -46,3 +47,13 @@ def test_what_is_no_checkpoint_replaces_none(tmp_path):
 def test_a_weight_may_be_called_model(tmp_path):
     torch.save({"model": torch.ones(2)}, tmp_path / "model.pt")
     assert (read_weights(tmp_path / "model.pt")["model"] == 1).all()
+
+
+_BROKEN = {"model": {}, "trainer": 1, "evaluator": {}, "state": {}, "scaler": {}}
+
+
+@pytest.mark.parametrize("content", [[1], {"model": {}}, _BROKEN])
+def test_what_no_training_left_is_nothing_to_go_on_with(content, tmp_path):
+    torch.save(content, tmp_path / "teacher_resume.pt")
+    with pytest.raises(ValueError, match="teacher_resume.pt is nothing that a training left to go on with: start anew"):
+        read_progress(tmp_path / "teacher_resume.pt")

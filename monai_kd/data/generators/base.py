@@ -63,7 +63,6 @@ class DatasetGenerator(ABC):
         self._clear(out_dir)
         # First of all, so that an interrupted data set can be generated again.
         write_text(out_dir / GENERATED, json.dumps(self._settings(cases, seed), indent=2))
-        remove_unfinished(out_dir)
         with temporary_folder(out_dir) as temporary:
             for name in self._write(temporary, cases, seed):
                 (out_dir / name).parent.mkdir(parents=True, exist_ok=True)
@@ -103,6 +102,7 @@ class DatasetGenerator(ABC):
     def _clear(cls, folder: Path) -> None:
         """Make ``folder``, or take the files of an earlier generated data set out of it."""
         folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder)  # it may be all that there is
         if not any(folder.iterdir()):
             return
         marker = folder / GENERATED

@@ -20,7 +20,7 @@ from monai.config import PathLike
 from pydicom import Dataset
 from pydicom.uid import UID
 
-from monai_kd.data.readers.dicom_file import UnusableDicom, begins_as_dicom, read_dicom
+from monai_kd.data.readers.dicom_file import UnusableDicom, begins_as_dicom, read_dicom, speaking_for
 
 __all__ = ["DicomSeries", "Files", "find_series", "is_container", "is_series", "is_zip", "open_files", "scan"]
 
@@ -210,8 +210,9 @@ def _read_header(open_file: Callable[[int | None], BinaryIO]) -> Dataset | bytes
                     return head
                 file.seek(0)
                 header = read_dicom(file, "", _HEADER, pixels=False)
-                of_image = "Image" in UID(str(header.get("SOPClassUID") or "")).name
-                _ = [header.get(keyword) for keyword in _HEADER]  # values are made when they are asked for
+                with speaking_for(""):  # values are made, and complained of, when they are asked for first
+                    _ = [header.get(keyword) for keyword in _HEADER]
+                    of_image = "Image" in UID(str(header.get("SOPClassUID") or "")).name
         except Exception:  # damaged, a link to nothing, or not allowed
             continue
         if "Rows" in header or not of_image:  # an image that is cut short has lost it

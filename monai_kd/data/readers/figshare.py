@@ -18,7 +18,6 @@ import numpy as np
 from monai.config import PathLike
 from monai.data.utils import is_supported_format
 from monai.utils import MetaKeys
-from skimage.draw import polygon2mask
 
 from monai_kd.data.readers.deferred_reader import DeferredReader
 from monai_kd.data.readers.limits import check_size
@@ -29,6 +28,8 @@ TUMOR_CLASSES = {1: "meningioma", 2: "glioma", 3: "pituitary_tumor"}
 """Name of each value of a slice's ``label``."""
 
 _ON_EDGE = 1e-6  # pixels; outlines are given to 0.01
+_FAR = 2.0**40  # pixels; what lies further outside of a picture lies there
+_AT_ONCE = 2**20  # rows of edges
 _MOST_NUMBERS = 2**15  # of an outline, a name or an index: what takes seconds, not hours
 
 
@@ -55,8 +56,27 @@ def border_to_mask(border: Sequence[float] | np.ndarray, shape: Sequence[int]) -
     points = np.ravel(border).astype(np.float64)
     if points.size < 6 or points.size % 2 or not np.isfinite(points).all():
         raise ValueError(f"expected x and y of at least three points, all finite, got {points.size} numbers")
-    # From 0, as the library counts the centres. One that lies on an edge is inside on the left and at the top only.
-    return polygon2mask(tuple(shape), points.reshape(-1, 2) - 1 - _ON_EDGE).astype(np.uint8)
+    # From 0. A centre that lies on an edge is inside on the left and at the top only.
+    x, y = points.reshape(-1, 2).clip(-_FAR, _FAR).T - 1 - _ON_EDGE
+    columns, rows = shape
+    turns = np.zeros((columns + 1) * rows, np.uint8)
+    for x0, y0, x1, y1 in _parts_of_edges(x, y, rows):
+        first, last = (np.clip(np.ceil(bound(y0, y1)), 0, rows).astype(int) for bound in (np.minimum, np.maximum))
+        edge = np.repeat(np.arange(len(x0)), last - first)
+        row = np.arange(len(edge)) - np.repeat(np.cumsum(last - first) - last, last - first)
+        x_there = x0[edge] + (row - y0[edge]) / (y1 - y0)[edge] * (x1 - x0)[edge]
+        column = np.clip(np.ceil(x_there), 0, columns).astype(int)
+        np.bitwise_xor.at(turns, column * rows + row, 1)
+    # Where a row crosses an edge, all that lies behind it turns over.
+    return np.bitwise_xor.accumulate(turns.reshape(columns + 1, rows)[:-1], axis=0)
+
+
+def _parts_of_edges(x: np.ndarray, y: np.ndarray, rows: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """The ends x0, y0, x1, y1 of a polygon's edges, of so many at a time that their rows take little memory."""
+    ends = np.stack([x, y, np.roll(x, -1), np.roll(y, -1)])
+    many = max(1, _AT_ONCE // max(rows, 1))
+    for start in range(0, len(x), many):
+        yield tuple(ends[:, start : start + many])
 
 
 def read_figshare_header(path: PathLike) -> tuple[int, str]:

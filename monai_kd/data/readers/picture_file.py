@@ -67,6 +67,14 @@ class PictureReader(PILReader):
                 pictures.append(self.load(picture))
         return pictures
 
+    def get_data(self, img: Sequence[Image.Image]) -> tuple[np.ndarray, dict]:
+        """The pictures as an array (x, y), or (number, x, y), whose memory lies in this order.
+
+        Or it would be brought into this order as floating-point numbers, which take four times as much.
+        """
+        image, meta = super().get_data(img)
+        return np.array(image, order="C"), meta
+
 
 def _load_grey(picture: Image.Image) -> Image.Image:
     top = 2 ** _bits(picture) - 1

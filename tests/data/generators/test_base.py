@@ -6,6 +6,7 @@ import json
 import pytest
 
 from monai_kd.data import GENERATED, DatasetGenerator
+from monai_kd.files import _PREFIX
 
 
 class Words(DatasetGenerator):
@@ -71,6 +72,12 @@ def test_once_writes_only_what_is_not_there_yet(tmp_path):
     assert (folder / "a" / "0.txt").read_text() == "kept"
     Words().once(folder, cases=2, seed=1)
     assert (folder / "a" / "0.txt").read_text() == "a1"
+
+
+def test_what_a_killed_process_left_is_no_data_set_of_others(tmp_path):
+    (tmp_path / f"{_PREFIX}0123").mkdir()
+    Words()(tmp_path, cases=1)
+    assert not list(tmp_path.glob(".writing-*"))
 
 
 def test_an_interrupted_data_set_is_completed(tmp_path):

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -360,3 +361,15 @@ def test_a_volume_that_would_fill_the_memory_is_refused(tmp_path, write_series):
     write_series(tmp_path / "T1", VOLUME)
     with pytest.raises(ValueError, match="T1: has 5 x 4 x 6 = 120 voxels, at most 119 are read"):
         read_dicom_series(tmp_path / "T1", max_voxels=119)
+
+
+def test_an_identifier_that_a_name_got_into_is_not_quoted(tmp_path, write_series, caplog):
+    """pydicom makes values, and complains of them, when they are asked for."""
+    write_series(tmp_path / "T1", VOLUME)
+    for file in (tmp_path / "T1").iterdir():
+        uid = str(dcmread(file).SeriesInstanceUID)
+        file.write_bytes(file.read_bytes().replace(uid.encode(), uid[:-6].encode() + b"Secret"))
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        (series,) = find_series(tmp_path / "T1")
+    assert len(series.files) == 6 and "ecret" not in caplog.text + " ".join(str(one.message) for one in warned)

@@ -11,8 +11,10 @@ from monai.data import DataLoader, Dataset, PILReader
 from monai.transforms import Flip, LoadImage, LoadImaged, SaveImage
 from PIL import Image
 from scipy.io import savemat
+from skimage.draw import polygon2mask
 
 from monai_kd.data import FigshareReader, border_to_mask, patient_family, read_figshare_folds, read_figshare_header
+from monai_kd.data.readers import figshare
 
 
 def read(path, key="image"):
@@ -45,6 +47,29 @@ def test_border_does_not_depend_on_start_or_direction():
     np.testing.assert_array_equal(border_to_mask(np.roll(points, 3, axis=0), (20, 20)), mask)
     np.testing.assert_array_equal(border_to_mask(points[::-1], (20, 20)), mask)
     np.testing.assert_array_equal(border_to_mask(points[:, ::-1], (20, 20)), mask.T)
+
+
+@pytest.mark.parametrize("spread", [1, 30])
+def test_a_border_is_filled_as_the_library_fills_it(spread):
+    """By the even-odd rule; the library asks for each pixel and each edge, which takes too long for many of both."""
+    rng = np.random.default_rng(spread)
+    for _ in range(20):
+        points = rng.uniform(-spread, 20 + spread, (int(rng.integers(3, 40)), 2)).round(2)
+        expected = polygon2mask((20, 17), points - 1 - 1e-6)
+        np.testing.assert_array_equal(border_to_mask(points, (20, 17)), expected)
+
+
+def test_a_border_of_ten_thousand_crossing_lines_is_filled_in_parts(monkeypatch):
+    points = np.random.default_rng(0).uniform(1, 99, (10_000, 2))
+    at_once = border_to_mask(points, (100, 90))
+    monkeypatch.setattr(figshare, "_AT_ONCE", 10_000)
+    np.testing.assert_array_equal(border_to_mask(points, (100, 90)), at_once)
+    assert 0.4 < at_once[30:70, 30:70].mean() < 0.6  # each line turns over what lies behind it
+
+
+@pytest.mark.parametrize("far", [1e9, 1e300])
+def test_a_border_may_lie_very_far_away(far):
+    assert border_to_mask([-far, -far, 2.5, -far, 2.5, far, -far, far], (4, 3)).T.tolist() == [[1, 1, 0, 0]] * 3
 
 
 def test_border_beyond_the_image_is_cut():
