@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from monai.config import KeysCollection
 from monai.transforms import ScaleIntensity, Transform
 from monai.utils import convert_to_tensor
@@ -42,7 +44,8 @@ class ScaleIntensityInPlace(Transform):
         """
         values = convert_to_tensor(image, track_meta=False)
         if values.dtype != float32:
-            return ScaleIntensity(self.minv, self.maxv)(image)
+            scaled: Any = ScaleIntensity(self.minv, self.maxv)(image)
+            return scaled
         low, high = values.aminmax()
         if low == high:
             values.mul_(self.minv)
