@@ -46,7 +46,8 @@ _Rule = tuple[str, str, Callable[[Any], bool]]
 _COUNTS = "batch_size|window_batch_size|val_interval|image_size|low_resolution|passes|num_samples|demo_cases"
 
 _RULES: tuple[_Rule, ...] = (
-    ("amp|resume|channels_last|compile|pretrained", "true or false", _is_switch),
+    ("amp|resume|channels_last|compile", "true or false", _is_switch),
+    (r"(\w+_)?pretrained", "true, false or the path of a file", lambda value: isinstance(value, (bool, str))),
     (r"num_workers|(\w+_)?seed|imitation_epochs", "a whole number from 0", _is_whole),
     (rf"(\w+_)?epochs|low_resolution_factor|{_COUNTS}", "a whole number from 1", _is_count),
     (
@@ -54,6 +55,7 @@ _RULES: tuple[_Rule, ...] = (
         "a number from 0 to 1",
         _is_share,
     ),
+    ("weight_momentum", "a number between 0 and 1", lambda value: _is_number(value) and 0 < value < 1),
     (r"temperature|(\w+_)?learning_rate", "a number above 0", _is_positive),
     (r"\w+_weight|weight_decay|noise_std", "a number from 0", _is_weight),
 )

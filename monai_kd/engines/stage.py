@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,23 @@ import torch
 from ignite.engine import Events
 from ignite.handlers import ProgressBar
 from monai.data.utils import set_rnd
-from monai.engines import Evaluator, SupervisedTrainer
-from monai.utils import is_scalar, set_determinism
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import LrScheduleHandler
+from monai.utils import set_determinism
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
 from monai_kd.files import remove_unfinished, whole_file
 from monai_kd.finite import check_finite_weights
 from monai_kd.folder_lock import held_by_this_process
-from monai_kd.handlers import GRADIENT_SHARE
 from monai_kd.locations import running_parser
 from monai_kd.networks.feature_tap import unwrapped
 
 from .epoch_clock import EpochClock
-from .epoch_table import EPOCH_COLUMNS, add_epoch, drop_epochs
+from .epoch_table import drop_epochs
 from .provenance import TRAINED_ON, Datalist, check_data, check_settings, learned_from, made_by, patients_of, sign
 from .run_config import running_config, write_run_config
+from .stage_log import StageLog
+from .weight_average import WeightAverage
 from .weights import read_progress
 
 __all__ = ["Stage"]
@@ -74,6 +74,8 @@ class Stage:
         weights: the modules that the checkpoint holds, by name, where that is not the network as ``model``: parts of
             it, such as a teacher and the student's blocks that were trained with it.
         handlers: the trainer's own handlers, since it does not tell them: `rehearse` tries those that distil.
+        scheduler: one of PyTorch's, which sets the learning rate after every step.
+        weight_momentum: validate and keep a `WeightAverage` of this momentum in place of the last weights.
 
     Raises:
         FileExistsError: by ``run``, when another process trains in the folder.
@@ -85,7 +87,7 @@ class Stage:
         self,
         name: str,
         trainer: SupervisedTrainer,
-        evaluator: Evaluator,
+        evaluator: SupervisedEvaluator,
         checkpoint: str | os.PathLike | None,
         seed: int = 0,
         resume: bool = False,
@@ -95,6 +97,8 @@ class Stage:
         datalist: Datalist | None = None,
         weights: Mapping[str, nn.Module] | None = None,
         handlers: Sequence[Any] = (),
+        scheduler: Any = None,
+        weight_momentum: float | None = None,
     ) -> None:
         if checkpoint is None:
             raise ValueError(
@@ -121,8 +125,12 @@ class Stage:
         self.datalist = datalist
         self.weights = weights
         self.handlers = tuple(handlers)
+        if scheduler is not None:
+            self.state["step_scheduler"] = scheduler
+            LrScheduleHandler(scheduler, print_lr=False, epoch_level=False).attach(trainer)
+        self._average = None if weight_momentum is None else self._averaging(weight_momentum)
         self.logger = logging.getLogger("monai_kd")
-        self._board: SummaryWriter | None = None
+        self._told: StageLog | None = None
         self._saved: dict[str, Any] = {}
         self._origin: dict[str, str] = {}
         self._clock = EpochClock()
@@ -132,6 +140,15 @@ class Stage:
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
         # `disable=None` is tqdm's own way to stay silent where there is no terminal.
         ProgressBar(desc=name, disable=None if self._writes else True).attach(trainer)
+
+    def _averaging(self, momentum: float) -> WeightAverage:
+        if self.weights is not None:
+            raise ValueError(f"{self.name}: weight_momentum is for a checkpoint of one network, not {[*self.weights]}")
+        average = WeightAverage(self._network, momentum)
+        average.attach(self.trainer)
+        self.state["average"] = average.network
+        self.evaluator.network = average.network
+        return average
 
     @property
     def resume_file(self) -> Path:
@@ -172,21 +189,9 @@ class Stage:
 
     def _run_alone(self, folder: Path) -> None:
         remove_unfinished(folder)
-        log = logging.FileHandler(folder / f"{self.name}.log", mode="a" if self.resume else "w")
-        log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        self.logger.addHandler(log)
-        if self.logger.level == logging.NOTSET:  # or the file would stay empty where nobody has set up logging
-            self.logger.setLevel(logging.INFO)
-        board = folder / "tensorboard" / self.name
-        if not self.resume:
-            shutil.rmtree(board, ignore_errors=True)  # TensorBoard would mix the curves of two runs
-        self._board = SummaryWriter(str(board))
-        try:
+        self._told = StageLog(folder, self.name, self.resume)
+        with self._told.written():
             self._run()
-        finally:
-            self._board.close()
-            self.logger.removeHandler(log)
-            log.close()
 
     def _check_data(self) -> None:
         config = running_config()
@@ -232,6 +237,8 @@ class Stage:
         # what is loaded here is not replaced by those.
         if self._saved:
             self._load_weights(engine)
+        elif self._average is not None:
+            self._average.restart()
         config = running_config()
         if self._writes and engine.state.epoch == 0:
             # What an earlier run left must not be taken for this run's from now on: neither the weights under the
@@ -263,33 +270,15 @@ class Stage:
                 f"{self.name}: the loss is {state.metrics['loss']} in epoch {state.epoch}; a lower learning rate or "
                 "smaller weights of the distillation terms may help"
             )
-        check_finite_weights(self._network, f"{self.name}, epoch {state.epoch}")  # the last step may have spoilt them
+        check_finite_weights(self._kept, f"{self.name}, epoch {state.epoch}")  # the last step may have spoilt them
         if self._writes:
             if validation.best_metric_epoch == state.epoch:
                 self._save_weights()
             validated = validation.epoch == state.epoch
             # Before the progress: a stage that ends in between trains this epoch again, and its row is not missing.
-            self._report(state.epoch, {**state.metrics, **(validation.metrics if validated else {})})
+            metrics = {**state.metrics, **(validation.metrics if validated else {})}
+            self._told.report(state, validation, metrics, self._clock)  # type: ignore[union-attr]
             self._save_progress()
-
-    def _report(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        scalars = {name: float(value) for name, value in metrics.items() if is_scalar(value)}
-        seconds, waiting = self._clock.seconds, self._clock.waiting
-        own = dict(zip(EPOCH_COLUMNS, (epoch, self.trainer.state.epoch_length, seconds, waiting), strict=True))
-        add_epoch(self.epoch_table, {"epoch": epoch, **scalars, **own})
-        for name, value in scalars.items():
-            self._board.add_scalar(name, value, epoch)  # type: ignore[union-attr]
-        self._board.flush()  # type: ignore[union-attr]
-        # Shares of the gradient have had a line of their own.
-        words = [f"{name} {value:.4g}" for name, value in scalars.items() if not name.startswith(GRADIENT_SHARE)]
-        best = self.evaluator.state
-        if best.best_metric_epoch == epoch:
-            words.append("the best so far")
-        elif best.best_metric_epoch > 0:
-            which = "" if best.key_metric_name in scalars else f"{best.key_metric_name} "  # which is said once
-            words.append(f"best {which}{best.best_metric:.4g} in epoch {best.best_metric_epoch}")
-        words.append(f"{seconds:.1f} s, {waiting:.0%} of them waiting for data")
-        self._log(f"epoch {epoch}/{self.trainer.state.max_epochs}: {', '.join(words)}")
 
     def _save_progress(self) -> None:
         state, scaler, best = self.trainer.state, self.trainer.scaler, self.evaluator.state
@@ -321,7 +310,7 @@ class Stage:
         self._saved = {}
 
     def _save_weights(self) -> None:
-        weights = {"model": self._network} if self.weights is None else self.weights
+        weights = {"model": self._kept} if self.weights is None else self.weights
         self._save(self.checkpoint, {name: self._signed(module) for name, module in weights.items()})
 
     def _signed(self, module: nn.Module) -> dict[str, Any]:
@@ -338,6 +327,10 @@ class Stage:
     @property
     def _network(self) -> nn.Module:
         return unwrapped(self.trainer.network)
+
+    @property
+    def _kept(self) -> nn.Module:
+        return self._network if self._average is None else self._average.network
 
     @property
     def _writes(self) -> bool:

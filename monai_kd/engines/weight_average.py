@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The exponential average of a network's weights in training, which often validates better than the last weights."""
+
+from __future__ import annotations
+
+from ignite.engine import Engine, Events
+from ignite.handlers import EMAHandler
+from torch import nn
+
+__all__ = ["WeightAverage"]
+
+
+class WeightAverage:
+    """Keep the exponential average of a trained network's weights, from those that it starts with.
+
+    After every step ``average += momentum * (weights - average)``; batch normalisation's statistics likewise, because
+    those of the last weights do not fit the averaged ones.
+
+    B. Polyak, A. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM Journal on Control and
+    Optimization 30, 1992, with a window that forgets, by ignite's `EMAHandler`.
+
+    Args:
+        network: what is trained, not wrapped for several processes.
+        momentum: share of the new weights in each step, between 0 and 1; the average looks back over some
+            ``1 / momentum`` steps.
+
+    Raises:
+        ValueError: when the momentum is not between 0 and 1.
+    """
+
+    def __init__(self, network: nn.Module, momentum: float) -> None:
+        if not 0 < momentum < 1:
+            raise ValueError(f"the momentum of a weight average must be between 0 and 1, got {momentum!r}")
+        self._handler = EMAHandler(network, momentum, handle_buffers="update")
+        self._trained = network
+
+    @property
+    def network(self) -> nn.Module:
+        """A network of its own, in evaluation mode, that holds the average."""
+        return self._handler.ema_model
+
+    def attach(self, engine: Engine) -> None:
+        """Follow what ``engine`` trains, step by step."""
+        self._handler.attach(engine, event=Events.ITERATION_COMPLETED)
+
+    def restart(self) -> None:
+        """Begin again with the weights of now, such as those that a checkpoint gave."""
+        self.network.load_state_dict(self._trained.state_dict())
