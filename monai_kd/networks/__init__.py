@@ -14,6 +14,7 @@ from .multi_task_vit import MultiTaskViT
 from .onnx_network import OnnxNetwork
 from .projectors import MeanOfLayers, SelectChannels
 from .student_friendly import StudentFriendlyTeacher
+from .student_unet import decoder_stages, student_unet
 from .timm_models import create_timm_model
 from .torchscript_network import TorchScriptNetwork
 from .unet_plus_plus import UNetPlusPlus
@@ -42,4 +43,6 @@ __all__ = [
     "VDSR",
     "convolution_layers",
     "create_timm_model",
+    "decoder_stages",
+    "student_unet",
 ]

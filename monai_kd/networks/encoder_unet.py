@@ -43,8 +43,8 @@ class EncoderUNet(nn.Module):
         separable: convolve in the decoder by a pointwise and a depthwise convolution, which takes a tenth of the
             parameters, instead of two plain ones.
         context_channels: of each branch of the context behind the coarsest map; 0 for no context.
-        pretrained: load timm's weights of the encoder, see :func:`.create_timm_model`.
-        encoder_kwargs: further arguments of the encoder, such as ``{"pretrained_cfg_overlay": {"file": PATH}}``.
+        pretrained: load weights of the encoder, timm's or a file's, see :func:`.create_timm_model`.
+        encoder_kwargs: further arguments of the encoder.
 
     Raises:
         ValueError: when there are not as many decoder channels as stages, or timm has no network of that name.
@@ -60,7 +60,7 @@ class EncoderUNet(nn.Module):
         stages: int = 5,
         separable: bool = False,
         context_channels: int = 0,
-        pretrained: bool = False,
+        pretrained: bool | str = False,
         encoder_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -71,10 +71,10 @@ class EncoderUNet(nn.Module):
             pretrained,
             in_chans=in_channels,
             features_only=True,
-            feature_cls="getter",  # the one that builds nothing behind the last stage
             out_indices=tuple(range(stages)),
             **(encoder_kwargs or {}),
         )
+        _drop_unused_blocks(self.encoder)
         information: Any = self.encoder.feature_info
         *skips, coarsest = information.channels()
         self.context = nn.Identity() if context_channels == 0 else _Context(coarsest, context_channels)
@@ -94,13 +94,23 @@ class EncoderUNet(nn.Module):
         Returns:
             Logits ``(B, out_channels, H, W)``.
         """
-        *skips, coarsest = self.encoder(x)
-        y = self.context(coarsest)
-        for block, skip in zip(self.decoder, [*reversed(skips), None]):
-            size = x.shape[-2:] if skip is None else skip.shape[-2:]
+        features = self.encoder(x)
+        y = self.context(features[-1])
+        for index, block in enumerate(self.decoder):
+            level = len(features) - 2 - index  # the last step has no map to join
+            size = features[level].shape[-2:] if level >= 0 else x.shape[-2:]
             y = F.interpolate(y, size, mode="bilinear")
-            y = block(y if skip is None else torch.cat([y, skip], dim=1))
+            if level >= 0:
+                y = torch.cat([y, features[level]], dim=1)
+            y = block(y)
         return self.head(y)
+
+
+def _drop_unused_blocks(encoder: Any) -> None:
+    """timm builds the EfficientNets and their like as a whole, whatever stages are asked for; all others it cuts."""
+    *_, last = encoder.feature_info.module_name()
+    if last.startswith("blocks."):
+        del encoder.blocks[int(last.removeprefix("blocks.")) + 1 :]
 
 
 class _Context(nn.Module):

@@ -61,7 +61,7 @@ class HybridClassifier(nn.Module):
         branches: Sequence[str] = ("vgg19", "vit_base_patch16_224"),
         num_classes: int = 3,
         in_channels: int = 3,
-        pretrained: bool = False,
+        pretrained: bool | str = False,
         freeze_backbone: bool = False,
         branch_kwargs: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:

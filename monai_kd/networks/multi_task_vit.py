@@ -57,7 +57,7 @@ class MultiTaskViT(nn.Module):
         num_findings: int = 22,
         in_channels: int = 3,
         image_size: int = 224,
-        pretrained: bool = False,
+        pretrained: bool | str = False,
         vit_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()

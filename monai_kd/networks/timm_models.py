@@ -17,7 +17,7 @@ __all__ = ["create_timm_model", "input_size", "rescaled", "rescaling"]
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def create_timm_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
+def create_timm_model(name: str, pretrained: bool | str = False, **kwargs: Any) -> nn.Module:
     """Build a network of timm by its name.
 
     R. Wightman, "PyTorch Image Models", GitHub, 2019.
@@ -29,9 +29,9 @@ def create_timm_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.
         name: a name of ``timm.list_models()``, with or without the tag of its weights, for instance
             ``"vit_base_patch16_224"`` or ``"vit_base_patch16_224.augreg_in21k"``. timm's ``"hf-hub:..."`` and
             ``"local-dir:..."`` are passed on.
-        pretrained: load the weights that timm names. They are downloaded, unless they are in the cache or
-            ``pretrained_cfg_overlay={"file": PATH}`` names a local file. timm fits them to ``in_chans``,
-            ``num_classes`` and ``img_size``.
+        pretrained: load the weights that timm names, which are downloaded unless they are in the cache, or those of
+            the file with this path (``.safetensors``, ``.pth``). timm fits them to ``in_chans``, ``num_classes`` and
+            ``img_size``.
         **kwargs: passed to ``timm.create_model``, for instance ``num_classes``, ``in_chans`` or ``img_size``.
 
     Raises:
@@ -43,13 +43,14 @@ def create_timm_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.
     if ":" not in name and not timm.is_model(name):
         closest = closest_names(name.partition(".")[0], timm.list_models(), count=5)
         raise ValueError(f"timm has no network {name!r}; {closest}")
+    if isinstance(pretrained, str):
+        kwargs["pretrained_cfg_overlay"] = {**(kwargs.get("pretrained_cfg_overlay") or {}), "file": pretrained}
     try:
-        return timm.create_model(name, pretrained=pretrained, **kwargs)
+        return timm.create_model(name, pretrained=bool(pretrained), **kwargs)
     except OSError as error:
         raise OSError(
             f"the weights of {name!r} could not be fetched or read ({type(error).__name__}: {error}); without a "
-            "connection use pretrained=False, or pretrained=True with pretrained_cfg_overlay={'file': PATH}, where "
-            "PATH is an existing file of weights (.safetensors, .pth)"
+            "connection use pretrained=False, or pretrained=PATH of an existing file of weights (.safetensors, .pth)"
         ) from error
 
 

@@ -57,7 +57,7 @@ class UNetViT(BasicUNet):
         out_channels: int = 1,
         features: Sequence[int] = (64, 128, 256, 512, 1024, 64),
         vit: str = "vit_base_patch16_224",
-        pretrained: bool = False,
+        pretrained: bool | str = False,
         vit_kwargs: Mapping[str, Any] | None = None,
         act: str | tuple = ("LeakyReLU", {"negative_slope": 0.1, "inplace": True}),
         norm: str | tuple = ("instance", {"affine": True}),

@@ -14,7 +14,7 @@ def image(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47)])
-@pytest.mark.parametrize("encoder", ["tf_efficientnet_lite0", "resnet18", "convnext_atto"])  # the last begins with 1/4
+@pytest.mark.parametrize("encoder", ["tf_efficientnet_lite0", "resnet18", "convnext_atto", "mobilenetv3_small_050"])
 def test_the_prediction_has_the_images_size(encoder: str, size: tuple[int, int]) -> None:
     network = EncoderUNet(encoder, in_channels=2, out_channels=3, **SMALL)
     assert network(image(2, 2, *size)).shape == (2, 3, *size)
@@ -26,9 +26,17 @@ def test_stages_that_are_not_used_are_not_built() -> None:
     assert network.encoder.feature_info.reduction() == [2, 4, 8]
 
 
+@pytest.mark.parametrize("encoder", ["tf_efficientnet_lite0", "resnet18"])
+def test_torchscript_gives_the_same(encoder: str) -> None:
+    network = EncoderUNet(encoder, **SMALL).eval()
+    scripted = torch.jit.script(network)
+    for size in (32, 40):
+        torch.testing.assert_close(scripted(image(1, 1, size, 32)), network(image(1, 1, size, 32)))
+
+
 def test_every_parameter_learns_and_every_named_layer_can_be_tapped() -> None:
     network = EncoderUNet(context_channels=4, **SMALL)
-    layers = ["encoder.model.blocks.2", "context", "decoder.0", "decoder.1", "decoder.2"]
+    layers = ["encoder.blocks.2", "context", "decoder.0", "decoder.1", "decoder.2"]
     tap = FeatureTap(network, layers)
     network(image(2, 1, 32, 32)).square().mean().backward()
     shapes = [tuple(feature.shape[1:]) for feature in tap.pop().values()]
@@ -41,11 +49,10 @@ def test_pretrained_weights_come_from_a_local_file(tmp_path) -> None:
     trained = create_timm_model("tf_efficientnet_lite0", num_classes=2)
     file = tmp_path / "weights.pth"
     torch.save(trained.state_dict(), file)
-    overlay = {"pretrained_cfg_overlay": {"file": str(file)}}
-    network = EncoderUNet(in_channels=3, pretrained=True, encoder_kwargs=overlay, **SMALL)
+    network = EncoderUNet(in_channels=3, pretrained=str(file), **SMALL)
     own = dict(trained.named_parameters())
     for name, parameter in network.encoder.named_parameters():
-        assert torch.equal(parameter, own[name.removeprefix("model.")]), name
+        assert torch.equal(parameter, own[name]), name
 
 
 def test_channels_and_stages_must_agree() -> None:
