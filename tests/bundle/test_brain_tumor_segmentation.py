@@ -310,10 +310,7 @@ def test_a_teacher_that_is_not_completed_teaches_no_student(data, run, tmp_path,
     "words, message",
     [
         (["--stages", "distill"], "there is no teacher at .*teacher.pt: train one by --stages teacher,distill"),
-        (
-            ["teacher_checkpoint=null"],
-            "teacher: no checkpoint is named, so it could not be kept; name one, or leave this stage",
-        ),
+        (["teacher_checkpoint=null"], "teacher_checkpoint is null.*name its checkpoint, or have it trained"),
         (["max_epochs=0"], "max_epochs must be a whole number from 1, got 0"),
         (["teacher_epochs=-1"], "teacher_epochs must be a whole number from 1, got -1"),
         (["train#trainer#max_epochs=0"], "teacher: max_epochs must be a whole number from 1, got 0"),
@@ -346,7 +343,7 @@ def test_weights_of_another_network_are_refused_in_one_line(run, data, tmp_path,
     ):
         assert main(words) == 2
         shown = capfd.readouterr()
-        assert "belong to another network: " in shown.err and "of another shape" in shown.err
+        assert "belong to another network: " in shown.err
         assert shown.err.count("\n") == 1 and "size mismatch" not in shown.out + shown.err
     (tmp_path / "notes.pt").write_text("no checkpoint")
     for words in (
@@ -466,6 +463,8 @@ def test_a_run_whose_stages_were_written_out_one_by_one_is_read_as_well(run, dat
     for key in ("evaluator", "trained", "learning_rate", "epochs", "name", "checkpoint", "skip_if_trained", "state"):
         del config["train"][key]
     (kept / "model.json").write_text(json.dumps(config))
+    weights = torch.load(kept / "model.pt", weights_only=True)["model"]
+    torch.save({"model": dict(weights)}, kept / "model.pt")  # which then was not signed by its configuration
     assert main(["evaluate", NAME, "--run", str(kept)]) == main(["evaluate", NAME, "--run", str(run)]) == 0
     assert read_rows(kept / "evaluation" / "cases.csv") == read_rows(run / "evaluation" / "cases.csv")
     assert main(["infer", NAME, str(data / "1.mat"), str(tmp_path / "out"), "--run", str(kept)]) == 0
