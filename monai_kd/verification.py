@@ -21,7 +21,7 @@ from .contract import broken_promises
 
 __all__ = ["CHECKS", "EXPORTS", "LARGEST_MODEL", "check_run"]
 
-LARGEST_MODEL = 20_000_000
+LARGEST_MODEL = 16_000_000
 """Bytes of a student that can travel with its bundle."""
 
 

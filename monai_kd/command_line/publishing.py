@@ -23,7 +23,7 @@ __all__ = ["publish"]
 def publish(name: str, run: str) -> int:
     """Make a run's student the bundle's own: models/model.pt, with docs/model_card.md and the metrics in metadata.json.
 
-    A student of more than 20 MB is stored in half precision, provided that no metric of the test cases moves.
+    A student of more than 16 MB is stored in half precision, provided that no metric of the test cases moves.
 
     Args:
         name: a bundle's name, or the path of a bundle's directory.

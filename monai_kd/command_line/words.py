@@ -102,7 +102,8 @@ def config_settings(config: str | None, bundle: Bundle, *files: str | Path) -> d
     """Settings by id from the files of ``--config``.
 
     Args:
-        config: a path, or several with commas between them; later ones are laid over earlier ones.
+        config: a path, or several with commas between them; later ones are laid over earlier ones. A name that is
+            no file here is that of one of the bundle's own, such as ``shipped.json``.
         bundle: the bundle.
         files: its configuration files that they are laid over.
     """
@@ -110,8 +111,14 @@ def config_settings(config: str | None, bundle: Bundle, *files: str | Path) -> d
         return {}
     chosen = [config] if os.path.isfile(config) else config.split(",")
     return {
-        key: _absolute(key, value) for key, value in laid_over(bundle.config(*files), map(plain_path, chosen)).items()
+        key: _absolute(key, value)
+        for key, value in laid_over(bundle.config(*files), (_configuration(name, bundle) for name in chosen)).items()
     }
+
+
+def _configuration(name: str, bundle: Bundle) -> str:
+    own = bundle.root / "configs" / name
+    return str(own) if own.is_file() and not os.path.isfile(name) else plain_path(name)
 
 
 def _absolute(key: str, value: Any) -> Any:

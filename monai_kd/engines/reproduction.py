@@ -26,6 +26,7 @@ _NO_SETTINGS = {
     *("bundle_root", "ckpt_dir", "dataset_dir", "datalist_file", "device", "cache_rate", "resume"),
     *("imports", "initialize", "run", "finalize", "training", TRAINED_ON),
 }
+_OVERLAYS = {"demo.json": ["--demo"], "shipped.json": ["--config", "shipped.json"]}
 _STAGE_WORDS = dict(zip(STAGES, ("teacher", "student_alone", "distill")))
 _WORD = re.compile(r"(?!(?:true|false|null|none|nan|infinity)$)[a-z_][\w./-]*", re.IGNORECASE)
 
@@ -44,12 +45,13 @@ def reproduce(
         verb: ``train`` or ``compare``.
         options: further words for the verb.
     """
-    name, is_demo = _name(bundle_root), _is_demo(bundle_root, config)
-    files = ["train.json", *(["demo.json"] if is_demo else [])]
+    name = _name(bundle_root)
+    overlays = [file for file in _OVERLAYS if _is_overlaid(bundle_root, file, config)]
+    files = ["train.json", *overlays]
     parser = ConfigParser(ConfigParser.load_config_files([str(bundle_root / "configs" / file) for file in files]))
     for _ in range(2):  # what a macro copies is copied as it stands, with ids that are relative to its new place
         parser.resolve_macro_and_relative_ids()
-    words = [*options, *(["--demo"] if is_demo else [])]
+    words = [*options, *(word for file in overlays for word in _OVERLAYS[file])]
     commands, folder = [], str(config.get("dataset_dir", ""))
     if config.get("datalist_file"):
         words += ["--datalist", _elsewhere(config["datalist_file"])]
@@ -110,13 +112,13 @@ def _name(bundle_root: Path) -> str:
     return name if own else f"./{name}"
 
 
-def _is_demo(bundle_root: Path, config: Mapping[str, Any]) -> bool:
-    """Whether a configuration has ids that only the demonstration has."""
-    files = [bundle_root / "configs" / name for name in ("train.json", "demo.json")]
+def _is_overlaid(bundle_root: Path, file: str, config: Mapping[str, Any]) -> bool:
+    """Whether a configuration has the ids that only this overlay has."""
+    files = [bundle_root / "configs" / name for name in ("train.json", file)]
     if not files[1].is_file():
         return False
-    train, demo = (json.loads(file.read_text()) for file in files)
-    own = {key for key in demo.keys() - train.keys() if "#" not in key}
+    train, overlay = (json.loads(file.read_text()) for file in files)
+    own = {key for key in overlay.keys() - train.keys() if "#" not in key}
     return bool(own) and own <= config.keys()
 
 

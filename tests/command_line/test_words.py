@@ -44,6 +44,9 @@ def test_settings_of_configuration_files(tmp_path, monkeypatch):
         "dataset_dir": str(tmp_path / "slices"),
     }
     assert config_settings("b,c.json", bundle, "train.json") == {"max_epochs": 4}
+    assert config_settings("paper.json", bundle, "train.json")["image_size"] == 256  # the bundle's own file
+    (tmp_path / "paper.json").write_text(json.dumps({"image_size": 2}))
+    assert config_settings("paper.json", bundle, "train.json") == {"image_size": 2}
     (tmp_path / "c.json").write_text(json.dumps({"max_epochs": 5}))
     assert config_settings("a.json,c.json", bundle, "train.json")["max_epochs"] == 5
 

@@ -57,6 +57,19 @@ def test_a_demonstration_is_one_again(root):
     assert reproduce(root, config) == ["python -m monai_kd train './my bundle' --demo demo_cases=30"]
 
 
+def test_the_recipe_that_ships_is_named_and_what_differs_from_it(root):
+    shipped = {"imagenet_weights": None, "batch_size": 16, "net#size": 5}
+    (root / "configs" / "shipped.json").write_text(json.dumps(shipped))
+    net = {"size": 5, "of": {"depth": 1, "names": ["a"]}}
+    config = {**KEPT, "dataset_dir": "/data", "net": net, "copied": 5}
+    config |= {"imagenet_weights": "/x/weights", "batch_size": 4}
+    (command,) = reproduce(root, config)
+    assert shlex.split(command)[4:] == [
+        *("./my bundle", "--config", "shipped.json", "--dataset_dir", "DATA"),
+        *("batch_size=4", "imagenet_weights=PATH/weights"),
+    ]
+
+
 def test_generated_data_are_generated_first(root, tmp_path):
     made = {"generator": "Maker", "cases": 20, "seed": 1, "shape": [4, 4], "kind": "hard"}
     (tmp_path / "generated.json").write_text(json.dumps(made))
