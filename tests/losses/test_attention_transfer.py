@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from monai_kd.losses import AttentionTransferLoss
 
@@ -65,6 +66,28 @@ def test_gradient_at_a_zero_map_is_zero(p):
     student = torch.zeros(2, 3, 4, requires_grad=True)
     AttentionTransferLoss(p)(student, torch.ones(2, 3, 4)).backward()
     assert student.grad.eq(0).all()
+
+
+class Written(TorchDispatchMode):
+    """Counts the tensors of a size that operations write."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size, self.count = size, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        is_written = isinstance(result, torch.Tensor) and not function.is_view
+        self.count += is_written and result.numel() == self.size
+        return result
+
+
+def test_maps_of_full_size_are_written_once_on_the_way_there_and_once_on_the_way_back():
+    # They don't fit into a processor's caches, so each one written is time.
+    student, teacher = features((2, 8, 16, 16), 0).requires_grad_(), features((2, 4, 16, 16), 1)
+    with Written(student.numel()) as written:
+        AttentionTransferLoss()(student, teacher).backward()
+    assert written.count == 2
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 2, 8), (1, 3, 4, 4), (2, 3, 16)], ids=str)
