@@ -16,7 +16,7 @@ __all__ = ["__version__", "bundle_names", "bundle_root", "ckpt_dir", "data_dir",
 
 __version__ = "0.1.0"
 
-_SUBPACKAGES = ("comparison", "data", "engines", "handlers", "losses", "metrics", "networks", "transforms")
+_SUBPACKAGES = ("comparison", "data", "engines", "handlers", "losses", "metrics", "networks", "nnunet", "transforms")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -275,7 +275,7 @@ class Bundle:
         if exported.get("bundle") != self.metadata["name"]:  # which is what earlier versions wrote there
             self._check_origin(checkpoint, {"_meta_": {"identity": exported.get("bundle", self.identity)}})
         config = self.config("inference.json")
-        settings = monai_kd.engines.plain_settings(exported.get("model_ids", {}))
+        settings = monai_kd.engines.plain_settings(exported.get("model_ids", {}), tables=True)
         for key in config.get("exported_ids", ()):
             if key in wanted and wanted[key] != settings.get(key):
                 raise ValueError(

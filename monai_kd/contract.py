@@ -58,6 +58,7 @@ CONTRACT = (
     Entry("train.json", "run", "the list of steps; `$@<section>#stage.run()` runs a stage", "train, label_app"),
     Entry("train.json", "generator", "a generator of data in the data set's format", "generate, --demo", False),
     Entry("train.json", "method_terms", "other methods' terms by name, chosen by `method`", "compare --methods", False),
+    Entry("train.json", "export_formats", "other forms of the student by name: `$@...` of a file or folder", "export", False),
     Entry("train.json", "distillation_checks", "what is checked before a distillation", "train", False),
     Entry("evaluate.json", "checkpoint", "the weights that are measured", "evaluate"),
     Entry("evaluate.json", "evaluated_network", "the network that they belong to", "evaluate, compare"),
@@ -75,6 +76,7 @@ CONTRACT = (
     Entry("inference.json", "batch_inference", "the `BatchInference`, last in `run`", "infer"),
     Entry("inference.json", "resume", "whether what is done is skipped", "infer"),
     Entry("inference.json", "exported_ids", "those of `model_ids` that an exported file has fixed", "infer", False),
+    Entry("inference.json", "described", "what an exported file says of `input`, `output`", "export", False),
     Entry("inference.json", "class_names", "names of the classes, by channel", "infer, export", False),
 )
 """What every bundle has, beside what MONAI asks of it."""

@@ -33,6 +33,7 @@ ALLOWED = {
         "networks.torchscript_network",
     },
     "comparison": {"engines", "metrics"},
+    "nnunet": {"data", "engines"},
 }
 # What every subpackage may use, and needs nothing of this package itself.
 COMMON = {"csv_tables", "files", "finite", "folder_lock", "inspection", "locations", "names"}

@@ -41,9 +41,10 @@ def export(
 
     Args:
         name: a bundle's name, or the path of a bundle's directory.
-        out: the file: .onnx, or .ts for torchscript.
+        out: the file: .onnx, or .ts for torchscript; what the bundle's own formats ask for.
         overrides: further settings as key=value, by the ids of the bundle's train.json and evaluate.json.
-        format: onnx, torchscript, or int8 (ONNX in 8-bit integers, calibrated on the validation cases).
+        format: onnx, torchscript, int8 (ONNX in 8-bit integers, calibrated on the validation cases), or one of the
+            bundle's own.
         run: name or path of a run, whose student, networks and split are used.
         checkpoint: other weights than models/model.pt or the run's.
         dataset_dir: folder of the data set; by default the run's.
@@ -71,6 +72,10 @@ def export(
     data = parser.get_parsed_content("validate#dataset#data")
     if needs_data:
         workflow.run()
+    evaluator = parser.get_parsed_content("validate#evaluator") if data else None
+    if format in (parser.get("export_formats") or {}):
+        say(*parser.get_parsed_content(f"export_formats#{format}")(network, plain_path(out), evaluator))
+        return DONE
     inference = bundle.config("inference.json")
     inference.update({key: parser[key] for key in inference["model_ids"]})
     described = _describe(bundle, inference, Path(settings["checkpoint"]))
@@ -80,7 +85,7 @@ def export(
         format,
         shape=[described["input"]["channels"], *described["input"]["size"]],
         metadata=described,
-        evaluator=parser.get_parsed_content("validate#evaluator") if data else None,
+        evaluator=evaluator,
         tolerance=float(tolerance),
         config=monai_kd.engines.embedded_config(inference),
     )

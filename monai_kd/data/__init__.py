@@ -25,6 +25,7 @@ from monai_kd.data.generators.base import GENERATED, DatasetGenerator
 from monai_kd.data.generators.cine import CineGenerator
 from monai_kd.data.generators.figshare import FigshareGenerator
 from monai_kd.data.generators.head import HeadGenerator
+from monai_kd.data.generators.kidney import KidneyGenerator
 from monai_kd.data.generators.vessel import VesselGenerator
 from monai_kd.data.generators.xray import XrayGenerator
 from monai_kd.data.mixed_dataset import LABELLED, MixedDataset, RepeatedDataset, labelled_epoch, mixed_epoch
@@ -67,6 +68,7 @@ __all__ = [
     "HeadGenerator",
     "ImageFileReader",
     "LoadSoftLabeld",
+    "KidneyGenerator",
     "MRIReader",
     "MixedDataset",
     "RepeatedDataset",

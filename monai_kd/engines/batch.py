@@ -40,6 +40,9 @@ def plain_batch(
     """
     chosen: Any = {Keys.IMAGE: batchdata[image_key], Keys.LABEL: batchdata[label_key]}
     image, label = default_prepare_batch(chosen, device, non_blocking, **kwargs)
+    several = chosen[Keys.LABEL]
+    if isinstance(several, list):  # of which MONAI takes none
+        label = [plain_tensor(own).to(device=device, non_blocking=non_blocking, **kwargs) for own in several]
     return plain_tensor(image), plain_tensor(label)
 
 

@@ -82,7 +82,7 @@ def describe_network(
         in words; ``output``: ``axes``, ``values``, ``activation``, ``threshold`` and ``steps``; ``preprocessing``: the
         configuration's transforms with the settings they refer to; ``model_ids``: the settings that the network was
         trained with; ``training_data`` in words, ``generated``: whether these are generated (null if not known), and
-        ``metrics``.
+        ``metrics``. What the configuration itself says under ``described``, by ``input`` and ``output``, comes first.
     """
     parser = ConfigParser(dict(config))
     data_format = json.loads(json.dumps(bundle["network_data_format"]))
@@ -92,7 +92,8 @@ def describe_network(
     else:
         class_names = prediction["channel_def"]
     preprocessing = _resolve(config["preprocessing"], parser)
-    taken = _describe_input(config, parser, image, list(_applied(preprocessing, parser)))
+    own = parser.get_parsed_content("described") if "described" in config else {}
+    taken = {**_describe_input(config, parser, image, list(_applied(preprocessing, parser))), **own.get("input", {})}
     for tensor in (image, prediction):
         if tensor["spatial_shape"]:
             tensor["spatial_shape"] = taken["size"]
@@ -103,7 +104,7 @@ def describe_network(
         "network_data_format": data_format,
         "class_names": class_names,
         "input": taken,
-        "output": _describe_output(config, parser, prediction),
+        "output": {**_describe_output(config, parser, prediction), **own.get("output", {})},
         "preprocessing": preprocessing,
         "model_ids": {key: config[key] for key in config["model_ids"]},
         **_describe_training(bundle, trained),

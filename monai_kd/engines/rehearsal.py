@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from monai_kd.handlers.cached_teacher import CachedTeacher
 from monai_kd.handlers.distillation import DistillationHandler
@@ -38,7 +40,8 @@ def rehearse(*stages: Stage) -> None:
     The batch goes through the network, the loss, the teacher and the distillation's terms. Where the last batch of an
     epoch holds one item only, that one is tried as well, since some terms compare items. No step is done, and random
     states, statistics of batch normalisation and modes are as before, so a training is the same with it and without. At
-    the end, labels that show nothing but 0 are said.
+    the end, labels that show nothing but 0 are said. What each network costs is said, too: parameters,
+    multiply-accumulates (of convolutions and products, as PyTorch counts them) and seconds for an image of the batch.
 
     It belongs into a configuration's ``run``, before its first stage.
 
@@ -52,8 +55,8 @@ def rehearse(*stages: Stage) -> None:
     waiting = [stage for stage in stages if not stage.is_done]
     for stage in waiting:
         with _as_before(stage):
-            for batch in _batches(stage.trainer.data_loader):
-                _try(stage, batch)
+            for number, batch in enumerate(_batches(stage.trainer.data_loader)):
+                _try(stage, batch, say_cost=number == 0)
     if waiting:
         with _as_before(waiting[0]):
             _look_at_labels(waiting[0])
@@ -77,7 +80,7 @@ def _dataset(loader: Any) -> Any:
     return getattr(loader, "dataset", None)
 
 
-def _try(stage: Stage, batch: Any) -> None:
+def _try(stage: Stage, batch: Any, say_cost: bool) -> None:
     trainer, network = stage.trainer, unwrapped(stage.trainer.network)
     device = trainer.state.device
     state = SimpleNamespace(output={}, batch=batch, device=device, epoch=1, iteration=1, metrics={})
@@ -99,8 +102,10 @@ def _try(stage: Stage, batch: Any) -> None:
                 handler.started(engine)
         try:
             args, kwargs = others if others else ((), {})
-            with _named(stage, "the network", image):
+            with _named(stage, "the network", image), FlopCounterMode(display=False) as counter:
+                start = time.perf_counter()
                 prediction = trainer.inferer(image, network, *args, **kwargs)
+                seconds = time.perf_counter() - start
             with _named(stage, "the loss", prediction):
                 task = trainer.loss_function(prediction, label).mean()
             state.output = {Keys.IMAGE: image, Keys.LABEL: label, Keys.PRED: prediction, Keys.LOSS: task}
@@ -110,11 +115,20 @@ def _try(stage: Stage, batch: Any) -> None:
         finally:
             for handler in handlers:
                 handler.completed(engine)
+    if say_cost:
+        _say_cost(stage, network, image, counter.get_total_flops() / 2 / len(image), seconds / len(image))
     for name, value in state.output.items():
         _check_finite(stage, {Keys.PRED: "the network's output", Keys.LOSS: "the loss"}.get(name, name), value)
     for handler in handlers:
         _check_taught(stage, handler)
         _check_ensemble(stage, getattr(handler.teacher, "network", None))
+
+
+def _say_cost(stage: Stage, network: nn.Module, image: Tensor, operations: float, seconds: float) -> None:
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    size = " x ".join(map(str, image.shape[1:]))
+    counted = f"{operations / 1e9:.3g} G multiply-accumulates and " if operations else ""
+    stage.log(f"{parameters:,} parameters, {counted}about {seconds:.2g} s for an image of {size}")
 
 
 def _without_cache(handler: DistillationHandler) -> DistillationHandler:

@@ -67,20 +67,24 @@ def write_json(path: Path, content: Any) -> Path:
     return path
 
 
-def plain_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+def plain_settings(config: Mapping[str, Any], tables: bool = False) -> dict[str, Any]:
     """The settings of a configuration that mean the same elsewhere: numbers, words, and lists of them.
+
+    With ``tables`` also mappings of such values, and of null, that are no component.
 
     Code, references, parts of a network and absolute paths are left out, and ``resume``, which sets nothing.
 
     >>> plain_settings({"rate": 0.1, "features": [2, "@size"], "weights": "/home/a.pt", "split": "official"})
     {'rate': 0.1, 'split': 'official'}
     """
-    return {key: value for key, value in config.items() if key != "resume" and _is_plain(value)}
+    return {key: value for key, value in config.items() if key != "resume" and _is_plain(value, tables)}
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: Any, tables: bool = False) -> bool:
+    if isinstance(value, Mapping) and tables:
+        return "_target_" not in value and all(own is None or _is_plain(own, tables) for own in value.values())
     if isinstance(value, list):
-        return all(map(_is_plain, value))
+        return all(_is_plain(own, tables) for own in value)
     if isinstance(value, str):
         return value[:1] not in ("$", "@", "%") and not os.path.isabs(value)
     return isinstance(value, (bool, int, float))

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy._core import multiarray
 from torch import Tensor, nn
 
 from monai_kd.files import whole_file
@@ -18,6 +20,10 @@ from monai_kd.files import whole_file
 __all__ = ["explain_unreadable", "load_weights", "read_checkpoint", "read_progress", "read_weights", "replace_weights"]
 
 _PROGRESS = {"model", "trainer", "evaluator", "state", "scaler"}
+
+# What pickles a number of NumPy, as other trainers leave them beside their weights; it makes nothing else.
+_NUMBERS: list[Any] = [multiarray.scalar, (multiarray.scalar, "numpy.core.multiarray.scalar"), np.dtype]
+_NUMBERS += [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
 
 
 def read_checkpoint(checkpoint: str | os.PathLike, device: str | torch.device = "cpu") -> Any:
@@ -37,7 +43,8 @@ def read_checkpoint(checkpoint: str | os.PathLike, device: str | torch.device = 
             f"there is no trained network at {checkpoint}; train one, or name another checkpoint or run"
         )
     try:
-        return torch.load(checkpoint, map_location=device, weights_only=True)
+        with torch.serialization.safe_globals(_NUMBERS):
+            return torch.load(checkpoint, map_location=device, weights_only=True)
     except (MemoryError, PermissionError):
         raise
     except Exception as error:  # torch has another one for every kind of file that is none of its own
@@ -83,7 +90,8 @@ def read_weights(checkpoint: str | os.PathLike) -> dict[str, Tensor]:
     """The weights of a checkpoint by name, on the CPU.
 
     Args:
-        checkpoint: ``{"model": state_dict}``, as a stage writes it, or a bare state dictionary.
+        checkpoint: ``{"model": state_dict}``, as a stage writes it, a bare state dictionary, or what nnU-Net's trainer
+            saved (``network_weights``).
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -92,7 +100,7 @@ def read_weights(checkpoint: str | os.PathLike) -> dict[str, Tensor]:
     content = read_checkpoint(checkpoint)
     if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
         raise ValueError(f"{checkpoint} holds a {type(content).__name__} and no weights by name; name another one")
-    nested = content.get("model")
+    nested = content.get("model", content.get("network_weights"))
     return dict(nested if isinstance(nested, Mapping) else content)
 
 

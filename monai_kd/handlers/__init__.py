@@ -7,6 +7,7 @@ from .classification_table import ClassificationTable
 from .distillation import DistillationHandler, LiveTeacher, check_layers
 from .epoch_averages import EpochAverages
 from .file_teacher import FileTeacher
+from .gradient_clipping import GradientClipping
 from .gradient_shares import GRADIENT_SHARE, GradientShares
 from .imitation_first import ImitationFirst
 from .teacher_cache import TeacherCache
@@ -19,6 +20,7 @@ __all__ = [
     "DistillationHandler",
     "EpochAverages",
     "FileTeacher",
+    "GradientClipping",
     "GradientShares",
     "ImitationFirst",
     "LiveTeacher",

@@ -28,17 +28,20 @@ class CaseTable:
     keeps its values per case (MONAI's metric handlers with ``save_details``). ``summary.json`` gives each metric's
     mean, standard deviation over cases, median and number of cases, and the network's number of ``parameters``. A case
     without a finite value, such as the precision where nothing was predicted, is left out there, and so is a metric
-    that no case has. A metric ``val_mean_dice`` is called ``dice``. The evaluation ends with an error at the first case
-    whose prediction holds NaN or infinite values.
+    that no case has. A metric ``val_mean_dice`` is called ``dice``; of several classes it is the mean over them, and
+    ``dice_<class>`` is that of each. The evaluation ends with an error at the first case whose prediction holds NaN or
+    infinite values.
 
     Args:
         output_dir: folder of the two files, made if need be.
         image_key: key of the image whose metadata names the input file.
+        class_names: of the metrics' channels, where there are several.
     """
 
-    def __init__(self, output_dir: str, image_key: str = Keys.IMAGE) -> None:
+    def __init__(self, output_dir: str, image_key: str = Keys.IMAGE, class_names: Sequence[str] = ()) -> None:
         self.output_dir = Path(output_dir)
         self.image_key = image_key
+        self.class_names = tuple(class_names)
         self._cases: list[dict[str, str]] = []
 
     def attach(self, engine: Evaluator) -> None:
@@ -67,10 +70,12 @@ class CaseTable:
             self._cases.append(case)
 
     def _completed(self, engine: Any) -> None:
-        columns = {
-            _short(name): np.asarray(details.cpu(), dtype=float).reshape(len(self._cases), -1).mean(axis=1)
-            for name, details in engine.state.metric_details.items()
-        }
+        columns: dict[str, np.ndarray] = {}
+        for name, details in engine.state.metric_details.items():
+            values = np.asarray(details.cpu(), dtype=float).reshape(len(self._cases), -1)
+            columns[_short(name)] = values.mean(axis=1)
+            if 1 < values.shape[1] == len(self.class_names):
+                columns |= {f"{_short(name)}_{own}": column for own, column in zip(self.class_names, values.T)}
         rows = [
             {**case, **{name: round(float(values[row]), 6) for name, values in columns.items()}}
             for row, case in enumerate(self._cases)

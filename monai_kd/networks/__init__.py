@@ -12,7 +12,7 @@ from .hybrid_classifier import HybridClassifier
 from .kt_vit import KTViT
 from .multi_task_vit import MultiTaskViT
 from .onnx_network import OnnxNetwork
-from .projectors import MeanOfLayers, SelectChannels
+from .projectors import LayerProjectors, MeanOfLayers, SelectChannels
 from .student_friendly import StudentFriendlyTeacher
 from .student_unet import decoder_stages, student_unet
 from .timm_models import create_timm_model
@@ -32,6 +32,7 @@ __all__ = [
     "FeatureTap",
     "HybridClassifier",
     "KTViT",
+    "LayerProjectors",
     "MeanOfLayers",
     "MultiTaskViT",
     "OnnxNetwork",

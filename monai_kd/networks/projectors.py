@@ -11,7 +11,35 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MeanOfLayers", "SelectChannels"]
+__all__ = ["LayerProjectors", "MeanOfLayers", "SelectChannels"]
+
+
+class LayerProjectors(nn.Module):
+    """Apply a projector of its own to each of several layers, such as a 1 x 1 convolution that aligns the channels.
+
+    Args:
+        projectors: one for each layer, in their order.
+
+    >>> LayerProjectors([nn.Identity(), nn.Flatten()])([torch.zeros(1, 2, 3), torch.zeros(1, 2, 3)])[1].shape
+    torch.Size([1, 6])
+    """
+
+    def __init__(self, projectors: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.projectors = nn.ModuleList(projectors)
+
+    def forward(self, layers: Sequence[Tensor]) -> list[Tensor]:
+        """
+        Args:
+            layers: as many tensors as there are projectors.
+
+        Raises:
+            ValueError: when there are more or fewer.
+        """
+        if isinstance(layers, Tensor) or len(layers) != len(self.projectors):
+            got = "one tensor" if isinstance(layers, Tensor) else f"{len(layers)} layers"
+            raise ValueError(f"expected {len(self.projectors)} layers, one for each projector, got {got}")
+        return [projector(layer) for projector, layer in zip(self.projectors, layers)]
 
 
 class MeanOfLayers(nn.Module):

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nnU-Net as a bundle: its folders, networks, samples, loss and sliding window for this package's stages and verbs.
+
+nnU-Net is imported when something is made of it; without it, everything else works.
+"""
+
+from .cases import nnunet_datalist, nnunet_items
+from .description import channel_names, describe_student
+from .inferer import NnunetInferer
+from .loss import NnunetLoss, has_regions
+from .model_folder import ModelFolder
+from .network import NnunetNetwork, head_layers, head_weights, hint_projectors, stage_features, stage_layers
+from .planning import plan_and_preprocess, preprocessed_dir, samples_folder
+from .plans import NnunetPlans, class_names, label_names, plain_plans, student_plans
+from .samples import NnunetSamples, planned_batch_size
+from .settling import take_plans
+from .teacher import NnunetTeacherStage
+from .trained import TrainedFolder, read_nnunet_checkpoint
+from .transforms import ClassMasks, ClassMasksd, NnunetPreprocess, NnunetPreprocessd, NnunetSegmentationd
+
+__all__ = [
+    "ClassMasks",
+    "ClassMasksd",
+    "ModelFolder",
+    "NnunetInferer",
+    "NnunetLoss",
+    "NnunetNetwork",
+    "NnunetPlans",
+    "NnunetPreprocess",
+    "NnunetPreprocessd",
+    "NnunetSamples",
+    "NnunetSegmentationd",
+    "NnunetTeacherStage",
+    "TrainedFolder",
+    "channel_names",
+    "class_names",
+    "describe_student",
+    "has_regions",
+    "head_layers",
+    "head_weights",
+    "hint_projectors",
+    "label_names",
+    "nnunet_datalist",
+    "nnunet_items",
+    "plain_plans",
+    "plan_and_preprocess",
+    "planned_batch_size",
+    "preprocessed_dir",
+    "read_nnunet_checkpoint",
+    "samples_folder",
+    "stage_features",
+    "stage_layers",
+    "student_plans",
+    "take_plans",
+]

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nnU-Net's loss on the ground truth, and the distillation's on every head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from .plans import NnunetPlans
+from .recipe import NnunetRecipe
+
+__all__ = ["NnunetLoss", "has_regions"]
+
+
+class NnunetLoss(nn.Module):
+    """Compute nnU-Net's loss: soft Dice and cross-entropy (binary, of regions), weighted over the heads.
+
+    Args:
+        plans: as :func:`~monai_kd.nnunet.plans.plain_plans` gives them.
+        description: what ``dataset.json`` says: channels and labels.
+    """
+
+    def __init__(self, plans: Mapping[str, Any], description: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.loss = NnunetRecipe(NnunetPlans(plans, description)).loss()
+
+    def forward(self, pred: Tensor | Sequence[Tensor], label: Sequence[Tensor]) -> Tensor:
+        """
+        Args:
+            pred: logits (B, K, *spatial) of every head, the finest first; or one tensor of a network without further
+                heads, which is compared on the finest grid alone.
+            label: as many labels (B, 1, *spatial), or (B, R, *spatial) of regions.
+
+        Returns:
+            Scalar.
+        """
+        if isinstance(pred, Tensor):
+            return self.loss.loss(pred, label[0])
+        return self.loss(list(pred), list(label))
+
+
+def has_regions(description: Mapping[str, Any]) -> bool:
+    """Whether a data set's labels are regions that may hold each other: a sigmoid for each then, instead of a softmax.
+
+    >>> has_regions({"labels": {"background": 0, "all": [1, 2], "core": [2]}})
+    True
+    """
+    return any(isinstance(value, list) and len(value) > 1 for value in description["labels"].values())

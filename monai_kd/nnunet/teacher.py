@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stage of a teacher that nnU-Net has trained."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from monai_kd.engines import Stage, running_config, write_run_config
+from monai_kd.engines.provenance import TRAINED_ON, check_data, patients_of
+from monai_kd.files import whole_file
+
+from .cases import nnunet_datalist
+from .trained import TrainedFolder, read_nnunet_checkpoint
+
+__all__ = ["NnunetTeacherStage"]
+
+
+class NnunetTeacherStage(Stage):
+    """A teacher's stage that takes the weights of a trained folder of nnU-Net, where one is named; else it trains.
+
+    What it takes is written as any teacher of a run: weights, and beside them the configuration with the patients that
+    the fold was trained on. So those who validate or test a student may not be among them.
+
+    Args:
+        folder: nnU-Net's trained folder; None trains.
+        fold: which of its folds, by nnU-Net's number, or ``all``.
+        dataset_dir: the raw data set, which the folds are of.
+        preprocessed_dir: nnU-Net's folder of preprocessed data, with the split file.
+        arguments: those of :class:`~monai_kd.engines.Stage`.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike | None = None,
+        fold: int | str = 0,
+        dataset_dir: str | os.PathLike = ".",
+        preprocessed_dir: str | os.PathLike | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self.folder = folder
+        self.fold = fold
+        self.dataset_dir = dataset_dir
+        self.preprocessed_dir = preprocessed_dir
+
+    def run(self) -> None:
+        """Take the weights, or train, unless that was done before.
+
+        Raises:
+            FileNotFoundError: when the fold was not completed.
+            ValueError: when its checkpoint is not of these plans, or it was trained on who is to validate or test.
+        """
+        if self.folder is not None and not self.is_trained:
+            self._take(TrainedFolder(self.folder))
+        super().run()
+
+    def _take(self, trained: TrainedFolder) -> None:
+        file = trained.checkpoint(self.fold)
+        weights = read_nnunet_checkpoint(file)["network_weights"]
+        try:
+            self._network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"{file}: these weights belong to other plans than those beside them: {error}") from error
+        seen = nnunet_datalist(self.dataset_dir, self.preprocessed_dir, self.fold)["training"]
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        config = running_config() or {}
+        if self._writes:
+            write_run_config(self.checkpoint, {**config, TRAINED_ON: {"patients": sorted(patients_of(seen))}})
+            check_data(self.checkpoint, config, self.data_ids, self.datalist)
+            with whole_file(self.checkpoint) as written:
+                torch.save({"model": self._network.state_dict()}, written)
+            self.log(f"{file}, of {len(seen)} cases")

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cases on the sides of nnU-Net's own split file. None of this needs nnU-Net itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from monai_kd.data import KidneyGenerator, UnavailableData, require
+from monai_kd.nnunet.cases import nnunet_datalist, nnunet_items
+
+NAME = "Dataset901_Generated"
+SHAPE = (8, 8, 8)
+DESCRIPTION = {"channel_names": {"0": "T1", "1": "T2"}, "labels": {"background": 0, "kidney": 1}}
+
+
+@pytest.fixture
+def raw(tmp_path) -> Path:
+    return KidneyGenerator(SHAPE)(tmp_path / "raw" / NAME, cases=6)
+
+
+@pytest.fixture
+def preprocessed(tmp_path) -> Path:
+    return _split(tmp_path, {"train": ["SIM0001", "SIM0002"], "val": ["SIM0003"]}, {"train": ["SIM0003"], "val": []})
+
+
+def _split(tmp_path: Path, *folds: dict) -> Path:
+    folder = tmp_path / "preprocessed"
+    (folder / NAME).mkdir(parents=True, exist_ok=True)
+    (folder / NAME / "splits_final.json").write_text(json.dumps(folds))
+    (folder / NAME / "nnUNetPlans.json").write_text("{}")
+    return folder
+
+
+def _names(splits: dict) -> dict[str, list[str]]:
+    return {side: [item["case"] for item in items] for side, items in splits.items()}
+
+
+def test_a_fold_trains_and_validates_and_labelled_test_images_test(raw, preprocessed):
+    splits = nnunet_datalist(raw, preprocessed, fold=0, plans_name="nnUNetPlans")
+    assert _names(splits) == {"training": ["SIM0001", "SIM0002"], "validation": ["SIM0003"], "test": ["SIM0005"]}
+    item = splits["training"][0]
+    assert item["files"] == [str(raw / "imagesTr" / f"SIM0001_000{channel}.nii.gz") for channel in (0, 1)]
+    assert item["image"] == item["files"][0] and item["label"] == str(raw / "labelsTr" / "SIM0001.nii.gz")
+    everything = nnunet_datalist(raw, preprocessed, fold="all")
+    assert _names(everything)["training"] == [f"SIM000{number}" for number in (1, 2, 3, 4, 6)]
+
+
+def test_without_test_labels_a_folds_own_cases_test_and_nothing_chooses_the_weights(raw, preprocessed):
+    shutil.rmtree(raw / "labelsTs")
+    splits = nnunet_datalist(raw, preprocessed, fold=0)
+    assert _names(splits) == {"training": ["SIM0001", "SIM0002"], "validation": [], "test": ["SIM0003"]}
+    assert isinstance(splits["validation"], UnavailableData)
+
+
+def test_cases_of_one_patient_may_not_be_on_two_sides(raw, preprocessed):
+    (raw / "index.csv").write_text("id,patient\nSIM0002,anna\nSIM0003,anna\n")
+    with pytest.raises(ValueError, match="anna"):
+        nnunet_datalist(raw, preprocessed, fold=0)
+
+
+@pytest.mark.parametrize("fold, words", [(2, "fold must be from 0 to 1"), ("1", "got '1'"), (True, "got True")])
+def test_another_fold_is_refused_with_those_there_are(raw, preprocessed, fold, words):
+    with pytest.raises(ValueError, match=words):
+        nnunet_datalist(raw, preprocessed, fold=fold)
+
+
+def test_a_split_that_names_other_cases_or_is_none_is_refused(raw, tmp_path):
+    folder = _split(tmp_path, {"train": ["anna"], "val": []})
+    with pytest.raises(ValueError, match="fold 0 names anna, which has no image with a label"):
+        nnunet_datalist(raw, folder)
+    (folder / NAME / "splits_final.json").write_text('{"train": []}')
+    with pytest.raises(ValueError, match="expected a list of folds"):
+        nnunet_datalist(raw, folder)
+
+
+def test_what_is_missing_is_an_error_once_a_run_needs_it(raw, preprocessed, tmp_path):
+    for folder, place, words in (
+        (tmp_path / "none", preprocessed, "no nnU-Net data set there"),
+        (raw, None, "the environment variable nnUNet_preprocessed is not set"),
+        (raw, tmp_path, "plan and preprocess the data set by nnUNetv2_plan_and_preprocess"),
+    ):
+        splits = nnunet_datalist(folder, place, plans_name="nnUNetPlans")
+        with pytest.raises((FileNotFoundError, ValueError), match=words):
+            require(splits["training"])
+    with pytest.raises(ValueError, match="--datalist cannot be used"):
+        nnunet_datalist(raw, preprocessed, datalist="list.json")
+
+
+def test_a_case_without_a_channel_names_it(raw, preprocessed):
+    (raw / "imagesTr" / "SIM0001_0001.nii.gz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"SIM0001_0001.nii.gz: no such file; .*2 channels \(T1, T2\)"):
+        nnunet_datalist(raw, preprocessed)
+
+
+def test_inference_takes_a_case_once_and_lists_one_without_a_channel_among_the_failures(raw):
+    (raw / "imagesTr" / "SIM0002_0001.nii.gz").unlink()
+    items = nnunet_items(raw / "imagesTr", DESCRIPTION)
+    assert [Path(item["image"]).name for item in items] == [f"SIM000{n}_0000.nii.gz" for n in (1, 2, 3, 4, 6)]
+    assert len(items[0]["files"]) == 2 and "SIM0002_0001.nii.gz: no such file" in items[1]["unreadable"]
+    assert len(nnunet_items(raw / "imagesTr" / "SIM0001_0000.nii.gz", DESCRIPTION)) == 1
+    single = {**DESCRIPTION, "channel_names": {"0": "T1"}}
+    assert len(nnunet_items(raw / "labelsTr", single)) == 5
+    assert isinstance(nnunet_items(raw / "none", DESCRIPTION), UnavailableData)
