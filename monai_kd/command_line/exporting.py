@@ -95,6 +95,8 @@ def export(
     say(f"outputs differ by {report.difference:.2g} of their size over {report.samples} images")
     if report.metric:
         say(f"{report.metric}: {report.before:.4f} before, {report.after:.4f} after, {len(data)} validation cases")
+        for name, (was, is_now) in report.classes.items():
+            say(f"{report.metric}_{name}: {was:.4f} before, {is_now:.4f} after")
     else:
         say("compared by random images alone; name a --dataset_dir to compare the metric on its validation cases too")
     return DONE

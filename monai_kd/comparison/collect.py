@@ -70,9 +70,12 @@ def collect_results(
         paper: the published numbers to put beside the results.
         options: words of the command line that started it.
     """
-    group_by = json.loads((bundle_root / "configs" / "evaluate.json").read_text())["compared_groups"]
+    overlay = json.loads((bundle_root / "configs" / "evaluate.json").read_text())
+    group_by = overlay["compared_groups"]
     rows = [row for row in rows if all(file.is_file() for file in row.evaluation("summary.json"))]
     cases = _cases(rows, group_by)
+    if overlay.get("compared_by_class"):
+        directions = _with_classes(directions, cases)
     metadata = json.loads((bundle_root / "configs" / "metadata.json").read_text())
     first = next(iter(cases.values()))
     metrics = model_scores(rows, cases, directions, score_function(rows[-1], bundle_root))
@@ -126,6 +129,16 @@ def _cases(rows: Sequence[Row], group_by: str) -> dict[str, Cases]:
         if own.inputs != cases[rows[0].name].inputs:
             raise ValueError(f"{name} was tested on other cases than {rows[0].name}; choose another folder")
     return cases
+
+
+def _with_classes(directions: Mapping[str, bool], cases: Mapping[str, Cases]) -> dict[str, bool]:
+    """The metrics to compare, and behind each the same of every class, ``<metric>_<class>``."""
+    names = next(iter(cases.values())).values
+    return {
+        name: higher
+        for metric, higher in directions.items()
+        for name in [metric, *(own for own in names if own.startswith(f"{metric}_") and own not in directions)]
+    }
 
 
 def _pairs(rows: Sequence[Row]) -> list[tuple[str, str]]:

@@ -7,9 +7,9 @@ import copy
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from monai_kd.files import remove_unfinished, whole_file
 
-from .export_parity import evaluate_network, largest_difference, observe_network
+from .export_parity import classes_of, evaluate_network, largest_difference, observe_network
 
 __all__ = ["EXPORTED", "FORMATS", "ExportReport", "export_network", "load_exported"]
 
@@ -46,6 +46,7 @@ class ExportReport:
         metric: name of the key metric; empty when there were no cases to measure it on.
         before: the original's value.
         after: the exported network's value.
+        classes: the same two values for each class by name, where the metric has several.
     """
 
     file: Path
@@ -54,6 +55,7 @@ class ExportReport:
     metric: str = ""
     before: float = float("nan")
     after: float = float("nan")
+    classes: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def export_network(
@@ -106,6 +108,7 @@ def export_network(
     else:
         samples, metric, before = observe_network(network, evaluator)
 
+    by_class = [] if evaluator is None else classes_of(evaluator)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(path.parent)
     with whole_file(path) as written:
@@ -123,13 +126,24 @@ def export_network(
         report = ExportReport(path, difference, sum(map(len, samples)), metric, before)
         if evaluator is not None:
             report.after = evaluate_network(exported, evaluator)
-            loss = before - report.after if evaluator.metric_cmp_fn(1.0, 0.0) else report.after - before
-            if not loss <= tolerance:
-                raise ValueError(
-                    f"{path}: {metric} goes from {before:.4f} to {report.after:.4f} on the validation cases, a loss of "
-                    f"more than the tolerance {tolerance}; the outputs differ by {difference:.2g} of their size"
-                )
+            report.classes = _named(zip(by_class, classes_of(evaluator)), metadata or {})
+            higher_is_better = evaluator.metric_cmp_fn(1.0, 0.0)
+            both = {metric: (before, report.after)}
+            both |= {f"{metric}_{name}": values for name, values in report.classes.items()}
+            for name, (was, is_now) in both.items():
+                if not (was - is_now if higher_is_better else is_now - was) <= tolerance:
+                    raise ValueError(
+                        f"{path}: {name} goes from {was:.4f} to {is_now:.4f} on the validation cases, a loss of more "
+                        f"than the tolerance {tolerance}; the outputs differ by {difference:.2g} of their size"
+                    )
     return report
+
+
+def _named(values: Iterable[tuple[float, float]], metadata: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """The values of the classes by name; the background's, if it is told, is none of them."""
+    pairs, told = list(values), metadata.get("class_names", ())
+    names = [str(name) for name in (told.values() if isinstance(told, Mapping) else told)][-len(pairs) or None :]
+    return dict(zip(names if len(names) == len(pairs) else map(str, range(len(pairs))), pairs))
 
 
 def load_exported(file: str | os.PathLike, device: str | torch.device = "cpu") -> nn.Module:

@@ -15,7 +15,7 @@ from monai_kd.finite import check_finite
 
 from .batch import plain_tensor
 
-__all__ = ["evaluate_network", "largest_difference", "observe_network"]
+__all__ = ["classes_of", "evaluate_network", "largest_difference", "observe_network"]
 
 _SAMPLES = 32  # images, up to twice as many, that are compared and calibrated with
 
@@ -52,6 +52,13 @@ def evaluate_network(network: nn.Module, evaluator: SupervisedEvaluator) -> floa
     finally:
         evaluator.network = own
     return float(evaluator.state.metrics[evaluator.state.key_metric_name])
+
+
+def classes_of(evaluator: SupervisedEvaluator) -> list[float]:
+    """The key metric of the last evaluation for each of its channels, where there are several; else nothing."""
+    details = evaluator.state.metric_details.get(evaluator.state.key_metric_name)
+    is_table = isinstance(details, Tensor) and details.ndim == 2 and details.shape[1] > 1
+    return details.nanmean(dim=0).tolist() if is_table else []
 
 
 class _KeepMetadata(nn.Module):

@@ -128,7 +128,10 @@ def _say_cost(stage: Stage, network: nn.Module, image: Tensor, operations: float
     parameters = sum(parameter.numel() for parameter in network.parameters())
     size = " x ".join(map(str, image.shape[1:]))
     counted = f"{operations / 1e9:.3g} G multiply-accumulates and " if operations else ""
-    stage.log(f"{parameters:,} parameters, {counted}about {seconds:.2g} s for an image of {size}")
+    if stage.trainer.state.rank == 0:
+        logging.getLogger("monai_kd").info(
+            f"{stage.name}: {parameters:,} parameters, {counted}about {seconds:.2g} s for an image of {size}"
+        )
 
 
 def _without_cache(handler: DistillationHandler) -> DistillationHandler:

@@ -43,7 +43,8 @@ def _is_weight(value: Any) -> bool:
 
 _Rule = tuple[str, str, Callable[[Any], bool]]
 
-_COUNTS = "batch_size|batches|(teacher_)?reduction|window_batch_size|val_interval|image_size|low_resolution|passes|num_samples|demo_cases"
+_COUNTS = "batch_size|window_batch_size|val_interval|image_size|low_resolution|passes|num_samples|demo_cases"
+_COUNTS += r"|batches|(teacher_)?reduction"
 
 _RULES: tuple[_Rule, ...] = (
     ("amp|resume|channels_last|compile", "true or false", _is_switch),

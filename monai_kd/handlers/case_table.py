@@ -41,7 +41,7 @@ class CaseTable:
     def __init__(self, output_dir: str, image_key: str = Keys.IMAGE, class_names: Sequence[str] = ()) -> None:
         self.output_dir = Path(output_dir)
         self.image_key = image_key
-        self.class_names = tuple(class_names)
+        self.class_names: Sequence[str] = tuple(class_names)
         self._cases: list[dict[str, str]] = []
 
     def attach(self, engine: Evaluator) -> None:

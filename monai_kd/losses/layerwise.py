@@ -70,7 +70,8 @@ class LayerwiseLoss(nn.Module):
         if len(self.weights) != len(pairs):
             raise ValueError(f"LayerwiseLoss has {len(self.weights)} weights for {len(pairs)} values of its loss")
         weighted = [(weight, pair) for weight, pair in zip(self.weights, pairs) if weight]
-        return sum(w * call_with_label(self.loss, s, t, label) for w, (s, t) in weighted) / sum(self.weights)
+        values = torch.stack([weight * call_with_label(self.loss, s, t, label) for weight, (s, t) in weighted])
+        return values.sum() / sum(self.weights)
 
     def reduce_teacher(self, teacher: Sequence[Tensor]) -> list[Tensor]:
         """The teacher's layers, each reduced as the loss on it says, if it does.

@@ -36,6 +36,7 @@ def nnunet_datalist(
     preprocessed_dir: str | os.PathLike | None,
     fold: int | str = 0,
     datalist: str | os.PathLike | None = None,
+    unlabelled_dir: str | os.PathLike | None = None,
     plans_name: str | None = None,
     bundle: str = "nnunet_segmentation",
 ) -> Datalist:
@@ -56,6 +57,7 @@ def nnunet_datalist(
             is made as nnU-Net makes it if there is none.
         fold: nnU-Net's number of the fold, from 0, or ``"all"``.
         datalist: not supported here: nnU-Net knows its cases by their folders.
+        unlabelled_dir: not supported here either: nnU-Net preprocesses what has a label.
         plans_name: of the plans that must lie beside the preprocessed data.
         bundle: name of the bundle that asks, for the hint how to generate a data set.
 
@@ -65,6 +67,8 @@ def nnunet_datalist(
     """
     if datalist is not None:
         raise ValueError("an nnU-Net data set is split by its splits_final.json; --datalist cannot be used with it")
+    if unlabelled_dir is not None:
+        raise ValueError("nnU-Net preprocesses labelled cases only; unlabelled_dir cannot be used with it")
     folder = Path(dataset_dir)
     if not (folder / "dataset.json").is_file():
         return unavailable(
@@ -133,7 +137,7 @@ def channels_of(first: str | os.PathLike, description: Mapping[str, Any]) -> lis
     """
     path = Path(first)
     stem, ending = _parts(path)
-    names = list(description["channel_names"].values())
+    names = [str(name) for name in description["channel_names"].values()]
     if len(names) == 1:
         files = [path]
     else:
@@ -195,7 +199,7 @@ def _fold(file: Path, fold: int | str, cases: Sequence[str]) -> dict[str, set[st
             folds = json.loads(file.read_text(encoding="utf-8"))
             sides = [{side: set(own[side]) for side in ("train", "val")} for own in folds]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{file}: expected a list of folds with `train` and `val`, as nnU-Net writes it") from error
+            raise ValueError(f"{file}: expected a list of folds with `train` and `val`, as nnU-Net has it") from error
     else:
         made = nnunet("utilities.crossval_split").generate_crossval_split(sorted(cases), seed=12345, n_splits=5)
         sides = [{side: set(map(str, own[side])) for side in ("train", "val")} for own in made]

@@ -47,17 +47,17 @@ def describe_student(plans: Mapping[str, Any], description: Mapping[str, Any]) -
     is_flat = len(patch) == 2
     order = "the file's array read as (z, y, x), whose axes are then ordered by `transpose`"
     flat = "; the network sees the slices of the first axis one by one" if is_flat else ""
-    spacing = "2 and 3" if is_flat else "all axes"
+    spacing = "the axes 2 and 3" if is_flat else "all axes"
     steps = [
         "read the channels of a case, and order their axes by `transpose`",
         "crop all to the box of what is not 0 in any of them",
         "normalise each channel as `normalisation` says",
-        f"resample {spacing} to `spacing`, by splines of order 3 (nnU-Net's resampling, which treats thick slices apart)",
+        f"resample {spacing} to `spacing`, by splines of order 3; thick slices apart, the nearest of them",
         "pad with 0 to at least the window, and slide it; add up its logits times the weights, and divide by their sum",
     ]
     back = [
         "resample the logits to the grid of the cropped image, linearly",
-        "regions: where sigmoid is above 0.5, write the region's number of `regions_class_order`, later ones over earlier"
+        "where sigmoid is above 0.5, write the region's number of `regions_class_order`, later over earlier ones"
         if regions
         else "the class of the largest logit",
         "put it into the uncropped image, 0 outside, and undo `transpose`",

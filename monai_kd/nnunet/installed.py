@@ -30,6 +30,7 @@ def nnunet(module: str) -> Any:
     if not is_installed():
         raise ImportError('nnU-Net is not installed: pip install "monai_kd[nnunet]"')
     with quietly():  # it tells which of its environment variables are not set, whether they are needed or not
+        importlib.import_module("nnunetv2.paths")
         return importlib.import_module(f"nnunetv2.{module}")
 
 

@@ -37,7 +37,7 @@ class NnunetLoss(nn.Module):
             Scalar.
         """
         if isinstance(pred, Tensor):
-            return self.loss.loss(pred, label[0])
+            return self.loss.loss(pred, label[0])  # type: ignore[operator]
         return self.loss(list(pred), list(label))
 
 

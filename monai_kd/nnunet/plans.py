@@ -109,7 +109,8 @@ def plain_plans(plans: Mapping[str, Any], configuration: str, where: str = "the 
             "not supported; distil 3d_fullres or 3d_lowres"
         )
     if network.rpartition(".")[2] not in _NETWORKS or number < 2:
-        raise ValueError(f"{where}: expected the network {' or '.join(_NETWORKS)}, got {network}: that is not supported")
+        known_networks = " and ".join(_NETWORKS)
+        raise ValueError(f"{where}: the network {network} is not supported; {known_networks} are")
     _check_sources(architecture, where)
     return json.loads(json.dumps({**plans, "configurations": {configuration: chosen}}))
 

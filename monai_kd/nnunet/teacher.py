@@ -72,4 +72,4 @@ class NnunetTeacherStage(Stage):
             check_data(self.checkpoint, config, self.data_ids, self.datalist)
             with whole_file(self.checkpoint) as written:
                 torch.save({"model": self._network.state_dict()}, written)
-            self.log(f"{file}, of {len(seen)} cases")
+            self.logger.info(f"{self.name}: {file}, of {len(seen)} cases")

@@ -64,7 +64,7 @@ class TrainedFolder:
         file = self.path / f"fold_{fold}" / CHECKPOINT
         if not file.is_file():
             raise FileNotFoundError(
-                f"{self.path} has no {file.relative_to(self.path)}; completed folds: {', '.join(self.folds) or 'none'}: "
+                f"{self.path} has no fold_{fold}/{CHECKPOINT}; completed folds: {', '.join(self.folds) or 'none'}: "
                 f"train it by nnUNetv2_train {self.plans['dataset_name']} {self.configuration} {fold}, or name another "
                 "teacher_fold"
             )

@@ -16,6 +16,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import ImageMetaKey
 
+from monai_kd.data.readers.limits import check_size
+
 from .cases import channels_of
 from .installed import nnunet
 from .plans import NnunetPlans, class_names
@@ -32,9 +34,13 @@ class NnunetPreprocess(Transform):
     Args:
         plans: as :func:`~monai_kd.nnunet.plans.plain_plans` gives them.
         description: what ``dataset.json`` says: channels and labels.
+        max_voxels: how large a file may be (:func:`~monai_kd.data.readers.limits.check_size`).
     """
 
-    def __init__(self, plans: Mapping[str, Any], description: Mapping[str, Any]) -> None:
+    def __init__(
+        self, plans: Mapping[str, Any], description: Mapping[str, Any], max_voxels: int | None = None
+    ) -> None:
+        self.max_voxels = max_voxels
         self.plans = plans
         self.description = description
         self._known: NnunetPlans | None = None
@@ -57,6 +63,9 @@ class NnunetPreprocess(Transform):
         if reader not in _READERS:
             raise ValueError(f"the plans read images by {reader}; supported are {' and '.join(_READERS)}, for NIfTI")
         files = channels_of(path, self.description)
+        for file in files:
+            header: Any = nib.load(file)
+            check_size(header.shape, file, self.max_voxels)
         preprocessor = self._known.configuration.preprocessor_class(verbose=False)
         try:
             image, _, properties = preprocessor.run_case(
@@ -77,6 +86,7 @@ class NnunetPreprocessd(MapTransform):
         keys: keys of the paths.
         plans: as :func:`~monai_kd.nnunet.plans.plain_plans` gives them.
         description: what ``dataset.json`` says: channels and labels.
+        max_voxels: how large a file may be.
         allow_missing_keys: do not fail where a key is missing.
     """
 
@@ -85,10 +95,11 @@ class NnunetPreprocessd(MapTransform):
         keys: KeysCollection,
         plans: Mapping[str, Any],
         description: Mapping[str, Any],
+        max_voxels: int | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.transform = NnunetPreprocess(plans, description)
+        self.transform = NnunetPreprocess(plans, description, max_voxels)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
@@ -96,7 +107,7 @@ class NnunetPreprocessd(MapTransform):
             data: a sample with paths.
         """
         sample = dict(data)
-        for key in self.key_iterator(sample):  # type: ignore[arg-type]
+        for key in self.key_iterator(sample):
             sample[key] = self.transform(sample[key])
         return sample
 
@@ -140,7 +151,7 @@ class NnunetSegmentationd(MapTransform):
         sample = dict(data)
         meta = sample[self.reference].meta
         file = str(meta[ImageMetaKey.FILENAME_OR_OBJ])
-        for key in self.key_iterator(sample):  # type: ignore[arg-type]
+        for key in self.key_iterator(sample):
             result = self._on_file(sample[key], json.loads(meta[_PROPERTIES]))
             segmentation, probabilities = result if isinstance(result, tuple) else (result, None)
             sample[key] = _as_file(segmentation[None], file)
@@ -208,7 +219,7 @@ class ClassMasksd(MapTransform):
             data: a sample with segmentations (1, *spatial).
         """
         sample = dict(data)
-        for key in self.key_iterator(sample):  # type: ignore[arg-type]
+        for key in self.key_iterator(sample):
             sample[key] = self.transform(sample[key])
         return sample
 

@@ -42,7 +42,8 @@ def parts(content: Any) -> list[dict]:
 @pytest.mark.parametrize("bundle", monai_kd.bundle_names())
 def test_every_reader_has_a_limit_and_classifiers_take_a_volume_of_one_slice(bundle, file):
     content = json.loads((Path(monai_kd.bundle_root(bundle)) / "configs" / file).read_text())
-    readers = [part for part in parts(content) if part["_target_"] == "LoadImaged"]
+    names = ("LoadImaged", "monai_kd.nnunet.NnunetPreprocessd")
+    readers = [part for part in parts(content) if part["_target_"] in names]
     assert readers and content["max_voxels"] is None
     for reader in readers:
         assert reader["max_voxels"] == "@max_voxels" and reader.get("flat", False) is (bundle in CLASSIFYING)

@@ -47,3 +47,15 @@ def test_one_tensor_is_refused() -> None:
 def test_no_layers_at_once_are_refused() -> None:
     with pytest.raises(ValueError, match="layers_per_loss must be 1 or more, got 0"):
         LayerwiseLoss(nn.L1Loss(), 0)
+
+
+def test_weighted_layers_count_as_much_as_their_share_and_one_of_weight_0_is_not_compared():
+    loss = LayerwiseLoss(nn.L1Loss(), weights=[3, 1, 0])
+    student = [torch.zeros(2), torch.zeros(2), torch.zeros(2)]
+    teacher = [torch.ones(2), torch.full((2,), 5.0), torch.full((7,), torch.nan)]
+    assert loss(student, teacher) == (3 * 1 + 1 * 5) / 4
+    with pytest.raises(ValueError, match="3 weights for 2 values"):
+        loss(student[:2], teacher[:2])
+    for weights in ([], [0, 0], [1, -1]):
+        with pytest.raises(ValueError, match="weights must be numbers from 0"):
+            LayerwiseLoss(nn.L1Loss(), weights=weights)

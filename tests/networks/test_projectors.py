@@ -3,8 +3,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from monai_kd.networks import MeanOfLayers, SelectChannels
+from monai_kd.networks import LayerProjectors, MeanOfLayers, SelectChannels
 
 
 def test_mean_of_layers_averages_element_by_element() -> None:
@@ -48,3 +49,13 @@ def test_select_channels_refuses_nothing_and_too_much() -> None:
         SelectChannels([])
     with pytest.raises(IndexError, match="index 3 is out of bounds"):
         SelectChannels([3])(torch.zeros(1, 3))
+
+
+def test_each_layer_has_a_projector_of_its_own():
+    projectors = LayerProjectors([nn.Conv2d(1, 3, 1), nn.Identity()])
+    layers = [torch.rand(1, 1, 2, 2), torch.rand(1, 4)]
+    first, second = projectors(layers)
+    assert first.shape == (1, 3, 2, 2) and torch.equal(second, layers[1])
+    for wrong, got in ((layers[:1], "1 layers"), (layers[0], "one tensor")):
+        with pytest.raises(ValueError, match=f"expected 2 layers, one for each projector, got {got}"):
+            projectors(wrong)

@@ -37,7 +37,8 @@ def small_plans(features: tuple[int, ...] = (8, 16, 32), **changes: Any) -> dict
     chosen.update(patch_size=PATCH, batch_size=2, spacing=[4.8, 1.6, 1.6], **changes)
     number = len(features)
     arguments = chosen["architecture"]["arch_kwargs"]
-    arguments.update(n_stages=number, features_per_stage=list(features), kernel_sizes=[[1, 3, 3]] + [[3] * 3] * (number - 1))
+    arguments.update(n_stages=number, features_per_stage=list(features))
+    arguments["kernel_sizes"] = [[1, 3, 3]] + [[3] * 3] * (number - 1)
     arguments.update(strides=[[1, 1, 1], [1, 2, 2], [2, 2, 2], [1, 2, 2]][:number])
     for key in ("n_conv_per_stage", "n_blocks_per_stage"):
         if key in arguments:

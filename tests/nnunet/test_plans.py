@@ -64,7 +64,7 @@ def _of(plans, **changes) -> dict:
     "change, words",
     [
         ({"previous_stage": "3d_lowres"}, "second stage of a cascade, which .* not supported"),
-        ({"architecture": {"network_class_name": "new.Primus", "arch_kwargs": {}}}, "of a newer nnU-Net; update nnunetv2"),
+        ({"architecture": {"network_class_name": "new.Net", "arch_kwargs": {}}}, "of a newer nnU-Net; update nnunetv2"),
     ],
 )
 def test_a_cascade_and_newer_plans_are_refused_by_name(plans, change, words):

@@ -129,7 +129,8 @@ def run(source: Path, out: Path, kind: str, settings: list[str], seeds: int) -> 
     seconds["onnx"] = seconds_as_onnx(out, trained, images)
     lines = (out / "compare" / "table.md").read_text().rstrip() + "\n\n"
     lines += "| seconds a case, file to file, CPU, no mirroring | |\n|---|---|\n"
-    names = {"teacher": "teacher, nnUNetv2_predict", "model": "student, nnUNetv2_predict", "onnx": "student, ONNX, infer"}
+    names = {"teacher": "teacher, nnUNetv2_predict", "model": "student, nnUNetv2_predict"}
+    names["onnx"] = "student, infer with its ONNX file"
     for key, name in names.items():
         lines += f"| {name} | {seconds[key]:.2f} ({seconds[key] / seconds['teacher']:.0%} of the teacher's) |\n"
     (out / "table.md").write_text(lines)
