@@ -29,7 +29,8 @@ TINY += ["val_interval=1", "learning_rate=0.02", "teacher_learning_rate=0.02"]
 TRAINED = "nnUNetTrainer__nnUNetPlans__3d_fullres"
 
 
-def _words(prepared: Prepared, folder: Path, *settings: str, stages: str = "teacher,student_alone,distill") -> list[str]:
+def _words(prepared: Prepared, folder: Path, *settings: str) -> list[str]:
+    stages = "teacher,student_alone,distill"
     words = ["train", NAME, "--dataset_dir", str(prepared.raw), "--run", str(folder), "--stages", stages]
     return [*words, f"preprocessed_dir={prepared.preprocessed}", *TINY, *settings]
 
@@ -87,7 +88,8 @@ def test_evaluation_has_a_column_for_each_class_that_inference_confirms(run, pre
     assert json.loads((tmp_path / "summary.json").read_text()).keys() >= {"dice", "dice_tumor", "hausdorff95_mm"}
     (written,) = _rows(predicted / "summary.csv")
     assert int(written["kidney_pixels"]) == (found == 1).sum()
-    assert (predicted / "SIM0005_0000_prob_cyst.nii.gz").is_file() and (predicted / "SIM0005_0000_overlay.png").is_file()
+    for ending in ("prob_cyst.nii.gz", "overlay.png"):
+        assert (predicted / f"SIM0005_0000_{ending}").is_file()
 
 
 def test_nnunets_own_commands_run_the_student_and_pack_it(run, prepared, predicted, tmp_path, capsys):
