@@ -41,7 +41,7 @@ class CaseTable:
     def __init__(self, output_dir: str, image_key: str = Keys.IMAGE, class_names: Sequence[str] = ()) -> None:
         self.output_dir = Path(output_dir)
         self.image_key = image_key
-        self.class_names: Sequence[str] = tuple(class_names)
+        self.channel_names = tuple(class_names)
         self._cases: list[dict[str, str]] = []
 
     def attach(self, engine: Evaluator) -> None:
@@ -74,8 +74,8 @@ class CaseTable:
         for name, details in engine.state.metric_details.items():
             values = np.asarray(details.cpu(), dtype=float).reshape(len(self._cases), -1)
             columns[_short(name)] = values.mean(axis=1)
-            if 1 < values.shape[1] == len(self.class_names):
-                columns |= {f"{_short(name)}_{own}": column for own, column in zip(self.class_names, values.T)}
+            if 1 < values.shape[1] == len(self.channel_names):
+                columns |= {f"{_short(name)}_{own}": column for own, column in zip(self.channel_names, values.T)}
         rows = [
             {**case, **{name: round(float(values[row]), 6) for name, values in columns.items()}}
             for row, case in enumerate(self._cases)

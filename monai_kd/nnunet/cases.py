@@ -117,7 +117,7 @@ def case_items(folder: Path, side: str) -> list[Item]:
     description = read_description(folder / "dataset.json")
     ending = description["file_ending"]
     names = sorted(path.name.removesuffix(ending) for path in (folder / f"labels{side}").glob(f"*{ending}"))
-    items = []
+    items: list[Item] = []
     for case in names:
         files = channels_of(folder / f"images{side}" / f"{case}_0000{ending}", description)
         label = str(folder / f"labels{side}" / f"{case}{ending}")
