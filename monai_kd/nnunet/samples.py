@@ -31,10 +31,10 @@ class NnunetSamples(Dataset):
     it, and after a resume. In every batch the last third of the samples (by nnU-Net's rounding) shows a class for sure.
 
     An item is ``image`` (C, *patch) and ``label``, a list of (1, *patch) or, of regions, (R, *patch) for each head, the
-    finest first; and ``case``, its name.
+    finest first; ``case``, its name, and ``patient``, whose it is.
 
     Args:
-        data: the cases, with their name under ``case``.
+        data: the cases, with their name under ``case``, and ``patient`` where it has another one.
         folder: nnU-Net's preprocessed files of the configuration.
         plans: as :func:`~monai_kd.nnunet.plans.plain_plans` gives them.
         description: what ``dataset.json`` says: channels and labels.
@@ -74,6 +74,7 @@ class NnunetSamples(Dataset):
         self.views = views
         self.augmentation = augmentation
         self.epoch = 0
+        self._patients = {str(item["case"]): str(item.get("patient", item["case"])) for item in data}
         self._loader: Any = None
 
     def set_epoch(self, epoch: int) -> None:
@@ -104,10 +105,12 @@ class NnunetSamples(Dataset):
         self._loader.get_do_oversample = lambda sample: shows_a_class
         with _seeded([self.seed, place, view]):
             batch = self._loader.generate_train_batch()
+        case = str(batch["keys"][0])
         return {
             Keys.IMAGE: batch["data"][0],
             Keys.LABEL: [label[0] for label in batch["target"]],
-            "case": str(batch["keys"][0]),
+            "case": case,
+            "patient": self._patients[case],
         }
 
     def _make_loader(self) -> Any:

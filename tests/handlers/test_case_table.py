@@ -25,7 +25,7 @@ def _sample(number, masks, patient=None, channels=1) -> dict:
     return sample if patient is None else {**sample, "patient": patient}
 
 
-def _evaluator(folder, samples, **metrics) -> SupervisedEvaluator:
+def _evaluator(folder, samples, class_names=(), **metrics) -> SupervisedEvaluator:
     channels = samples[0]["image"].shape[0]
     network = nn.Conv2d(channels, channels, 1, groups=channels)
     nn.init.ones_(network.weight)
@@ -40,7 +40,7 @@ def _evaluator(folder, samples, **metrics) -> SupervisedEvaluator:
         network=network,
         key_val_metric={"val_mean_dice": metric(DiceMetric(ignore_empty=False))},
         additional_metrics={name: metric(function) for name, function in metrics.items()},
-        val_handlers=[CaseTable(str(folder))],
+        val_handlers=[CaseTable(str(folder), class_names=class_names)],
     )
 
 
@@ -117,3 +117,15 @@ def test_a_second_evaluation_starts_a_new_table(tmp_path):
     evaluator.run()
     evaluator.run()
     assert [case["input"] for case in _cases(tmp_path)] == ["d/0.png", "d/1.png"]
+
+
+def test_several_classes_have_a_column_each_beside_their_mean(tmp_path):
+    sample = _sample(0, HALF_RIGHT, channels=2)
+    sample["label"][1] = sample["image"][1]  # the second class is all right
+    for names in ((), ("one",), ("liver", "vein")):
+        _evaluator(tmp_path, [sample], class_names=names).run()
+        (row,) = _cases(tmp_path)
+        wanted = {"dice": (2 / 3 + 1) / 2}
+        wanted |= {"dice_liver": 2 / 3, "dice_vein": 1.0} if len(names) == 2 else {}
+        assert {key: float(value) for key, value in row.items() if key != "input"} == pytest.approx(wanted, abs=1e-5)
+    assert json.loads((tmp_path / "summary.json").read_text())["dice_vein"]["mean"] == 1

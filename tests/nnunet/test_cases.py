@@ -103,5 +103,5 @@ def test_inference_takes_a_case_once_and_lists_one_without_a_channel_among_the_f
     assert len(items[0]["files"]) == 2 and "SIM0002_0001.nii.gz: no such file" in items[1]["unreadable"]
     assert len(nnunet_items(raw / "imagesTr" / "SIM0001_0000.nii.gz", DESCRIPTION)) == 1
     single = {**DESCRIPTION, "channel_names": {"0": "T1"}}
-    assert len(nnunet_items(raw / "labelsTr", single)) == 5
+    assert len(nnunet_items(raw / "imagesTr", single)) == 9
     assert isinstance(nnunet_items(raw / "none", DESCRIPTION), UnavailableData)
