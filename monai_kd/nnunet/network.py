@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,7 +74,8 @@ class NnunetNetwork(nn.Module):
     def __prepare_scriptable__(self) -> nn.Module:
         """What `torch.jit.script` compiles in its place: nnU-Net's code has to be traced, in evaluation mode."""
         network = copy.deepcopy(self).eval()
-        return nn.Sequential(torch.jit.trace(network, torch.zeros(self._example)))
+        with warnings.catch_warnings(action="ignore"):  # normalisation asks for its input's size, which is no branch
+            return nn.Sequential(torch.jit.trace(network, torch.zeros(self._example)))
 
 
 def head_layers(plans: Mapping[str, Any]) -> list[str]:
