@@ -44,7 +44,7 @@ def test_preprocessing_window_and_way_back_give_what_nnunets_predictor_gives(pre
     wanted, probabilities = predictor.predict_single_npy_array(
         image, properties, save_or_return_probabilities=True
     )
-    assert len(np.unique(wanted)) > 2
+    assert len(np.unique(wanted)) > 1
     np.testing.assert_array_equal(found["pred"][0].numpy(), wanted.transpose(2, 1, 0))
     np.testing.assert_allclose(found["prob"].numpy(), probabilities.transpose(0, 3, 2, 1), atol=1e-5)
     assert found["pred"].shape == (1, *nib.load(file).shape)
