@@ -182,9 +182,10 @@ class Bundle:
         self._check_origin(folder, trained)
         ids = self.config("inference.json")["model_ids"]
         missing = [key for key in ids if key not in trained]
-        if missing:
+        # A setting that came later has a default by which this bundle's earlier runs stay what they were.
+        if missing and trained.get("_meta_", {}).get("identity") != self.identity:
             raise ValueError(f"the run {folder} is of another bundle or an earlier version: no {', '.join(missing)}")
-        return {"checkpoint": str(folder / "model.pt"), **{key: trained[key] for key in ids}}
+        return {"checkpoint": str(folder / "model.pt"), **{key: trained[key] for key in ids if key in trained}}
 
     def teacher_of(self, run: str) -> dict[str, Any]:
         """Overrides of inference.json that give the teacher of a run, on the images that it sees."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from monai_kd.files import whole_file
 
-__all__ = ["TEXT", "cell", "is_number", "read_table", "text_of", "write_table"]
+__all__ = ["TEXT", "cell", "is_number", "read_table", "rounded", "text_of", "write_table"]
 
 TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 """How such files are opened: names of files may be no valid text."""
@@ -100,3 +100,18 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def rounded(value: float, decimals: int = 4, like: float | None = None) -> float:
+    """A score to so many decimals, or, where scores are below 0.01, to so many significant digits.
+
+    Args:
+        value: the score, or its spread.
+        decimals: 1 or more.
+        like: the score that ``value`` is the spread of, which decides; by default itself.
+
+    >>> rounded(0.912345), rounded(-0.000100234), rounded(0.00123456, like=0.9)
+    (0.9123, -0.0001002, 0.0012)
+    """
+    size = abs(value if like is None else like)
+    return round(value, decimals) if size >= 0.01 or not size else float(f"{value:.{decimals}g}")

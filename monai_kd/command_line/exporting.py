@@ -77,7 +77,7 @@ def export(
         say(*parser.get_parsed_content(f"export_formats#{format}")(network, plain_path(out), evaluator))
         return DONE
     inference = bundle.config("inference.json")
-    inference.update({key: parser[key] for key in inference["model_ids"]})
+    inference.update({key: parser[key] for key in inference["model_ids"] if key in parser})
     described = _describe(bundle, inference, Path(settings["checkpoint"]))
     report = monai_kd.engines.export_network(
         network,

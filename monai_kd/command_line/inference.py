@@ -138,9 +138,9 @@ def evaluate(
     summary = read_json(folder / "summary.json")
     for metric, value in monai_kd.engines.values_of(summary).items():
         score = summary[metric]
-        spread = f" +- {score['std']:.4f}" if "std" in score else ""
+        spread = f" +- {monai_kd.engines.score_text(score['std'], value)}" if "std" in score else ""
         spread = f" [{score['low']:.4f}, {score['high']:.4f}]" if "low" in score else spread
-        say(f"{metric}: {value:.4f}{spread} over {score['cases']} cases")
+        say(f"{metric}: {monai_kd.engines.score_text(value)}{spread} over {score['cases']} cases")
     precision = monai_kd.engines.precision_of(workflow.parser)
     say(f"computed in {precision}; cases.csv and summary.json are in {folder}")
     return DONE

@@ -10,6 +10,7 @@ from typing import Any
 
 import monai_kd
 from monai_kd.bundle import Bundle, read_json
+from monai_kd.csv_tables import rounded
 from monai_kd.files import remove_unfinished, whole_file, write_text
 from monai_kd.verification import LARGEST_MODEL
 
@@ -92,9 +93,9 @@ def _model_card(bundle: Bundle, run: Path, trained: Mapping[str, Any], summary: 
     rows = [["metric", "value or mean over cases", "standard deviation over cases", "median", "interval", "cases"]]
     for metric, value in monai_kd.engines.values_of(summary).items():
         score = summary[metric]
-        spread = [f"{score[key]:.4f}" if key in score else "" for key in ("std", "median")]
+        spread = [monai_kd.engines.score_text(score[key], value) if key in score else "" for key in ("std", "median")]
         limits = f"{score['low']:.4f} to {score['high']:.4f}" if "low" in score else ""
-        rows.append([metric, f"{value:.4f}", *spread, limits, str(score["cases"])])
+        rows.append([metric, monai_kd.engines.score_text(value), *spread, limits, str(score["cases"])])
     return monai_kd.engines.describe_model(
         bundle.metadata,
         {
@@ -117,7 +118,7 @@ def _note_origin(bundle: Bundle, trained: Mapping[str, Any], summary: Mapping[st
     """Write what the published student was trained on, and what it scores, into the bundle's metadata."""
     metadata = bundle.metadata
     noted = {
-        "eval_metrics": {metric: round(value, 4) for metric, value in monai_kd.engines.values_of(summary).items()},
+        "eval_metrics": {metric: rounded(value) for metric, value in monai_kd.engines.values_of(summary).items()},
         "training_data": monai_kd.engines.describe_data(trained, metadata),
         "generated": monai_kd.engines.is_generated(trained),
     }

@@ -139,7 +139,7 @@ def _inference(bundle_root: Path, checkpoint: Path) -> ConfigParser:
         bundle_root=str(bundle_root),
         checkpoint=str(checkpoint),
         overlay=True,
-        **{key: trained[key] for key in ids},
+        **{key: trained[key] for key in ids if key in trained},
     )
     workflow.initialize()
     return workflow.parser

@@ -27,6 +27,7 @@ from .stage import Stage
 from .step_decay import StepDecay
 from .tables import markdown_table
 from .weights import explain_unreadable, load_weights, read_checkpoint, read_weights, replace_weights
+from .wording import score_text
 
 __all__ = [
     "EPOCH_COLUMNS",
@@ -81,6 +82,7 @@ __all__ = [
     "reproduce",
     "run_steps",
     "running_config",
+    "score_text",
     "serve_if_better",
     "start_processes",
     "tabulate_run",

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from monai_kd.csv_tables import rounded
+
 from .evaluation import values_of
 from .nested_run import keep_settings, train_run
 from .run_config import running_config
@@ -78,6 +80,6 @@ def cross_validate(
 def _row(model: str, metrics: dict[str, list[float]], numbers: str) -> dict[str, Any]:
     row: dict[str, Any] = {"model": model, numbers: max(map(len, metrics.values()))}
     for name, scores in metrics.items():
-        row[name] = round(float(np.mean(scores)), 4)
-        row[f"{name}_std"] = round(float(np.std(scores, ddof=1)), 4) if len(scores) > 1 else ""
+        row[name] = rounded(float(np.mean(scores)))
+        row[f"{name}_std"] = rounded(float(np.std(scores, ddof=1)), like=row[name]) if len(scores) > 1 else ""
     return row

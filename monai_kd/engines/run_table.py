@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from monai_kd.csv_tables import rounded
+
 from .case_values import Cases, read_cases
 from .evaluation import MODELS, compared_metrics, evaluation_workflow, values_of
 from .model_card import is_generated
@@ -138,6 +140,6 @@ def _row(model: str, summary: dict[str, Any], checkpoint: Path) -> dict[str, Any
         "cases": summary[next(iter(values))]["cases"],
     }
     for name, value in values.items():
-        spread = {f"{name}_{key}": round(summary[name][key], 4) for key in _SPREADS if key in summary[name]}
-        row |= {name: round(value, 4), **spread}
+        spread = {f"{name}_{key}": rounded(summary[name][key], like=value) for key in _SPREADS if key in summary[name]}
+        row |= {name: rounded(value), **spread}
     return row

@@ -14,7 +14,7 @@ from monai.engines import Evaluator, IterationEvents
 from monai.utils import CommonKeys as Keys
 from monai.utils import ensure_tuple
 
-from monai_kd.csv_tables import write_table
+from monai_kd.csv_tables import rounded, write_table
 from monai_kd.files import write_text
 from monai_kd.finite import check_finite
 
@@ -77,7 +77,7 @@ class CaseTable:
             if 1 < values.shape[1] == len(self.channel_names):
                 columns |= {f"{_short(name)}_{own}": column for own, column in zip(self.channel_names, values.T)}
         rows = [
-            {**case, **{name: round(float(values[row]), 6) for name, values in columns.items()}}
+            {**case, **{name: rounded(float(values[row]), 6) for name, values in columns.items()}}
             for row, case in enumerate(self._cases)
         ]
         self._write_rows("cases.csv", rows)

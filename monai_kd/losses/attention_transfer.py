@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,25 +25,44 @@ class AttentionTransferLoss(nn.Module):
     via Attention Transfer. ICLR 2017. The mean of squares, where the paper's equation 2 has the norm of the difference,
     is what the authors computed; it is smooth where the maps agree.
 
+    ``normalise="batch"`` and ``difference="absolute"`` are what the authors of SFT-KD-Recon (MIDL 2023) computed, under
+    the names of attention transfer and of FitNets: at every position the maps of a batch have unit length together, and
+    the absolute difference is averaged.
+
     Args:
         p: power of the activations, >= 1 (below 1 the gradient is infinite at 0). Higher values look more at the
             strongest positions; the paper's experiments use 2.
         sum_positions: sum over the positions, as the paper's norm does, and average over the batch alone. The value,
             0 to 2, and with it a fitting weight, then no longer depends on the image's size.
+        normalise: what has unit length: a sample's map (``"sample"``), or the values of a batch's maps at one position
+            (``"batch"``), where the samples' order of strength is all that is left.
+        difference: ``"squared"`` or ``"absolute"``.
 
     Raises:
-        ValueError: when ``p`` is less than 1.
+        ValueError: when ``p`` is less than 1, or another argument is none of these words.
 
     >>> AttentionTransferLoss()(Tensor([[[3, 0]]]), Tensor([[[0, 2]]]))  # (1, 0) and (0, 1)
     tensor(1.)
     """
 
-    def __init__(self, p: float = 2, sum_positions: bool = False) -> None:
+    def __init__(
+        self,
+        p: float = 2,
+        sum_positions: bool = False,
+        normalise: Literal["sample", "batch"] = "sample",
+        difference: Literal["squared", "absolute"] = "squared",
+    ) -> None:
         super().__init__()
         if not p >= 1:
             raise ValueError(f"p must be 1 or more, got {p}")
+        if normalise not in ("sample", "batch"):
+            raise ValueError(f"normalise must be 'sample' or 'batch', got {normalise!r}")
+        if difference not in ("squared", "absolute"):
+            raise ValueError(f"difference must be 'squared' or 'absolute', got {difference!r}")
         self.p = p
         self.sum_positions = sum_positions
+        self.normalise = normalise
+        self.difference = difference
 
     @at_least_float32
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -53,13 +72,15 @@ class AttentionTransferLoss(nn.Module):
             teacher: features (B, C_t, *spatial), on the same grid.
 
         Returns:
-            Scalar, from 0 to 2 / number of positions, or to 2 with ``sum_positions``.
+            Scalar, >= 0; by default at most 2 / number of positions, or 2 with ``sum_positions``.
 
         Raises:
             ValueError: when batch or spatial sizes differ, or there are no spatial axes.
         """
         check_same_space(self, student, teacher)
-        value = F.mse_loss(attention_map(student, self.p), attention_map(teacher, self.p))
+        axis = 1 if self.normalise == "sample" else 0
+        s, t = (attention_map(features, self.p, axis) for features in (student, teacher))
+        value = F.mse_loss(s, t) if self.difference == "squared" else F.l1_loss(s, t)
         return value * student[0, 0].numel() if self.sum_positions else value
 
     @at_least_float32
@@ -78,9 +99,9 @@ class AttentionTransferLoss(nn.Module):
         return f"p={self.p}"
 
 
-def attention_map(features: Tensor, p: float) -> Tensor:
-    """Attention (B, positions) of feature maps (B, C, *spatial), of unit length per sample; zero for a zero map."""
-    return F.normalize(_mean_power(features, p).flatten(1), dim=1)
+def attention_map(features: Tensor, p: float, axis: int = 1) -> Tensor:
+    """Attention (B, positions) of feature maps (B, C, *spatial), of unit length along an axis; zero for a zero map."""
+    return F.normalize(_mean_power(features, p).flatten(1), dim=axis)
 
 
 def _mean_power(features: Tensor, p: float) -> Tensor:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,16 +25,19 @@ class HybridReconstructionLoss(nn.Module):
     Args:
         data_range: difference between the largest and the smallest possible grey value.
         sigmoid: the prediction comes as logits; make grey values in [0, 1] of them first.
+        window: of SSIM, see :class:`StructuralSimilarityLoss`.
 
     >>> image = Tensor([[[[0, 1], [1, 0]]]])
     >>> HybridReconstructionLoss()(image, image)
     tensor(0.)
     """
 
-    def __init__(self, data_range: float = 1.0, sigmoid: bool = False) -> None:
+    def __init__(
+        self, data_range: float = 1.0, sigmoid: bool = False, window: Literal["gaussian", "image"] = "gaussian"
+    ) -> None:
         super().__init__()
         self.sigmoid = sigmoid
-        self.dissimilarity = StructuralSimilarityLoss(data_range)
+        self.dissimilarity = StructuralSimilarityLoss(data_range, window)
 
     @at_least_float32
     def forward(self, input: Tensor, target: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch.nn.functional as F
 from monai.losses import DiceLoss
 from torch import Tensor, nn
@@ -23,16 +25,17 @@ class HybridSegmentationLoss(nn.Module):
 
     Args:
         sigmoid: the prediction comes as logits; make probabilities of them first.
+        window: of SSIM, see :class:`StructuralSimilarityLoss`.
 
     >>> mask = Tensor([[[[0, 1], [1, 0]]]])
     >>> HybridSegmentationLoss()(mask, mask)
     tensor(0.)
     """
 
-    def __init__(self, sigmoid: bool = False) -> None:
+    def __init__(self, sigmoid: bool = False, window: Literal["gaussian", "image"] = "gaussian") -> None:
         super().__init__()
         self.sigmoid = sigmoid
-        self.dissimilarity = StructuralSimilarityLoss()
+        self.dissimilarity = StructuralSimilarityLoss(window=window)
         self.dice = DiceLoss()
 
     @at_least_float32

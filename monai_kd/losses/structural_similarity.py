@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -32,14 +34,22 @@ class StructuralSimilarityLoss(nn.Module):
 
     Args:
         data_range: difference between the largest and the smallest possible value of an image.
+        window: ``"gaussian"``, or ``"image"`` for one window of equal weights that is the whole image: the formula as
+            papers often write it, without a word of windows.
+
+    Raises:
+        ValueError: when ``window`` is something else.
 
     >>> image = Tensor([[[[0, 1], [1, 0]]]])
     >>> StructuralSimilarityLoss()(image, image)
     tensor(0.)
     """
 
-    def __init__(self, data_range: float = 1.0) -> None:
+    def __init__(self, data_range: float = 1.0, window: Literal["gaussian", "image"] = "gaussian") -> None:
         super().__init__()
+        if window not in ("gaussian", "image"):
+            raise ValueError(f"window must be 'gaussian' or 'image', got {window!r}")
+        self.window = window
         self.c1 = (_K1 * data_range) ** 2
         self.c2 = (_K2 * data_range) ** 2
 
@@ -60,13 +70,18 @@ class StructuralSimilarityLoss(nn.Module):
         if input.ndim < 3:
             raise ValueError(f"StructuralSimilarityLoss expects (B, C, *spatial), got {tuple(input.shape)}")
         target = target.to(input.dtype)
-        mean_x, mean_y = _local_mean(input), _local_mean(target)
+        mean = _local_mean if self.window == "gaussian" else _image_mean
+        mean_x, mean_y = mean(input), mean(target)
         product, squares = mean_x * mean_y, mean_x**2 + mean_y**2
-        covariance = _local_mean(input * target) - product
-        variances = _local_mean(input**2 + target**2) - squares
+        covariance = mean(input * target) - product
+        variances = mean(input**2 + target**2) - squares
         luminance = (2 * product + self.c1) / (squares + self.c1)
         structure = (2 * covariance + self.c2) / (variances + self.c2)
         return 1 - (luminance * structure).mean()
+
+
+def _image_mean(image: Tensor) -> Tensor:
+    return image.flatten(2).mean(2)
 
 
 def _local_mean(image: Tensor) -> Tensor:

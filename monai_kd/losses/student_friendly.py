@@ -32,9 +32,11 @@ class StudentFriendlyLoss(nn.Module):
         imitation_weight: w_i, of the difference between the branches and the teacher, >= 0.
         imitation: ``"paper"``, or ``"reference"`` for what the authors computed: they divided the last term, which is
             an average already, by the number of elements of t once more, which leaves nothing of it.
+        difference: ``"absolute"``, the paper's L1, or ``"squared"`` in its place, as in its comparison with a training
+            of features (appendix A.0.2).
 
     Raises:
-        ValueError: when a weight is negative, or ``imitation`` is something else.
+        ValueError: when a weight is negative, or ``imitation`` or ``difference`` is something else.
 
     >>> StudentFriendlyLoss()([Tensor([1]), Tensor([3])], Tensor([2]))  # 1 + 1 + 2
     tensor(4.)
@@ -46,6 +48,7 @@ class StudentFriendlyLoss(nn.Module):
         branch_weight: float = 1.0,
         imitation_weight: float = 1.0,
         imitation: Literal["paper", "reference"] = "paper",
+        difference: Literal["absolute", "squared"] = "absolute",
     ) -> None:
         super().__init__()
         weights = {"teacher": teacher_weight, "branch": branch_weight, "imitation": imitation_weight}
@@ -54,10 +57,13 @@ class StudentFriendlyLoss(nn.Module):
                 raise ValueError(f"{name}_weight must be 0 or more, got {weight!r}")
         if imitation not in ("paper", "reference"):
             raise ValueError(f"imitation must be 'paper' or 'reference', got {imitation!r}")
+        if difference not in ("absolute", "squared"):
+            raise ValueError(f"difference must be 'absolute' or 'squared', got {difference!r}")
         self.teacher_weight = teacher_weight
         self.branch_weight = branch_weight
         self.imitation_weight = imitation_weight
         self.imitation = imitation
+        self.difference = difference
 
     @at_least_float32
     def forward(self, predictions: Sequence[Tensor], target: Tensor) -> Tensor:
@@ -81,12 +87,13 @@ class StudentFriendlyLoss(nn.Module):
         for prediction in predictions:
             check_same_shape(self, prediction, target, "the target has the channels of the network's output")
         teacher, *branches = predictions
-        branch = torch.stack([F.l1_loss(image, target) for image in branches]).mean()
-        imitation = torch.stack([F.l1_loss(image, teacher) for image in branches]).mean()
+        distance = F.l1_loss if self.difference == "absolute" else F.mse_loss
+        branch = torch.stack([distance(image, target) for image in branches]).mean()
+        imitation = torch.stack([distance(image, teacher) for image in branches]).mean()
         if self.imitation == "reference":
             imitation = imitation / teacher.numel()
         return (
-            self.teacher_weight * F.l1_loss(teacher, target)
+            self.teacher_weight * distance(teacher, target)
             + self.branch_weight * branch
             + self.imitation_weight * imitation
         )

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 __all__ = [
     "ImageQuality",
     "high_frequency_error_norm",
+    "mean_squared_error",
     "peak_signal_to_noise_ratio",
     "structural_similarity",
     "visual_information_fidelity",
@@ -77,6 +78,25 @@ def peak_signal_to_noise_ratio(y_pred: Tensor, y: Tensor) -> Tensor:
     y_pred, y = _comparable(y_pred, y)
     error = (y_pred - y).square().mean(dim=(1, 2, 3))
     return 10 * torch.log10(_peak(y).flatten().square() / error)[:, None]
+
+
+def mean_squared_error(y_pred: Tensor, y: Tensor) -> Tensor:
+    """Compute the mean squared error of each volume in units of its data range, ``mean (y_pred - y)^2 / max(y)^2``.
+
+    The data range is the maximum of the true volume, so this is ``10^(-PSNR / 10)``. NaN without any signal.
+
+    Args:
+        y_pred: as in :func:`peak_signal_to_noise_ratio`.
+        y: true images, in the same unit.
+
+    Returns:
+        (B, 1), float64.
+
+    >>> mean_squared_error(torch.full((1, 1, 8, 8), 1.5), torch.full((1, 1, 8, 8), 2.0))
+    tensor([[0.0625]], dtype=torch.float64)
+    """
+    y_pred, y = _comparable(y_pred, y)
+    return ((y_pred - y) / _peak(y)).square().mean(dim=(1, 2, 3))[:, None]
 
 
 def structural_similarity(y_pred: Tensor, y: Tensor) -> Tensor:

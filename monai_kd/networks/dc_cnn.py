@@ -9,6 +9,7 @@ from typing import Any
 from monai.networks.blocks import Convolution
 from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .data_fidelity import DataFidelity, measured_lines
 
@@ -27,6 +28,7 @@ class _Cascade(nn.Module):
         in_channels: int,
         mask: Callable[[int], Tensor] | None,
         fidelity_weight: float | None,
+        padding: int = 0,
     ) -> None:
         super().__init__()
         if in_channels not in (1, 2):
@@ -35,7 +37,7 @@ class _Cascade(nn.Module):
             raise ValueError("expected at least one block, got none")
         self.in_channels = in_channels
         self.mask = mask
-        self.stages = nn.ModuleList(_Block(block, DataFidelity(fidelity_weight)) for block in blocks)
+        self.stages = nn.ModuleList(_Block(block, DataFidelity(fidelity_weight), padding) for block in blocks)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """
@@ -43,9 +45,9 @@ class _Cascade(nn.Module):
             x: zero-filled images (B, 2, H, W), real and imaginary part. A third channel is taken as ``mask``, so that
                 measurements with masks of their own go through any inferer.
             mask: what was measured of k-space, zeros and ones, (W,), (H, W) or (B, H, W), its centre in the middle; a
-                channel axis, (B, 1, H, W), is dropped. By default the network's own for W lines, or, of a network
-                without one, the lines that ``x`` itself shows: those along H with more than 1e-5 of the strongest
-                one's root mean square.
+                channel axis, (B, 1, H, W), is dropped. By default the network's own for W lines (H lines, if its
+                ``axis`` is 0), or, of a network without one, the lines that ``x`` itself shows: those along H with more
+                than 1e-5 of the strongest one's root mean square.
 
         Returns:
             Reconstructed images (B, in_channels, H, W).
@@ -80,18 +82,28 @@ class _Cascade(nn.Module):
         elif self.mask is None:
             mask = measured_lines(x)
         else:
-            mask = self.mask(int(x.shape[3]))
+            axis = 1
+            if hasattr(self.mask, "axis"):
+                axis = int(self.mask.axis)
+            mask = self.mask(int(x.shape[2 + axis]))
+            if axis == 0:
+                mask = mask.unsqueeze(1)  # (H, 1)
         return x[:, : self.in_channels], x[:, :2], mask.to(x)
 
 
 class _Block(nn.Module):
-    def __init__(self, cnn: nn.Module, fidelity: DataFidelity) -> None:
+    def __init__(self, cnn: nn.Module, fidelity: DataFidelity, padding: int = 0) -> None:
         super().__init__()
         self.cnn = cnn
         self.fidelity = fidelity
+        self.padding = padding
 
     def forward(self, image: Tensor, zero_filled: Tensor, mask: Tensor) -> Tensor:
-        return self.fidelity(self.cnn(image), zero_filled, mask)
+        if self.padding == 0:
+            return self.fidelity(self.cnn(image), zero_filled, mask)
+        edge = self.padding
+        wide = self.cnn(F.pad(image, (edge, edge, edge, edge)))
+        return self.fidelity(wide[:, :, edge:-edge, edge:-edge], zero_filled, mask)
 
 
 class DCCNN(_Cascade):
@@ -126,9 +138,11 @@ class DCCNN(_Cascade):
             :class:`~monai_kd.transforms.CartesianMask`, the one that undersamples the images, carries the masks in the
             network's checkpoint.
         fidelity_weight: lambda of :class:`.DataFidelity`; None is exact.
+        padding: zeros put around a block's image on every side, and cut off again behind its convolutions, as in the
+            authors' code for cardiac images (5). Feature maps have them, too.
 
     Raises:
-        ValueError: when there are fewer blocks or convolutions, or other channels.
+        ValueError: when there are fewer blocks or convolutions, other channels, or a padding below 0.
 
     >>> sum(parameter.numel() for parameter in DCCNN(n_blocks=5, n_convs=3).parameters())
     49285
@@ -142,9 +156,12 @@ class DCCNN(_Cascade):
         in_channels: int = 1,
         mask: Callable[[int], Tensor] | None = None,
         fidelity_weight: float | None = None,
+        padding: int = 0,
     ) -> None:
         if n_convs < 2:
             raise ValueError(f"n_convs must be 2 or more, got {n_convs!r}")
+        if padding < 0:
+            raise ValueError(f"padding must be 0 or more pixels, got {padding!r}")
         widths = [in_channels, *[channels] * (n_convs - 1), in_channels]
         blocks = [
             nn.Sequential(
@@ -155,7 +172,7 @@ class DCCNN(_Cascade):
             )
             for _ in range(n_blocks)
         ]
-        super().__init__(blocks, in_channels, mask, fidelity_weight)
+        super().__init__(blocks, in_channels, mask, fidelity_weight, padding)
 
 
 class DCUNet(_Cascade):

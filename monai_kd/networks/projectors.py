@@ -11,7 +11,29 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LayerProjectors", "MeanOfLayers", "SelectChannels"]
+__all__ = ["ChannelEnergy", "LayerProjectors", "MeanOfLayers", "SelectChannels"]
+
+
+class ChannelEnergy(nn.Module):
+    """Sum the squares over the channels, ``sum_c F_c^2``, of one layer or of each of several.
+
+    >>> ChannelEnergy()(torch.tensor([[[1.0], [2.0]]]))
+    tensor([[[5.]]])
+    """
+
+    is_fixed = True
+
+    def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
+        """
+        Args:
+            features: (B, C, *spatial), or a list of such.
+
+        Returns:
+            (B, 1, *spatial), or a list of such.
+        """
+        if isinstance(features, Tensor):
+            return features.square().sum(1, keepdim=True)
+        return [layer.square().sum(1, keepdim=True) for layer in features]
 
 
 class LayerProjectors(nn.Module):

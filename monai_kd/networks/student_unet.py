@@ -11,7 +11,7 @@ from torch import nn
 
 from .encoder_unet import EncoderUNet
 
-__all__ = ["DecoderStage", "decoder_stages", "student_unet"]
+__all__ = ["DecoderStage", "decoder_stages", "fused_stages", "student_unet"]
 
 
 def student_unet(
@@ -67,6 +67,30 @@ def decoder_stages(network: nn.Module) -> list[DecoderStage]:
         layers = [f"decoder.{index}" for index in range(len(network.decoder))][-4:]
     else:
         raise TypeError(f"the decoder of a {type(network).__name__} is not known; name layers of the terms yourself")
+    return [DecoderStage(layer, _channels(network.get_submodule(layer))) for layer in layers]
+
+
+def fused_stages(network: nn.Module, side: str = "decoder") -> list[DecoderStage]:
+    """The four stages of a U-Net that a teacher's are compared with, coarsest first.
+
+    Args:
+        network: as for :func:`decoder_stages`; a `BasicUNet` for its encoder.
+        side: ``"decoder"``, or ``"encoder"`` for what the skip connections take.
+
+    Raises:
+        TypeError: when it is another network.
+
+    >>> fused_stages(BasicUNet(2, features=(8, 8, 16, 32, 64, 4)), "encoder")[2:]
+    [DecoderStage(layer='down_1', channels=8), DecoderStage(layer='conv_0', channels=8)]
+    """
+    if side == "decoder":
+        return decoder_stages(network)
+    if not isinstance(network, BasicUNet):
+        raise TypeError(
+            f"the encoder's scales of a {type(network).__name__} are not those of the teacher; lay paper.json over, whose "
+            "student is a BasicUNet"
+        )
+    layers = ("down_3", "down_2", "down_1", "conv_0")
     return [DecoderStage(layer, _channels(network.get_submodule(layer))) for layer in layers]
 
 

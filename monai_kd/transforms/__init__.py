@@ -6,6 +6,7 @@ from .cartesian_mask import CartesianMask
 from .check_image import CheckImage, CheckImaged
 from .crop_in_plane import CropInPlane, CropInPlaned
 from .largest_component import LargestComponent, LargestComponentd
+from .mask_file import read_mask_file
 from .match_grid import MatchGrid, MatchGridd
 from .missing_label import MissingLabeld
 from .reduce_resolution import ReduceResolution, ReduceResolutiond
@@ -53,4 +54,5 @@ __all__ = [
     "ToInputGridd",
     "Undersample",
     "Undersampled",
+    "read_mask_file",
 ]

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from .mask_file import read_mask_file
 
 __all__ = ["CartesianMask"]
 
@@ -33,16 +36,28 @@ class CartesianMask(nn.Module):
         centre_lines: how many central lines are acquired in any case, counted in. Where there are fewer lines in all,
             all of them are central.
         sizes: numbers of lines whose masks are made at once. TorchScript knows no others, and needs one.
+        file: take the lines from this file instead of a draw, see :func:`.read_mask_file`; then there is this one
+            size. Where the file is not there any more, the mask of a checkpoint that was made with it serves.
+        axis: along which the lines lie side by side, 0 for the first spatial axis or 1 for the second; by default 1, or
+            what the file shows.
+        order: of the file's lines, ``"centred"`` (the default) or ``"fft"``.
 
     Raises:
-        ValueError: when ``acceleration`` is below 1 or ``centre_lines`` below 0.
+        ValueError: when ``acceleration`` is below 1 or ``centre_lines`` below 0, or when ``file`` holds no such mask.
 
     >>> CartesianMask(acceleration=4, seed=0, centre_lines=2)(16).nonzero().flatten().tolist()
     [3, 7, 8, 11]
     """
 
     def __init__(
-        self, acceleration: float = 4, seed: int = 0, centre_lines: int = 10, sizes: Sequence[int] = ()
+        self,
+        acceleration: float = 4,
+        seed: int = 0,
+        centre_lines: int = 10,
+        sizes: Sequence[int] = (),
+        file: str | os.PathLike | None = None,
+        axis: int | None = None,
+        order: str | None = None,
     ) -> None:
         super().__init__()
         if not acceleration >= 1:
@@ -52,7 +67,17 @@ class CartesianMask(nn.Module):
         self.acceleration = acceleration
         self.seed = seed
         self.centre_lines = centre_lines
-        self.masks = {size: self._draw(size) for size in sizes}
+        self.axis = 1 if axis is None else axis
+        self.file = None if file is None else os.fspath(file)
+        if self.file is None:
+            if self.axis not in (0, 1):
+                raise ValueError(f"the axis of a mask is 0 (the first), 1, or null for the second, got {axis!r}")
+            self.masks = {size: self._draw(size) for size in sizes}
+        elif os.path.isfile(self.file):
+            lines, self.axis = read_mask_file(self.file, acceleration, axis, order)
+            self.masks = {len(lines): torch.from_numpy(lines.copy())}
+        else:
+            self.masks = {}
 
     def forward(self, size: int) -> Tensor:
         """
@@ -74,6 +99,9 @@ class CartesianMask(nn.Module):
 
     @torch.jit.unused
     def _draw(self, size: int) -> Tensor:
+        if self.file is not None:
+            known = ", ".join(map(str, self.masks)) or "none, for it is not there"
+            raise ValueError(f"an image has {size} lines, and the mask in {self.file} {known}; name a mask that fits")
         lines = int(size / self.acceleration)
         if lines < 1:
             raise ValueError(f"{size} lines are too few for an acceleration of {self.acceleration}: none is acquired")
@@ -90,13 +118,20 @@ class CartesianMask(nn.Module):
         return acquired
 
     def _key(self, prefix: str) -> str:
+        if self.file is not None:
+            return f"{prefix}file_"
         return f"{prefix}{self.acceleration:g}x_seed{self.seed}_centre{self.centre_lines}_"
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        destination.update({f"{self._key(prefix)}{size}": mask for size, mask in self.masks.items()})
+        axis = "" if self.file is None else f"axis{self.axis}_"
+        destination.update({f"{self._key(prefix)}{axis}{size}": mask for size, mask in self.masks.items()})
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if self.file is not None and os.path.isfile(self.file):
+            return  # which is what is asked for
         key = self._key(prefix)
         for name, mask in state_dict.items():
             if name.startswith(key):
-                self.masks[int(name.removeprefix(key))] = mask.cpu().bool()
+                axis, _, size = name.removeprefix(key).rpartition("_")
+                self.masks[int(size)] = mask.cpu().bool()
+                self.axis = int(axis.removeprefix("axis")) if axis else self.axis

@@ -28,6 +28,7 @@ class CheckImage(Transform):
         is_magnitude: an image of one channel is a magnitude, which is never negative. What interpolation leaves, a
             tenth of the largest value, is let through.
         spacing: voxel size in mm, along RAS, that a volume is about to be resampled to; -1 leaves an axis as it is.
+            Of three, a flat image has the first two.
         max_voxels: how many voxels it may then have, 2^28 by default.
 
     Raises:
@@ -82,15 +83,17 @@ class CheckImage(Transform):
     def _check_resampled(self, image: Tensor, spacing: Sequence[float]) -> None:
         """Refuse a volume of which resampling would leave next to nothing, or more than the memory holds."""
         name, affine = image_name(image), convert_to_numpy(getattr(image, "affine", np.eye(4)))
+        voxels = np.array(image.shape[1:])
+        rank = len(voxels)
         if MetaKeys.SPACE not in getattr(image, "meta", {}):  # as every reader says of an affine that a file has
             raise ValueError(
                 f"{name}: does not say how large its voxels are, nor which way they lie: save it as NIfTI, with its "
                 "affine"
             )
-        world = np.abs(affine[:3, :3]).argmax(axis=0)  # the axis of RAS along which each of the image's mostly runs
-        sizes = np.linalg.norm(affine[:3, :3], axis=0)
-        wanted = np.array(ensure_tuple_rep(spacing, 3), dtype=float)[world]
-        voxels = np.array(image.shape[1:])
+        world = np.abs(affine[:rank, :rank]).argmax(axis=0)  # the axis of RAS along which each of the image's runs
+        sizes = np.linalg.norm(affine[:rank, :rank], axis=0)
+        given = ensure_tuple_rep(spacing, max(rank, len(ensure_tuple(spacing))))
+        wanted = np.array(given[:rank], dtype=float)[world]
         resampled = np.where(wanted > 0, np.ceil(voxels * sizes / np.where(wanted > 0, wanted, 1)), voxels)
         if resampled.prod() > self.max_voxels or (resampled.max() < _FEWEST <= voxels.max()):
             millimetres, shape = [f"{size:g}" for size in voxels * sizes], [f"{size:.0f}" for size in resampled]

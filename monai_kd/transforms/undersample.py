@@ -34,7 +34,7 @@ class Undersample(Transform):
 
     ``F^-1 M (F x + n)``, slice by slice along the last axis of a volume. F is the orthonormal 2D Fourier transform with
     the centre of k-space in the middle. Lines of k-space run along the first spatial axis; the mask chooses among those
-    that lie side by side along the second.
+    that lie side by side along the second, or the other way round if its ``axis`` is 0.
 
     An image that was measured in part is not undersampled again. It is zero-filled already, and has the mask (X, Y) of
     its k-space as ``mask`` in its metadata, as :class:`~monai_kd.data.ArrayReader` reads it. That mask then comes as a
@@ -91,7 +91,9 @@ class Undersample(Transform):
         kspace = fftn_centered_t(slices, 2)
         if self.noise_std:
             kspace = kspace + self.noise_std * slices.norm(dim=-1).max() * self._noise(slices)
-        mask = self.mask(slices.shape[2]).to(slices)[:, None]
+        axis = getattr(self.mask, "axis", 1)
+        lines = self.mask(slices.shape[1 + axis]).to(slices)
+        mask = lines[:, None] if axis else lines[:, None, None]
         return _to_image(ifftn_centered_t(mask * kspace, 2), image)
 
     def _noise(self, slices: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ SUPER_RESOLUTION = SimpleNamespace(
         "cc": "correlation_congruence",
         "pkt": "probabilistic_transfer",
         "ft": "factor_transfer",
+        "ft_paraphraser": "factor_transfer",
         "nst": "neuron_selectivity",
     },
     LARGEST_LOSS=100,

@@ -15,7 +15,7 @@ from sklearn.metrics import balanced_accuracy_score
 from monai_kd.cli import main
 from monai_kd.data import TUMOR_CLASSES, FigshareGenerator
 
-from .runs import as_words, read_rows
+from .runs import as_words, read_curves, read_rows
 
 NAME = "brain_tumor_classification"
 CLASSES = list(TUMOR_CLASSES.values())
@@ -41,6 +41,20 @@ def test_a_run_trains_all_three_networks_with_both_terms(run):
         assert set(torch.load(run / name, weights_only=True)) == {"model"}
     log = (run / "distillation.log").read_text()
     assert all(f"{word} " in log for word in ("soft_target", "fusion", "task", "val_balanced_accuracy"))
+
+
+def test_loss_and_accuracy_of_training_and_validation_have_curves(run):
+    for stage in ("teacher", "student_alone", "distillation"):
+        curves = read_curves(run, stage)
+        assert {"loss", "val_loss", "accuracy", "val_accuracy"} <= curves.keys()
+        assert all(0 <= value <= 1 for name in ("accuracy", "val_accuracy") for value in curves[name])
+
+
+def test_the_third_block_may_be_counted_from_one(distillation, tmp_path):
+    pooled = {"_target_": "monai_kd.losses.PooledFeatureLoss", "output_size": 2}
+    changes = {"fusion_student_layer": "blocks.2", "fusion_student_channels": 40, "fusion_loss": pooled}
+    distillation(max_epochs=1, **changes).get_parsed_content("train#stage").run()
+    assert read_curves(tmp_path / "run", "distillation")["fusion"][0] > 0
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,31 @@ def test_both_forms_of_the_fusion_loss_are_an_override(fusion, weight, workflow,
     assert loss.task_weight == 0.5 and loss.terms["logits"].weight == 0.5
 
 
+def test_the_fusion_may_be_of_the_encoders_scales(distillation, tmp_path):
+    parser = distillation(fusion_side="encoder", fusion="pooled", max_epochs=1)
+    terms = parser.get_parsed_content("distillation").terms
+    layers = [terms[f"fusion_d{number}"].student_layer for number in (4, 3, 2, 1)]
+    assert layers == ["down_3", "down_2", "down_1", "conv_0"]
+    assert [terms[f"fusion_d{number}"].teacher_layer for number in (4, 3, 2, 1)] == layers
+    parser.get_parsed_content("train#stage").run()
+    assert all(read_curves(tmp_path / "run", "distillation")[f"fusion_d{number}"][0] > 0 for number in (4, 3, 2, 1))
+
+
+def test_loss_and_dice_of_training_and_validation_have_curves(run, workflow, data):
+    for stage in ("teacher", "student_alone", "distillation"):
+        curves = read_curves(run, stage)
+        assert {"loss", "val_loss", "mean_dice", "val_mean_dice"} <= curves.keys()
+    # The last epoch's is that of the weights it ended with, which are the best ones if it says so.
+    parser = workflow(NAME, "train.json", dataset_dir=str(data), **TINY).parser
+    network, dataset = parser.get_parsed_content("network").eval(), parser.get_parsed_content("validate#dataset")
+    network.load_state_dict(read_weights(run))
+    with torch.no_grad():
+        outputs = [(network(item["image"][None].as_tensor()), item["label"][None].as_tensor()) for item in dataset]
+    losses = [torch.nn.functional.binary_cross_entropy_with_logits(*pair).item() for pair in outputs]
+    epoch = int(np.argmax(read_curves(run, "distillation")["val_mean_dice"]))
+    assert read_curves(run, "distillation")["val_loss"][epoch] == pytest.approx(np.mean(losses), rel=1e-4)
+
+
 def test_student_alone_and_distilled_student_start_from_the_same_weights(workflow, tmp_path):
     parser = workflow(NAME, "train.json", dataset_dir=str(tmp_path), **TINY).parser
     alone, distilled = parser.get_parsed_content("student_alone#network"), parser.get_parsed_content("network")

@@ -73,6 +73,16 @@ def test_every_method_trains(bundle, method, distillation, tmp_path):
     assert 0 < term < np.inf and task < loss < bundle.LARGEST_LOSS * task
 
 
+def test_a_teacher_may_begin_where_another_one_ended(bundle, run, data, tmp_path):
+    settings = {**bundle.TINY, "pretrained_teacher": str(run / "teacher.pt"), "seed": 5, "teacher_learning_rate": 1e-9}
+    words = ["--dataset_dir", str(data), "--run", str(tmp_path / "run"), "--stages", "teacher", *as_words(**settings)]
+    assert main(["train", bundle.NAME, *words]) == 0
+    for part in ("model", "branches"):
+        before, after = (read_weights(folder, "teacher.pt", part) for folder in (run, tmp_path / "run"))
+        for name, value in before.items():
+            torch.testing.assert_close(after[name].float(), value.float(), rtol=0, atol=1e-6)
+
+
 def test_an_unknown_method_is_refused_with_the_closest_one(bundle, data, tmp_path, capsys):
     arguments = ["--dataset_dir", str(data), "--run", str(tmp_path / "run"), *as_words(**bundle.TINY)]
     assert main(["train", bundle.NAME, *arguments, "method=fitnet"]) == 2

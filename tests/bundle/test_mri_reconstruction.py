@@ -242,6 +242,7 @@ def _quality(pred: np.ndarray, true: np.ndarray) -> dict[str, float]:
     return {
         "psnr": 10 * np.log10(peak**2 / ((pred - true) ** 2).mean()),
         "ssim": ssim.mean(),
+        "mse": ((pred - true) ** 2).mean() / peak**2,
         "hfn": (wrong**2).sum() / (edges**2).sum(),
         "vif": found / seen,
     }
@@ -261,7 +262,7 @@ def test_evaluation_has_a_row_per_case_that_inference_confirms(run, volume, tmp_
     assert main(["evaluate", NAME, *arguments]) == 0
     assert main(["infer", NAME, str(cases), str(tmp_path / "out"), "--run", str(run)]) == 0
     rows = read_rows(tmp_path / "scores" / "cases.csv")
-    measures = ("psnr", "ssim", "hfn", "vif")
+    measures = ("psnr", "ssim", "hfn", "vif", "mse")
     assert list(rows[0]) == ["input", "patient", *measures, *(f"{name}_zerofilled" for name in measures)]
     assert [row["patient"] for row in rows] == ["a", "b"]
     for row, written in zip(rows, read_rows(tmp_path / "out" / "summary.csv"), strict=True):

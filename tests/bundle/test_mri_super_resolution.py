@@ -118,7 +118,7 @@ def test_evaluation_has_a_row_per_case_that_inference_confirms(run, volume, tmp_
     assert main(["evaluate", NAME, *arguments]) == 0
     assert main(["infer", NAME, str(cases), str(tmp_path / "out"), "--run", str(run)]) == 0
     rows = read_rows(tmp_path / "scores" / "cases.csv")
-    measures = ("psnr", "ssim", "hfn", "vif")
+    measures = ("psnr", "ssim", "hfn", "vif", "mse")
     assert list(rows[0]) == ["input", "patient", *measures, *(f"{name}_zerofilled" for name in measures)]
     assert [row["patient"] for row in rows] == ["a", "b"]
     for row, written in zip(rows, read_rows(tmp_path / "out" / "summary.csv"), strict=True):

@@ -427,6 +427,66 @@ def test_a_teacher_of_another_split_is_refused(run, data, tmp_path, capsys):
     assert "was trained with other settings (split_seed)" in capsys.readouterr().err
 
 
+BASELINES = {
+    "unet": {"unet_features": [4, 8, 8], "unet_strides": [2, 2]},
+    "unet_2d": {"unet_features": [4, 8, 8, 8]},
+    "vc_net": {"unet_features": [4, 8, 8], "unet_strides": [2, 2]},
+    "deep_vessel_net": {},
+    "trans_unet": {"unet_features": [4, 8, 8, 8]},
+}
+
+
+@pytest.mark.parametrize("architecture", BASELINES)
+def test_the_papers_baselines_are_an_override(architecture, data, tmp_path):
+    words = as_words(**{**TINY, "max_epochs": 1, "passes": 1, **BASELINES[architecture], "architecture": architecture})
+    run = ["--run", str(tmp_path / "run")]
+    arguments = ["--dataset_dir", str(data), *run, "--stages", "teacher,distill"]
+    assert main(["train", NAME, *arguments, *words]) == 0
+    curves = read_curves(tmp_path / "run", "distillation")
+    assert all(np.isfinite(curves[term]).all() and curves[term][0] > 0 for term in TERMS)
+    image = str(data / "images" / "SIM0001.nii.gz")
+    assert main(["infer", NAME, image, str(tmp_path / "out"), *run]) == 0
+    assert nib.load(tmp_path / "out" / "SIM0001_pred.nii.gz").shape == (32, 24, 16)
+
+
+def test_flat_images_go_through_the_bundle(data, tmp_path):
+    flat = tmp_path / "flat"
+    for kind in ("images", "labels"):
+        (flat / kind).mkdir(parents=True)
+        for path in sorted((data / kind).glob("*.nii.gz")):
+            image = nib.load(path)
+            nib.save(nib.Nifti1Image(np.asarray(image.dataobj).max(2), image.affine), flat / kind / path.name)
+    words = as_words(**{**TINY, "crop_size": [16, 16], "max_epochs": 1, "passes": 1})
+    run = ["--run", str(tmp_path / "run")]
+    arguments = ["--dataset_dir", str(flat), *run, "--stages", "teacher,student_alone,distill"]
+    assert main(["train", NAME, *arguments, "--config", "planar.json", *words]) == 0
+    assert read_weights(tmp_path / "run")["stem.0.conv.weight"].ndim == 4
+    assert main(["evaluate", NAME, *run]) == 0
+    cases = read_rows(tmp_path / "run" / "evaluation" / "cases.csv")
+    assert cases and all(0 <= float(row["dice"]) <= 1 for row in cases)
+    image = nib.load(flat / "images" / "SIM0001.nii.gz")
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    nib.save(image, inputs / "flat.nii.gz")
+    Image.fromarray(np.asarray(image.dataobj).T.astype(np.uint8)).save(inputs / "picture.png")
+    assert main(["infer", NAME, str(inputs), str(tmp_path / "out"), *run, "--overlay"]) == 1
+    assert nib.load(tmp_path / "out" / "flat_pred.nii.gz").shape == (32, 24)
+    assert (tmp_path / "out" / "flat_overlay.png").is_file()
+    check_failures(tmp_path / "out", {"picture.png": "does not say how large its voxels are"})
+
+
+def test_the_papers_crops_are_uniform_and_its_windows_do_not_overlap(workflow, data):
+    settings = {**TINY, "dataset_dir": str(data), "crop_size": [8, 8, 8], "num_samples": 8}
+    del settings["overlap"]
+    parser = workflow(NAME, "train.json", "paper.json", **settings).parser
+    dataset = parser.get_parsed_content("train#dataset")
+    crops = [crop["label"] for index in range(len(dataset)) for _ in range(10) for crop in dataset[index]]
+    share = np.mean([nib.load(item["label"]).get_fdata().mean() for item in dataset.data])
+    # Of a crop's middle, which the border of a volume is never in: not more than chance gives.
+    assert np.mean([crop[0, 4, 4, 4].item() for crop in crops]) < 3 * share
+    assert parser.get_parsed_content("validate#inferer").inferer.overlap == 0
+
+
 @pytest.mark.real_data
 def test_real_stacks_come_through_the_preprocessing(real_data, workflow):
     folder = real_data / "vessel_stacks"

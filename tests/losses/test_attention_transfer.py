@@ -105,3 +105,18 @@ def test_features_without_space_are_refused():
 def test_p_must_be_one_or_more(p):
     with pytest.raises(ValueError, match="p must be 1 or more, got"):
         AttentionTransferLoss(p)
+
+
+def test_what_the_authors_of_sft_kd_recon_computed():
+    student, teacher = features((3, 4, 5, 2), 0), features((3, 6, 5, 2), 1)
+    maps = [(side.numpy() ** 2).sum(1) for side in (student, teacher)]  # (B, H, W)
+    maps = [one / np.sqrt((one**2).sum(0)) for one in maps]
+    value = AttentionTransferLoss(normalise="batch", difference="absolute")(student, teacher)
+    assert value.item() == pytest.approx(np.abs(maps[0] - maps[1]).mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("setting", [{"normalise": "position"}, {"difference": "l1"}])
+def test_other_words_are_refused(setting):
+    (name,) = setting
+    with pytest.raises(ValueError, match=f"{name} must be '.*' or '.*', got"):
+        AttentionTransferLoss(**setting)

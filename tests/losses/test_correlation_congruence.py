@@ -83,3 +83,15 @@ def test_arguments_are_checked():
         CorrelationCongruenceLoss(gamma=0)
     with pytest.raises(ValueError, match="order must be 0 or more, got -1"):
         CorrelationCongruenceLoss(order=-1)
+
+
+def test_the_form_of_the_reference_is_of_neighbours_in_the_batch():
+    student, teacher = features((4, 3, 5), 0), features((4, 3, 5), 1)
+    distance = np.abs(student.numpy() - teacher.numpy())
+    expected = np.mean([(distance[i] * distance[i + 1]).sum(0) for i in range(3)])
+    loss = CorrelationCongruenceLoss(form="reference")
+    assert loss(student, teacher).item() == pytest.approx(expected, rel=1e-12)
+    with pytest.raises(ValueError, match="student and teacher of one shape"):
+        loss(student, teacher[:, :2])
+    with pytest.raises(ValueError, match="form must be 'paper' or 'reference', got 'author'"):
+        CorrelationCongruenceLoss(form="author")

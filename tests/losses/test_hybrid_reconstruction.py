@@ -4,7 +4,7 @@ import torch
 from monai.losses import SSIMLoss
 from torch.autograd import gradcheck
 
-from monai_kd.losses import HybridReconstructionLoss
+from monai_kd.losses import HybridReconstructionLoss, HybridSegmentationLoss, StructuralSimilarityLoss
 
 
 def images(shape, dtype=torch.float64):
@@ -52,3 +52,13 @@ def test_gradient(sigmoid):
 def test_different_shapes_are_refused():
     with pytest.raises(ValueError, match=r"HybridReconstructionLoss .*\(1, 2, 4, 4\) and \(1, 1, 4, 4\): bring both"):
         HybridReconstructionLoss()(torch.zeros(1, 2, 4, 4), torch.zeros(1, 1, 4, 4))
+
+
+def test_the_window_is_that_of_the_structural_similarity():
+    prediction, truth = images((1, 1, 12, 13))
+    expected = torch.mean((prediction - truth) ** 2) + StructuralSimilarityLoss(window="image")(prediction, truth)
+    torch.testing.assert_close(HybridReconstructionLoss(window="image")(prediction, truth), expected)
+    mask = (truth > 0.5).double()
+    gain = HybridSegmentationLoss(window="image")(prediction, mask) - HybridSegmentationLoss()(prediction, mask)
+    similarities = [StructuralSimilarityLoss(window=name)(prediction, mask) for name in ("image", "gaussian")]
+    torch.testing.assert_close(gain, similarities[0] - similarities[1])

@@ -86,3 +86,21 @@ def test_different_shapes_and_flat_vectors_are_refused():
         StructuralSimilarityLoss()(torch.zeros(1, 2, 4, 4), torch.zeros(1, 1, 4, 4))
     with pytest.raises(ValueError, match=r"expects \(B, C, \*spatial\), got \(2, 4\)"):
         StructuralSimilarityLoss()(torch.zeros(2, 4), torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 20), (2, 1, 14, 12), (1, 2, 7, 11, 13)], ids=str)
+def test_one_window_of_the_whole_image_is_the_plain_formula(shape):
+    x, y = images(shape)
+    values = []
+    for one, other in zip(x.reshape(-1, *shape[2:]).numpy(), y.reshape(-1, *shape[2:]).numpy()):
+        covariance = np.cov(one.ravel(), other.ravel(), bias=True)
+        luminance = (2 * one.mean() * other.mean() + 1e-4) / (one.mean() ** 2 + other.mean() ** 2 + 1e-4)
+        values.append(luminance * (2 * covariance[0, 1] + 9e-4) / (covariance[0, 0] + covariance[1, 1] + 9e-4))
+    loss = StructuralSimilarityLoss(window="image")
+    assert loss(x, y).item() == pytest.approx(1 - np.mean(values), rel=1e-10)
+    assert loss(x, y) != StructuralSimilarityLoss()(x, y)
+
+
+def test_another_window_is_refused():
+    with pytest.raises(ValueError, match="window must be 'gaussian' or 'image', got 'uniform'"):
+        StructuralSimilarityLoss(window="uniform")

@@ -64,3 +64,10 @@ def test_negative_weights_are_refused(name: str) -> None:
 def test_another_imitation_is_refused() -> None:
     with pytest.raises(ValueError, match="imitation must be 'paper' or 'reference', got 'none'"):
         StudentFriendlyLoss(imitation="none")  # type: ignore[arg-type]
+
+
+def test_squares_may_take_the_place_of_absolute_differences() -> None:
+    # Teacher to target 1, branches to target 9 and 0, branches to teacher 4 and 1.
+    assert StudentFriendlyLoss(difference="squared")(PREDICTIONS, TARGET).item() == 1 + 4.5 + 2.5
+    with pytest.raises(ValueError, match="difference must be 'absolute' or 'squared', got 'l2'"):
+        StudentFriendlyLoss(difference="l2")  # type: ignore[arg-type]

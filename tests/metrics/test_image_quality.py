@@ -15,6 +15,7 @@ from monai_kd.handlers import CaseTable
 from monai_kd.metrics import (
     ImageQuality,
     high_frequency_error_norm,
+    mean_squared_error,
     peak_signal_to_noise_ratio,
     structural_similarity,
     visual_information_fidelity,
@@ -25,6 +26,7 @@ MEASURES = [
     structural_similarity,
     high_frequency_error_norm,
     visual_information_fidelity,
+    mean_squared_error,
 ]
 
 
@@ -51,6 +53,12 @@ def batch(array: np.ndarray) -> torch.Tensor:
 def test_values_of_scikit_image(measure, value):
     pred, true = pair()
     assert measure(batch(pred), batch(true)).item() == pytest.approx(value, rel=1e-12)
+
+
+def test_the_mean_squared_error_is_that_of_images_from_0_to_1():
+    pred, true = pair()
+    expected = np.mean((pred / true.max() - true / true.max()) ** 2)
+    assert mean_squared_error(batch(pred), batch(true)).item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(("number", "value"), [(0, 0.5659994337910969), (1, 0.5787074312375383)])

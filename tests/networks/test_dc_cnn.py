@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from monai.networks.utils import copy_model_state
@@ -219,3 +220,37 @@ def test_data_fidelity_is_in_full_precision_under_autocast(dtype: torch.dtype) -
     assert output.dtype == torch.float32
     mask = CartesianMask(2)(SIZE).float()
     torch.testing.assert_close(data_fidelity(output, x, mask, 1.0), output, atol=1e-6, rtol=0)
+
+
+def _as_the_authors_compute_it(network: DCCNN, images: torch.Tensor, mask: torch.Tensor, edge: int) -> torch.Tensor:
+    """Zero-filled real images (B, 1, H, W) with a mask (H, W) in the order of fft2, block by block."""
+    kspace = mask * torch.fft.fft2(images, norm="ortho")
+    image = torch.fft.ifft2(kspace, norm="ortho").real
+    for stage in network.stages:
+        convolutions = [layer for layer in stage.cnn.modules() if isinstance(layer, nn.Conv2d)]
+        wide = nn.functional.pad(image, (edge,) * 4)
+        for number, layer in enumerate(convolutions):
+            wide = nn.functional.conv2d(wide, layer.weight, layer.bias, padding=1)
+            wide = wide.relu() if number < len(convolutions) - 1 else wide
+        inner = wide[:, :, edge : wide.shape[2] - edge, edge : wide.shape[3] - edge]
+        mixed = kspace + (1 - mask) * torch.fft.fft2(inner, norm="ortho")
+        image = torch.fft.ifft2(mixed, norm="ortho").real
+    return image
+
+
+@pytest.mark.parametrize("edge", [0, 5])
+def test_padding_and_lines_along_the_first_axis_are_the_authors(edge: int, tmp_path) -> None:
+    lines = np.isin(np.arange(16), (0, 1, 15, 5)).astype(float)  # the centre of k-space first
+    np.save(tmp_path / "mask.npy", np.repeat(lines[:, None], 20, 1))
+    rule = CartesianMask(4, file=tmp_path / "mask.npy", order="fft")
+    network = _dc_cnn(mask=rule, padding=edge).double()
+    images = torch.rand(2, 1, 16, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    zero_filled = torch.stack([Undersample(rule)(image) for image in images])
+    expected = _as_the_authors_compute_it(network, images, torch.from_numpy(lines)[:, None], edge)
+    torch.testing.assert_close(network(zero_filled), expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(torch.jit.script(network)(zero_filled), expected, rtol=0, atol=1e-10)
+
+
+def test_a_negative_padding_is_refused() -> None:
+    with pytest.raises(ValueError, match="padding must be 0 or more pixels, got -1"):
+        _dc_cnn(padding=-1)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from monai_kd.networks import LayerProjectors, MeanOfLayers, SelectChannels
+from monai_kd.networks import ChannelEnergy, LayerProjectors, MeanOfLayers, SelectChannels
 
 
 def test_mean_of_layers_averages_element_by_element() -> None:
@@ -59,3 +59,9 @@ def test_each_layer_has_a_projector_of_its_own():
     for wrong, got in ((layers[:1], "1 layers"), (layers[0], "one tensor")):
         with pytest.raises(ValueError, match=f"expected 2 layers, one for each projector, got {got}"):
             projectors(wrong)
+
+
+def test_channel_energy_sums_squares_of_one_layer_or_of_each() -> None:
+    layer = torch.tensor([[[1.0, -2.0], [3.0, 0.0]]])
+    assert ChannelEnergy()(layer).tolist() == [[[10.0, 4.0]]]
+    assert [one.tolist() for one in ChannelEnergy()([layer, 2 * layer])] == [[[[10.0, 4.0]]], [[[40.0, 16.0]]]]

@@ -103,3 +103,11 @@ def test_a_file_that_does_not_say_how_large_its_voxels_are():
     del image.meta[MetaKeys.SPACE]
     with pytest.raises(ValueError, match="v.nii: does not say how large its voxels are, nor which way they lie: save"):
         CheckImage(spacing=[2, 2, 2])(image)
+
+
+def test_a_flat_image_has_the_first_two_of_three_voxel_sizes():
+    flat = MetaTensor(torch.arange(1200.0).reshape(1, 40, 30), meta={"filename_or_obj": "f.nii", MetaKeys.SPACE: "RAS"})
+    for spacing in ([-1, -1, -1], [1, 1, 5], [2, 2], 2.0):
+        assert CheckImage(spatial_dims=[2], spacing=spacing)(flat) is flat
+    with pytest.raises(ValueError, match="40 x 30 mm large by its header, which makes 400000 x 30 voxels"):
+        CheckImage(spatial_dims=[2], spacing=[1e-4, -1, 1], max_voxels=10**6)(flat)
