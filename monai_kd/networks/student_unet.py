@@ -87,8 +87,8 @@ def fused_stages(network: nn.Module, side: str = "decoder") -> list[DecoderStage
         return decoder_stages(network)
     if not isinstance(network, BasicUNet):
         raise TypeError(
-            f"the encoder's scales of a {type(network).__name__} are not those of the teacher; lay paper.json over, whose "
-            "student is a BasicUNet"
+            f"the encoder's scales of a {type(network).__name__} are not those of the teacher; lay paper.json over, "
+            "whose student is a BasicUNet"
         )
     layers = ("down_3", "down_2", "down_1", "conv_0")
     return [DecoderStage(layer, _channels(network.get_submodule(layer))) for layer in layers]

@@ -168,3 +168,17 @@ def test_gradients_are_those_of_the_function() -> None:
 def test_impossible_sizes_are_refused(kwargs: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny(**kwargs)
+
+
+@pytest.mark.parametrize(
+    "settings, parameters",
+    [
+        ({}, 25_427_617),
+        ({"patch_sizes": 1}, 7_364_257),
+        ({"convolutional_embedding": False}, 12_065_313),
+        ({"convolutional_embedding": False, "features": (96, 96, 96), "hidden_size": 456}, 25_439_665),
+    ],
+)
+def test_parameters_that_the_documents_name(settings, parameters):
+    with torch.device("meta"):
+        assert sum(parameter.numel() for parameter in KTViT(**settings).parameters()) == parameters
