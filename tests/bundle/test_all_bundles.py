@@ -183,7 +183,7 @@ def test_what_is_set_for_a_trainer_or_an_evaluator_holds_for_every_stage_by_its_
         assert handlers["ValidationHandler"]["validator"] == validator
         schedule = handlers.get("LrScheduleHandler", {"lr_scheduler": f"{own}scheduler"})
         assert schedule["lr_scheduler"] == f"{own}scheduler"
-        scheduler = parser.get(f"{stage}#scheduler", {"optimizer": trainer["optimizer"]})
+        scheduler = parser.get(f"{stage}#scheduler") or {"optimizer": trainer["optimizer"]}  # null: none
         assert scheduler["optimizer"] == trainer["optimizer"]
     for stage in ("teacher_training", "student_alone", "validate"):
         evaluator, own = parser[f"{stage}#evaluator"], f"@{stage}::"
