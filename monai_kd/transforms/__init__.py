@@ -12,7 +12,7 @@ from .missing_label import MissingLabeld
 from .reduce_resolution import ReduceResolution, ReduceResolutiond
 from .resize_in_plane import ResizeInPlane, ResizeInPlaned
 from .scale_by_maximum import ScaleByMaximum, ScaleByMaximumd
-from .scale_intensity import ScaleIntensityInPlace, ScaleIntensityInPlaced
+from .scale_intensity import ScaleIntensity, ScaleIntensityd
 from .to_input_grid import ToInputGrid, ToInputGridd
 from .undersample import (
     MASK_KEY,
@@ -48,8 +48,8 @@ __all__ = [
     "ResizeInPlaned",
     "ScaleByMaximum",
     "ScaleByMaximumd",
-    "ScaleIntensityInPlace",
-    "ScaleIntensityInPlaced",
+    "ScaleIntensity",
+    "ScaleIntensityd",
     "ToInputGrid",
     "ToInputGridd",
     "Undersample",

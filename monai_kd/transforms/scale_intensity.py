@@ -5,20 +5,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from monai import transforms
 from monai.config import KeysCollection
-from monai.transforms import ScaleIntensity, Transform
 from monai.utils import convert_to_tensor
 from torch import Tensor, float32
 
 from .dictionary import EachImaged
 
-__all__ = ["ScaleIntensityInPlace", "ScaleIntensityInPlaced"]
+__all__ = ["ScaleIntensity", "ScaleIntensityd"]
 
 
-class ScaleIntensityInPlace(Transform):
+class ScaleIntensity(transforms.Transform):
     """Scale an image linearly so that its extreme values become those of a range.
 
-    It gives what MONAI's `ScaleIntensity` gives, to the bit. That makes three more arrays of the image's size, most of
+    MONAI's transform of this name gives the same, to the bit. It makes three more arrays of the image's size, most of
     the memory that an X-ray of 4000 x 4000 pixels takes; here the image itself is changed.
 
     Args:
@@ -26,7 +26,7 @@ class ScaleIntensityInPlace(Transform):
         maxv: what the largest value becomes.
 
     >>> import torch
-    >>> ScaleIntensityInPlace(maxv=255)(torch.tensor([[2.0, 3.0, 6.0]]))
+    >>> ScaleIntensity(maxv=255)(torch.tensor([[2.0, 3.0, 6.0]]))
     tensor([[  0.0000,  63.7500, 255.0000]])
     """
 
@@ -44,7 +44,7 @@ class ScaleIntensityInPlace(Transform):
         """
         values = convert_to_tensor(image, track_meta=False)
         if values.dtype != float32:
-            scaled: Any = ScaleIntensity(self.minv, self.maxv)(image)
+            scaled: Any = transforms.ScaleIntensity(self.minv, self.maxv)(image)
             return scaled
         low, high = values.aminmax()
         if low == high:
@@ -54,8 +54,8 @@ class ScaleIntensityInPlace(Transform):
         return image
 
 
-class ScaleIntensityInPlaced(EachImaged):
-    """Dictionary form of :class:`ScaleIntensityInPlace`.
+class ScaleIntensityd(EachImaged):
+    """Dictionary form of :class:`ScaleIntensity`.
 
     Args:
         keys: keys of the images.
@@ -68,4 +68,4 @@ class ScaleIntensityInPlaced(EachImaged):
         self, keys: KeysCollection, minv: float = 0.0, maxv: float = 1.0, allow_missing_keys: bool = False
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.transform = ScaleIntensityInPlace(minv, maxv)
+        self.transform = ScaleIntensity(minv, maxv)
