@@ -84,20 +84,23 @@ class Child:
         """Wait for its end.
 
         Args:
-            seconds: it is taken to hang, and killed, after so many, or after so many since ``alive()``.
+            seconds: it is taken to hang, and killed, after so many, or after so many since ``alive()``. Those in which
+                it would have gone on, but other processes had the processor, do not count.
             kill_after: kill it so many seconds after its start.
             alive: when it was last seen to go on.
         """
-        hung = False
+        hung, seen, starved = False, self.start, 0.0
         while True:
             pid, status, usage = os.wait4(self.pid, os.WNOHANG)
             if pid:
                 break
             now = time.monotonic()
+            if alive() > seen:
+                seen, starved = alive(), self._starved()
             if kill_after is not None and now - self.start >= kill_after:
                 os.kill(self.pid, signal.SIGKILL)
                 kill_after = None
-            elif not hung and now - max(self.start, alive()) > seconds:
+            elif not hung and now - seen > seconds and now - seen - (self._starved() - starved) > seconds:
                 hung = True
                 os.kill(self.pid, signal.SIGUSR1)  # it shows where it is
                 time.sleep(0.5)
@@ -106,6 +109,13 @@ class Child:
         out, err = (self._read(stream) for stream in self._streams)
         took = time.monotonic() - self.start
         return Ended(os.waitstatus_to_exitcode(status), out, err, took, usage.ru_maxrss * 1024, hung)
+
+    def _starved(self) -> float:
+        """For how many seconds it could have run, but did not get the processor."""
+        try:
+            return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
+        except (OSError, IndexError):
+            return 0.0
 
     @staticmethod
     def _read(stream: object) -> str:
