@@ -27,6 +27,9 @@ def reason(error: BaseException) -> str:
         written = getattr(cause, "filename2", None) or getattr(cause, "filename", None)  # of a copy, the second
         text = f"{written or 'a file'} could not be written as a whole: the disk is full, or "
         text += "broken; make room, and go on with the same command (train and infer: with --resume)"
+    elif _is_compiler(cause):
+        text = f"torch.compile fails on this network, precision or machine ({_first_fault(str(cause))}); "
+        text += "train with compile=false"
     elif (checkpoint := _loaded_file(cause)) is not None and isinstance(cause, Exception):
         text = monai_kd.engines.explain_unreadable(checkpoint, cause)
     elif isinstance(cause, KeyError) and cause.args and " " not in str(cause.args[0]):
@@ -58,6 +61,16 @@ def _root_cause(error: BaseException) -> BaseException:
 def _is_memory(error: BaseException) -> bool:
     said = str(error) if isinstance(error, RuntimeError) else ""  # torch's own kinds of it
     return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
+
+
+def _is_compiler(error: BaseException) -> bool:
+    return any(kind.__name__ == "TorchDynamoException" for kind in type(error).__mro__)  # what torch.compile raises
+
+
+def _first_fault(page: str) -> str:
+    """Who failed, and what a compiler calls an error, out of pages of commands and notes."""
+    first, *others = [line.strip() for line in page.splitlines() if line.strip()] or [""]
+    return " ".join([first, *[line for line in others if re.search(r"\w(Error|Exception): | error: ", line)][:2]])
 
 
 def _is_full(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ import errno
 import pickle
 
 import pytest
+import torch
 
 import monai_kd
 from monai_kd.cli import main
@@ -81,6 +82,20 @@ def test_files_that_are_no_weights_are_named_and_nothing_of_them_is_run(tmp_path
 )
 def test_what_broke_off_has_status_1_and_says_what_to_do(error, message):
     assert message in reason(error) and status_of(error) == 1
+
+
+def test_a_network_that_cannot_be_compiled_is_said_in_a_line():
+    output = "a.cpp: In function f\na.cpp:7: error: no match\n  note: candidates"
+    page = f"C++ compile error\n\nCommand:\ng++ -O3 a.cpp\n\nOutput:\n{output}"
+
+    def backend(graph, inputs):
+        raise RuntimeError(page)
+
+    with pytest.raises(RuntimeError) as error:
+        torch.compile(torch.nn.Linear(1, 1), backend=backend)(torch.zeros(1, 1))
+    said = reason(error.value)
+    assert "RuntimeError: C++ compile error a.cpp:7: error: no match); train with compile=false" in said
+    assert "note" not in said and "\n" not in said and status_of(error.value) == 1
 
 
 def test_wrong_calls_have_status_2():
