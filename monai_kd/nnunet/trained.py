@@ -60,7 +60,10 @@ class TrainedFolder:
 
         Raises:
             FileNotFoundError: when that fold was not completed.
+            ValueError: when several folds are named.
         """
+        if isinstance(fold, (list, tuple)):
+            raise ValueError(f"teacher_fold must be one of nnU-Net's folds, or all, got {list(fold)}")
         file = self.path / f"fold_{fold}" / CHECKPOINT
         if not file.is_file():
             raise FileNotFoundError(

@@ -58,6 +58,8 @@ def test_code_in_a_checkpoint_is_not_run(folder, capsys):
 def test_what_is_no_such_folder_names_the_cure(folder, prepared):
     with pytest.raises(FileNotFoundError, match="no fold_3/checkpoint_final.pth; completed folds: 0: train it by"):
         TrainedFolder(folder).checkpoint(3)
+    with pytest.raises(ValueError, match=r"teacher_fold must be one of nnU-Net's folds, or all, got \[0, 1\]"):
+        TrainedFolder(folder).checkpoint([0, 1])
     with pytest.raises(FileNotFoundError, match=f"did you mean .*{NAME}"):
         TrainedFolder(folder.parent)
     with pytest.raises(FileNotFoundError, match="there is no folder"):
