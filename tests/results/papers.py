@@ -38,14 +38,12 @@ TINY: dict[str, dict[str, Any]] = {
         **EPOCH,
         "image_size": 32,
         "batch_size": 8,
-        "folds": [1, 2],
         "fusion_teacher_layer": "branches.0.features.18",
         "fusion_loss#output_size": 2,
     },
     "brain_tumor_segmentation": {
         **EPOCH,
         "image_size": 32,
-        "folds": [1, 2],
         "student_features": [2, 2, 4, 4, 4, 2],
         "teacher_features": [4, 4, 4, 8, 8, 4],
         "teacher_def#vit": "vit_tiny_patch16_224",
@@ -54,7 +52,6 @@ TINY: dict[str, dict[str, Any]] = {
     "brain_extraction": {
         **EPOCH,
         "batch_size": 2,
-        "repeats": [1, 2],
         "spacing": [6, 6, 6],
         "crop_size": [32, 32, 32],
         "student_features": [8, 4, 4, 4, 4, 8],
@@ -110,11 +107,29 @@ def commands(text: str) -> Iterator[tuple[str, list[str]]]:
                 yield found[2], shlex.split(command)
 
 
-def make_data(folder: Path) -> dict[str, str]:
-    """Folders of generated data by the first letter of the commands' identifiers."""
-    figshare = FigshareGenerator(image_size=48, slices_per_patient=2)(folder / "figshare", cases=36, seed=1)
-    heads = HeadGenerator(shape=(40, 40, 40), contrasts=("T1", "T2"))(folder / "heads", cases=6, seed=1)
-    cine = CineGenerator(image_size=SIZE, frames_per_patient=2)(folder / "cine", cases=10, seed=1)
+def make_data(letter: str, folder: Path) -> str:
+    """Folder of generated data for commands whose identifiers begin so, made when it is first asked for."""
+    kinds = {"C": "figshare", "S": "figshare", "B": "heads", "R": "cine", "V": "cine", "X": "xrays", "K": "vessels"}
+    kind = kinds[letter]
+    if (folder / kind).is_dir():
+        return str(folder / kind)
+    if kind == "figshare":
+        FigshareGenerator(image_size=48, slices_per_patient=2)(folder / kind, cases=36, seed=1)
+    elif kind == "heads":
+        HeadGenerator(shape=(40, 40, 40), contrasts=("T1", "T2"))(folder / kind, cases=6, seed=1)
+    elif kind == "xrays":
+        XrayGenerator(image_size=48)(folder / kind, cases=40, seed=1)
+    elif kind == "vessels":
+        _make_vessels(folder)
+    else:
+        CineGenerator(image_size=SIZE, frames_per_patient=2)(folder / kind, cases=10, seed=1)
+        lines = np.isin(np.arange(SIZE), (0, 1, 2, SIZE - 1, SIZE - 2, 9, 14, 20)).astype(float)
+        np.save(folder / "mask_4x.npy", np.repeat(lines[:, None], SIZE, 1))
+    return str(folder / kind)
+
+
+def _make_vessels(folder: Path) -> None:
+    """Angiograms, and their projections as flat images."""
     vessels = VesselGenerator(shape=(32, 24, 16))(folder / "vessels", cases=6, seed=1)
     for kind in ("images", "labels"):
         (folder / "flat" / kind).mkdir(parents=True)
@@ -122,14 +137,9 @@ def make_data(folder: Path) -> dict[str, str]:
             image = nib.load(path)
             flat = nib.Nifti1Image(np.asarray(image.dataobj).max(2), image.affine)
             nib.save(flat, folder / "flat" / kind / path.name)
-    xrays = XrayGenerator(image_size=48)(folder / "xrays", cases=40, seed=1)
-    lines = np.isin(np.arange(SIZE), (0, 1, 2, SIZE - 1, SIZE - 2, 9, 14, 20)).astype(float)
-    np.save(folder / "mask_4x.npy", np.repeat(lines[:, None], SIZE, 1))
-    own = {"C": figshare, "S": figshare, "B": heads, "R": cine, "V": cine, "X": xrays, "K": vessels}
-    return {letter: str(path) for letter, path in own.items()}
 
 
-def tiny(name: str, words: list[str], data: dict[str, str], runs: Path) -> list[str]:
+def tiny(name: str, words: list[str], runs: Path) -> list[str]:
     """The command's words on generated data and with small settings, which come last and so decide."""
     verb, bundle = words[3:5]
     kept: list[str] = []
@@ -139,7 +149,8 @@ def tiny(name: str, words: list[str], data: dict[str, str], runs: Path) -> list[
             word = word.replace(before, after)
         word = re.sub(r"\$B/\w+/runs/", f"{runs / bundle}/", word)
         if word == "--dataset_dir":
-            kept += [word, str(runs.parent / "flat") if name == "K3" else data[name[0]]]
+            data = make_data(name[0], runs.parent)
+            kept += [word, str(runs.parent / "flat") if name == "K3" else data]
             next(rest)
         elif word in ("--run", "--output"):
             kept += [word, str(runs / bundle / next(rest))]
@@ -156,6 +167,8 @@ def tiny(name: str, words: list[str], data: dict[str, str], runs: Path) -> list[
         branches = json.loads(chosen[0]) if chosen else ["vgg11", "vit_tiny_patch16_224"]
         settings["teacher_branches"] = branches
         settings["teacher_def#branch_kwargs"] = [VGG if branch == "vgg11" else VIT for branch in branches]
+    if "--cross_validation" in kept:
+        settings["repeats" if bundle == "brain_extraction" else "folds"] = [1, 2]
     if verb == "compare":
         kept += ["--out", str(runs / bundle / f"compare_{name}"), "--seeds", "1"]
     return [*kept, *(f"{key}={json.dumps(value)}" for key, value in settings.items())]
@@ -177,12 +190,11 @@ def run() -> int:
     folder = Path(tempfile.mkdtemp(prefix="papers_"))
     failed = []
     try:
-        data = make_data(folder)
         for name, words in found:
             if chosen and name not in chosen:
                 continue
             begun = time.perf_counter()
-            problem = start(name, tiny(name, words, data, folder / "runs"))
+            problem = start(name, tiny(name, words, folder / "runs"))
             failed += [name] if problem else []
             print(problem or f"{name}: done", f"({time.perf_counter() - begun:.1f} s)", flush=True)
     finally:
