@@ -3,6 +3,7 @@
 
 All kinds take turns, so that each comes equally close to what is wanted of it; the counts by kind are printed at the
 end, and kept in a file meanwhile. The exit status is 1 if anything came that must not be.
+It needs a processor of its own: a damaged file takes some milliseconds of it, a kill about a second.
 """
 
 from __future__ import annotations
