@@ -3,25 +3,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from monai.transforms import SqueezeDimd
+import torch
 from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.tasks.activelearning.epistemic import Epistemic
+from monailabel.tasks.activelearning.first import First
+from monailabel.tasks.activelearning.random import Random
 from monailabel.tasks.infer.bundle import BundleInferTask
+from monailabel.tasks.scoring.dice import Dice
 from monailabel.tasks.train.bundle import BundleTrainTask
 
 import monai_kd
+from monai_kd.engines import read_epochs
 
-__all__ = ["LabelApp", "MaskTask"]
+__all__ = ["DistillationTask", "LabelApp", "MaskTask", "Uncertainty"]
+
+logger = logging.getLogger(__name__)
+
+_UNCERTAINTY = "uncertainty"  # of an image, among what the datastore knows of it
 
 
 class MaskTask(BundleInferTask):
     """Inference by a bundle that gives a mask on the grid of its input, of pictures as of volumes.
 
-    MONAI Label would bring the mask to the input's size, which it has, keep the channel of a picture's, and write
-    floating point numbers, which no picture can hold.
+    MONAI Label would bring the mask to the input's size, which it has.
 
     Args:
         path: the bundle's folder.
@@ -31,17 +45,54 @@ class MaskTask(BundleInferTask):
     def __init__(self, path: str, conf: dict[str, str]) -> None:
         super().__init__(path, conf, type="segmentation", add_post_restore=False, config={"result_dtype": "uint8"})
 
-    def run_pre_transforms(self, data: dict[str, Any], transforms: Sequence[Callable]) -> dict[str, Any]:
-        # MONAI's Spacingd takes every `image_...` for metadata; this one is the path, which is needed for the result.
-        path = data.pop("image_path", None)
-        return {**super().run_pre_transforms(data, transforms), "image_path": path}
 
-    def post_transforms(self, data: Any = None) -> Sequence[Callable]:
-        return [*super().post_transforms(data), SqueezeDimd(keys=self.key_pred)]
+class DistillationTask(BundleTrainTask):
+    """Training by a bundle that tells how far the latest one has come, by the table of its epochs."""
+
+    def stats(self) -> dict[str, Any]:
+        """``epoch``, ``metrics`` of that epoch, and ``stage``; nothing before the first epoch of the first training."""
+        stage = "distillation"
+        epochs = read_epochs(Path(self.bundle_path, "runs", "default", f"{stage}.csv"))
+        if not epochs:
+            return {}
+        known = {name: value for name, value in epochs[-1].items() if math.isfinite(value)}  # JSON has no other
+        return {"stage": stage, "epoch": int(known.pop("epoch")), "metrics": known}
+
+
+class Uncertainty(ScoringMethod):
+    """How unsure a student is of each image that has no final label, so that the least sure can be labelled first.
+
+    The mean over the image of the entropy ``-p log2 p - (1 - p) log2 (1 - p)`` of the probabilities p: 0 to 1.
+
+    Args:
+        task: the inference by the student.
+    """
+
+    def __init__(self, task: MaskTask) -> None:
+        super().__init__(f"How unsure it is, from 0 to 1: {task.description}")
+        self.task = task
+
+    def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Score the images; at most ``max_samples`` of the request, 0 for all."""
+        images, start = datastore.get_unlabeled_images(), time.time()
+        chosen = images[: request.get("max_samples", 0) or None]
+        asked = {key: request[key] for key in ("device",) if key in request}
+        scored = 0
+        for image in chosen:
+            try:
+                _, data = self.task({**asked, "image": datastore.get_image_uri(image), "skip_writer": True})
+            except (RuntimeError, ValueError, OSError) as error:  # of another kind, for another bundle of the app
+                logger.warning(f"{image} cannot be scored: {error.__cause__ or error}")
+                continue
+            scored += 1
+            p = torch.as_tensor(data["prob"]).double().clamp(0, 1)
+            entropy = torch.special.entr(p) + torch.special.entr(1 - p)  # in nats
+            datastore.update_image_info(image, {_UNCERTAINTY: float(entropy.mean()) / math.log(2)})
+        return {"total": len(images), "executed": scored, "latency": round(time.time() - start, 3)}
 
 
 class LabelApp(MONAILabelApp):
-    """Offer the bundles in the app's folder `model`, for inference and for training.
+    """Offer the bundles in the app's folder `model`, for inference, training and scoring.
 
     Args:
         app_dir: the app's folder.
@@ -64,5 +115,22 @@ class LabelApp(MONAILabelApp):
     def init_infers(self) -> dict[str, MaskTask]:
         return {name: MaskTask(path, self.conf) for name, path in self.bundles.items()}
 
-    def init_trainers(self) -> dict[str, BundleTrainTask]:
-        return {name: BundleTrainTask(path, self.conf) for name, path in self.bundles.items()}
+    def init_trainers(self) -> dict[str, DistillationTask]:
+        return {name: DistillationTask(path, self.conf) for name, path in self.bundles.items()}
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        least_sure = Epistemic(key=_UNCERTAINTY, desc="The image that a student was least sure of when it was scored")
+        return {"random": Random(), "first": First(), _UNCERTAINTY: least_sure}
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        return {"dice": Dice(), **{name: Uncertainty(task) for name, task in self._infers.items()}}
+
+    def init_batch_infer(self) -> Callable[..., Any]:
+        infer = super().init_batch_infer()
+
+        def without_missing_gpus(request: Mapping[str, Any], *others: Any) -> Any:
+            # MONAI Label spreads the images over all GPUs, and divides by their number even if that is 0.
+            gpus = {} if torch.cuda.is_available() else {"multi_gpu": False}
+            return infer({**request, **gpus}, *others)
+
+        return without_missing_gpus

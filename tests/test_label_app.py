@@ -270,15 +270,31 @@ def test_the_server_fine_tunes_the_student_by_the_teacher(ask, app, studies, tmp
     bundle = app / "model" / FLAGSHIP
     untrained, teacher = (bundle / "models" / "model.pt").read_bytes(), bundle / "runs" / "default" / "teacher.pt"
     taught_by = teacher.read_bytes()
+    assert json.loads(ask("/info/"))["train_stats"][FLAGSHIP] == {}
     ask(f"/train/{FLAGSHIP}", {"max_epochs": 2, "val_split": 0.25})
     _wait(lambda: json.loads(ask("/train/?all=true"))[-1]["status"] not in ("SUBMITTED", "RUNNING"))
     assert json.loads(ask("/train/?all=true"))[-1]["status"] == "DONE", (app.parent / "server.log").read_text()[-5000:]
-    log = (bundle / "runs" / "default" / "distillation.log").read_text()
+    run = bundle / "runs" / "default"
+    log = (run / "distillation.log").read_text()
     assert "epoch 2/2" in log and "logits " in log and "the best so far" in log
     assert teacher.read_bytes() == taught_by
     assert [path.name for path in (bundle / "models").iterdir()] == ["model.pt"]
-    trained = (bundle / "models" / "model.pt").read_bytes()
-    assert trained != untrained
+    served, trained = (bundle / "models" / "model.pt").read_bytes(), run / "replaced.pt"
+    # It is served where it scores better, and what it was is kept then.
+    assert (served != untrained) == trained.is_file()
+    stats = json.loads(ask("/info/"))["train_stats"][FLAGSHIP]
+    assert stats["stage"] == "distillation" and stats["epoch"] == 2 and "val_mean_dice" in stats["metrics"]
     served, own = _masks(ask, app, FLAGSHIP, studies / "slice0.png", tmp_path)
     assert served.size == (40, 50)
     np.testing.assert_array_equal(np.asarray(served) > 0, np.asarray(own) > 0)
+
+
+def test_the_server_infers_in_batches_without_a_gpu_and_scores(ask, studies):
+    ask(f"/batch/infer/{FLAGSHIP}?images=unlabeled&run_sync=true", {"max_workers": 1})
+    assert (studies / "labels" / "original" / "slice0.png").is_file()
+    info = json.loads(ask("/info/"))
+    assert {"dice", FLAGSHIP} <= info["scoring"].keys() and "uncertainty" in info["strategies"]
+    result = json.loads(ask(f"/scoring/{FLAGSHIP}?run_sync=true", {}))
+    assert result["executed"] == result["total"] == 2
+    known = json.loads((studies / "datastore_v2.json").read_text())["objects"]
+    assert all(0 < known[name]["image"]["info"]["uncertainty"] <= 1 for name in ("slice0", "volume"))

@@ -54,7 +54,7 @@ _STEPS = {
 }
 """What a transform does, for those who do not have it, by its name without the d of the dictionary form."""
 
-_CHANGE_NOTHING = {"EnsureChannelFirst", "EnsureType", "CheckImage", "CopyItems"}
+_CHANGE_NOTHING = {"EnsureChannelFirst", "EnsureType", "CheckImage", "CopyItems", "LabelServerMask"}
 
 
 def describe_network(
@@ -188,7 +188,7 @@ def _applied(
             parser["is_disabled"] = disabled
             disabled = parser.get_parsed_content("is_disabled")
         if not disabled:
-            yield str(step.get("_target_", "")).rpartition(".")[-1].removesuffix("d"), step
+            yield str(step.get("_target_", "")).rpartition(".")[-1].removesuffix("d").removeprefix("Served"), step
 
 
 def _in_words(steps: list[tuple[str, Mapping[str, Any]]]) -> list[str]:

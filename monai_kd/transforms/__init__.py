@@ -5,6 +5,7 @@ from .binary_label import BinaryLabel, BinaryLabeld
 from .cartesian_mask import CartesianMask
 from .check_image import CheckImage, CheckImaged
 from .crop_in_plane import CropInPlane, CropInPlaned
+from .label_server import LabelServerMaskd, ServedSpacingd
 from .largest_component import LargestComponent, LargestComponentd
 from .mask_file import read_mask_file
 from .match_grid import MatchGrid, MatchGridd
@@ -33,6 +34,7 @@ __all__ = [
     "CheckImaged",
     "CropInPlane",
     "CropInPlaned",
+    "LabelServerMaskd",
     "LargestComponent",
     "LargestComponentd",
     "LowerResolution",
@@ -50,6 +52,7 @@ __all__ = [
     "ScaleByMaximumd",
     "ScaleIntensity",
     "ScaleIntensityd",
+    "ServedSpacingd",
     "ToInputGrid",
     "ToInputGridd",
     "Undersample",
