@@ -217,7 +217,8 @@ def _trainings(
     others = _teachers(config) if teachers else {}
     trainings = []
     # One that comes with its weights, or as files, is not trained.
-    stages = [stage for stage in STAGES if stage != "teacher_training" or config["teacher_checkpoint"] is not None]
+    is_taught = config["teacher_checkpoint"] is not None
+    stages = tuple(stage for stage in STAGES if stage != "teacher_training" or is_taught)
     for seed in range(config["seed"], config["seed"] + seeds):
         own = folder / f"seed_{seed}"
         trainings.append(_Training(own, seed, stages, settings=settings))

@@ -73,14 +73,16 @@ def test_the_size_of_the_network_and_the_resolution_choose_the_row():
 
 
 def test_the_teachers_branches_and_whether_there_is_a_fusion_choose_the_row():
-    two = ["vgg19", "vgg19"]
-    assert _matched("brain_tumor_classification", teacher_branches=two, fusion_weight=0) == {
+    name, two = "brain_tumor_classification", ["vgg19", "vgg19"]
+    paper = {"image_size": 224}  # as by paper.json
+    assert _matched(name, **paper, teacher_branches=two, fusion_weight=0) == {
         "Table I: 2x VGG19": "teacher",
         "Table I: EfficientNet (2x VGG19 teacher)": "distilled_student",
     }
-    fused = _matched("brain_tumor_classification", fusion_weight=0.2)
+    fused = _matched(name, **paper, fusion_weight=0.2)
     assert fused["Table I: EfficientNet (MSGFF)"] and "Table I: EfficientNet (hybrid teacher)" not in fused
-    assert not _matched("brain_tumor_classification", teacher_branches=["vgg19", "resnet18"])
+    assert not _matched(name, **paper, teacher_branches=["vgg19", "resnet18"])
+    assert not _matched(name)  # at the size that ships
 
 
 def test_the_nearest_model_says_which_settings_differ():
