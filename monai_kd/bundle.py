@@ -19,12 +19,10 @@ import monai_kd
 
 from .locations import identity, is_bundle
 from .names import check_known
-from .overrides import check_choices, check_overrides, references
+from .overrides import check_choices, check_overrides
 
 __all__ = ["Bundle", "bundles_in", "plain_path", "read_json"]
 
-# Where and how a network computes, which is the caller's to say.
-_PLACES = {"amp", "bundle_root", "channels_last", "compute_precision", "device", "precision"}
 _README = """# {name}
 
 A copy of the bundle `{original}`, made to be changed. `README_of_the_original.md` describes the settings that both
@@ -179,7 +177,7 @@ class Bundle:
         """Overrides of inference.json that give the student of a run."""
         own = self._student_config(run)
         trained, folder = read_json(own), own.parent
-        self._check_origin(folder, trained)
+        self.check_origin(folder, trained)
         ids = self.config("inference.json")["model_ids"]
         missing = [key for key in ids if key not in trained]
         # A setting that came later has a default by which this bundle's earlier runs stay what they were.
@@ -187,25 +185,7 @@ class Bundle:
             raise ValueError(f"the run {folder} is of another bundle or an earlier version: no {', '.join(missing)}")
         return {"checkpoint": str(folder / "model.pt"), **{key: trained[key] for key in ids if key in trained}}
 
-    def teacher_of(self, run: str) -> dict[str, Any]:
-        """Overrides of inference.json that give the teacher of a run, on the images that it sees."""
-        own = self.existing_run(run) / "teacher.json"
-        if not own.is_file() or not own.with_suffix(".pt").is_file():
-            raise FileNotFoundError(f"the run {own.parent} has no teacher: train one by --stages teacher")
-        trained = read_json(own)
-        self._check_origin(own.parent, trained)
-        settings = {key: trained[key] for key in self.config("inference.json")["model_ids"] if key in trained}
-        waiting = ["teacher"]
-        while waiting:  # the network, and whatever it is made of
-            key = waiting.pop()
-            if key in trained and key not in _PLACES and key not in settings.keys() - {"network_def"}:
-                settings[key] = trained[key]
-                waiting += [name.partition("#")[0] for name in references([trained[key]])]
-        settings |= {"network": settings.pop("teacher"), "checkpoint": str(own.with_suffix(".pt"))}
-        overlay = self.root / "configs" / "infer_teacher.json"
-        return {**settings, **(read_json(overlay) if overlay.is_file() else {})}
-
-    def _check_origin(self, made: Path, config: Mapping[str, Any]) -> None:
+    def check_origin(self, made: Path, config: Mapping[str, Any]) -> None:
         """Refuse what another bundle made, by the metadata kept with it: its classes may have other meanings.
 
         A copy takes what its original made while both mean the same.
@@ -237,7 +217,7 @@ class Bundle:
             settings["ckpt_dir"] = str(folder)
             own = weights.with_suffix(".json")  # a run can hold networks of several settings
             own = own if own.is_file() else self._student_config(run)
-            self._check_origin(folder, read_json(own))
+            self.check_origin(folder, read_json(own))
             files[0] = own
         if self._is_teacher(weights):
             # It may see other images than the student, or be measured otherwise, and yet fit the student's network.
@@ -254,7 +234,7 @@ class Bundle:
 
     def check_student(self, weights: Path) -> None:
         """Refuse another bundle's weights, and a teacher's: they may fit the student's network, and not its images."""
-        self._check_origin(weights, monai_kd.engines.read_run_config(weights))
+        self.check_origin(weights, monai_kd.engines.read_run_config(weights))
         if self._is_teacher(weights):
             raise ValueError(
                 f"{weights} is a teacher, and a student is needed here: name its checkpoint, or `evaluate` the teacher"
@@ -274,7 +254,7 @@ class Bundle:
             return {}
         exported = monai_kd.engines.read_metadata(checkpoint)
         if exported.get("bundle") != self.metadata["name"]:  # which is what earlier versions wrote there
-            self._check_origin(checkpoint, {"_meta_": {"identity": exported.get("bundle", self.identity)}})
+            self.check_origin(checkpoint, {"_meta_": {"identity": exported.get("bundle", self.identity)}})
         config = self.config("inference.json")
         settings = monai_kd.engines.plain_settings(exported.get("model_ids", {}), tables=True)
         for key in config.get("exported_ids", ()):

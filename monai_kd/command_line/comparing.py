@@ -10,7 +10,7 @@ from monai_kd.bundle import Bundle, plain_path
 
 from .errors import DONE
 from .output import say
-from .stages import taught_by_files
+from .teachers import taught_by_files
 from .trust import check_scripts
 from .words import config_settings, given, parse, paths, value_of
 

@@ -11,6 +11,7 @@ from monai_kd.bundle import Bundle, plain_path, read_json
 
 from .errors import DONE, SOME_FAILED
 from .output import say
+from .teachers import activation_of, teacher_of
 from .trust import check_script, say_whose_code
 from .words import config_settings, given, parse, paths, value_of
 
@@ -69,7 +70,7 @@ def infer(
     teacher = value_of(teacher)
     if teacher and (run is None or checkpoint is not None):
         raise ValueError("--teacher needs --run RUN, whose teacher it is, and no --checkpoint")
-    settings: dict[str, Any] = {} if run is None else bundle.teacher_of(run) if teacher else bundle.model_of(run)
+    settings: dict[str, Any] = {} if run is None else teacher_of(bundle, run) if teacher else bundle.model_of(run)
     if checkpoint is None and run is not None:
         bundle.check_made(Path(settings["checkpoint"]))
     if checkpoint is not None:
@@ -83,20 +84,11 @@ def infer(
     switches = {"resume": resume, "probabilities": probabilities, "overlay": overlay}
     settings.update(given(**{key: value_of(value) or None for key, value in switches.items()}))
     settings.update(given(device=device, batch_size=value_of(batch_size), format=format))
-    given_config = bundle.config("inference.json")
-    settings.update({"probabilities": True} if teacher and "probabilities" in given_config else {})
     results = bundle.run("inference.json", overrides={**settings, **wanted})
     if teacher:
-        activation = _activation({**given_config, **settings})
+        activation = activation_of({**bundle.config("inference.json"), **settings})
         say(f"soft labels to teach by: train {name} teacher_dir={plain_path(output)} teacher_activation={activation}")
     return SOME_FAILED if results[-1].failed else DONE
-
-
-def _activation(config: dict[str, Any]) -> str:
-    """What the outputs of an inference are: probabilities, or what the network itself says."""
-    first = config["postprocessing"]["transforms"][0]
-    names = [name for name in ("sigmoid", "softmax") if first.get(name) is True]
-    return names[0] if names and config.get(f"postprocessing#transforms#0#{names[0]}", True) else "logits"
 
 
 def evaluate(

@@ -4,37 +4,15 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import monai_kd
 
-__all__ = ["STAGES", "check_stages", "start_anew", "taught_by_files", "without_teacher"]
+__all__ = ["STAGES", "check_stages", "start_anew"]
 
 STAGES = {"teacher": "teacher_training", "student_alone": "student_alone", "distill": "train"}
 """Sections of a bundle's train.json by the name of their stage."""
-
-
-def taught_by_files(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings; where ``teacher_activation`` says what soft labels hold, also those that let files teach.
-
-    No network of a teacher is made then, by which names of its layers could be looked up.
-    """
-    if settings.get("teacher_activation") is None:
-        return settings
-    teacher = {"_target_": "monai_kd.handlers.FileTeacher", "activation": "@teacher_activation"}
-    return {**settings, "teacher": teacher, "teacher_def": "@network_def", "teacher_checkpoint": None}
-
-
-def without_teacher(steps: list[str]) -> list[str]:
-    """What a ``run`` does, without the training of the teacher, where that comes with its weights.
-
-    >>> without_teacher(["$monai_kd.engines.rehearse(@teacher_training#stage, @train#stage)", "$@train#stage.run()"])
-    ['$monai_kd.engines.rehearse(@train#stage)', '$@train#stage.run()']
-    """
-    stage = f"@{STAGES['teacher']}#stage"
-    return [re.sub(rf"{stage}(, )?", "", step) for step in steps if step != f"${stage}.run()"]
 
 
 def check_stages(parser: Any, may_overwrite: bool) -> None:

@@ -12,7 +12,8 @@ from monai_kd.folder_lock import held_by_this_process
 from monai_kd.names import check_known
 
 from .errors import DONE
-from .stages import STAGES, check_stages, start_anew, taught_by_files, without_teacher
+from .stages import STAGES, check_stages, start_anew
+from .teachers import taught_by_files, without_teacher
 from .trust import check_scripts
 from .words import config_settings, given, parse, paths, value_of
 

@@ -44,7 +44,7 @@ from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, ImageFileReader
 from monai_kd.data.readers.mri import MRIReader
 from monai_kd.data.seeded_dataset import SeededDataset
 from monai_kd.data.slice_dataset import SliceDataset
-from monai_kd.data.soft_labels import SOFT_LABEL, LoadSoftLabeld, with_soft_labels
+from monai_kd.data.soft_labels import SOFT_LABEL, FindSoftLabeld, LoadSoftLabeld, with_soft_labels
 from monai_kd.data.writers.classification import ClassificationWriter
 from monai_kd.data.writers.reconstruction import ReconstructionWriter
 from monai_kd.data.writers.segmentation import SegmentationWriter
@@ -65,6 +65,7 @@ __all__ = [
     "DicomReader",
     "FigshareGenerator",
     "FigshareReader",
+    "FindSoftLabeld",
     "HeadGenerator",
     "ImageFileReader",
     "KidneyGenerator",

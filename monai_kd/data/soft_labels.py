@@ -7,6 +7,7 @@ import copy
 import os
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from monai_kd.data.readers.image_file import image_stem
 from monai_kd.data.readers.soft_label import SOFT_LABEL_SUFFIXES, read_soft_label, read_soft_row
 from monai_kd.names import check_known
 
-__all__ = ["SOFT_LABEL", "LoadSoftLabeld", "with_soft_labels"]
+__all__ = ["SOFT_LABEL", "FindSoftLabeld", "LoadSoftLabeld", "with_soft_labels"]
 
 SOFT_LABEL = "teacher"
 """Key of an item's soft label: the files before it is read, (C, *spatial) or (C,) behind."""
@@ -36,99 +37,131 @@ _RESULTS = ("_pred", "_prob", "_overlay", "_zerofilled")  # what `infer` adds to
 _EDGE = 1e-3  # how far a probability may lie outside of 0 to 1, and a sum from 1, by rounding
 
 
+class FindSoftLabeld(MapTransform):
+    """Find the files of an image's soft label, before either is read.
+
+    Args:
+        folder: where the soft labels of items that name none as ``teacher`` are found by the image's name: a map
+            ``<stem><ending>.<ext>`` or ``<stem>.<ext>``, or the table ``predictions.csv``. Of several in sub-folders it
+            is that in the image's own (``T1/anna_prob.nii.gz`` for ``.../T1/anna.nii.gz``).
+        ending: what the names of maps have behind the image's; None for a table.
+
+    Raises:
+        FileNotFoundError: when the folder is not there.
+    """
+
+    finds_soft_labels = True
+
+    def __init__(self, folder: str | os.PathLike | None = None, ending: str | None = "_prob") -> None:
+        super().__init__(SOFT_LABEL)
+        self.folder = None if folder is None else Path(folder)
+        self.ending = ending
+        self._files = {} if self.folder is None else _by_stem(self.folder, ending)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """
+        Args:
+            data: sample with the image's file, or the files of its slices.
+
+        Returns:
+            the sample with those of its soft label.
+
+        Raises:
+            FileNotFoundError: when it has none, or one is not there.
+            ValueError: when several files of the folder fit.
+        """
+        images = tuple(map(str, ensure_tuple(data[CommonKeys.IMAGE])))
+        if SOFT_LABEL in data:
+            files = tuple(map(str, ensure_tuple(data[SOFT_LABEL])))
+        else:
+            files = tuple(self._file_of(image) for image in images)
+        missing = [file for file in files if not os.path.isfile(file)]
+        if missing:
+            raise FileNotFoundError(
+                f"{missing[0]}: there is no such soft label, that of {images[0]}: check the path, or leave it out"
+            )
+        return {**data, SOFT_LABEL: _Files(files, images[0], len(images) > 1)}
+
+    def _file_of(self, image: str) -> str:
+        found = self._files.get("" if self.ending is None else image_stem(image), [])
+        if len(found) > 1 and self.folder is not None:
+            found = _in_the_same_folder(found, self.folder, image)
+        if len(found) > 1:
+            shown = ", ".join(found)
+            raise ValueError(f"{image}: several soft labels fit it: {shown}; leave one, or use a datalist")
+        if not found:
+            where = "" if self.folder is None else f" in teacher_dir={self.folder}"
+            raise FileNotFoundError(
+                f"{image}: has no soft label{where}: name its file as `{SOFT_LABEL}` in the datalist, or give "
+                "teacher_dir=FOLDER, as `infer --teacher` writes it"
+            )
+        return found[0]
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of a soft label, of which image they are, and whether each is of one of its slices."""
+
+    files: tuple[str, ...]
+    image: str
+    is_by_slice: bool
+
+
 class LoadSoftLabeld(MapTransform):
     """Read what a teacher thinks of an image, and hold it to the image's grid and to what probabilities are.
 
     Args:
         activation: what the file holds: ``logits``, or probabilities by ``sigmoid`` (each class by itself) or
             ``softmax`` (one of the classes).
-        folder: where the soft labels of items that name none are found by the image's name: a map
-            ``<stem>_prob.<ext>`` or ``<stem>.<ext>``, or for classes the table ``predictions.csv``.
         class_names: names of the classes, by channel, where an image has one soft label as a whole; none for maps.
         max_voxels: how large a map may be.
-        ending: what the names of maps in ``folder`` have behind the image's, unless they are the same.
 
     Raises:
-        FileNotFoundError: when the folder is not there.
         ValueError: when there is no such activation.
     """
 
     def __init__(
-        self,
-        activation: str,
-        folder: str | os.PathLike | None = None,
-        class_names: Sequence[str] | None = None,
-        max_voxels: int | None = None,
-        ending: str = "_prob",
+        self, activation: str, class_names: Sequence[str] | None = None, max_voxels: int | None = None
     ) -> None:
         super().__init__(SOFT_LABEL)
         check_known(activation, ACTIVATIONS, "teacher_activation")
         self.activation = activation
-        self.folder = None if folder is None else Path(folder)
         self.class_names = class_names
         self.max_voxels = max_voxels
-        self._files = None if self.folder is None else _by_stem(self.folder, None if class_names else ending)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
         Args:
-            data: sample with the image (C, *spatial), not yet moved.
+            data: sample with the image (C, *spatial), not yet moved, and what :class:`FindSoftLabeld` found.
 
         Returns:
             the sample with its soft label: a MetaTensor (classes, *spatial) on the image's grid, or (classes,).
 
         Raises:
-            FileNotFoundError: when there is none.
             ValueError: naming the file, when it lies on another grid, or its values are not what they should be.
         """
-        image = data[CommonKeys.IMAGE]
-        files = self.find(data, _name_of(image))
+        found, image = data[SOFT_LABEL], data[CommonKeys.IMAGE]
+        file = found.files[0]
+        values = self._map(found, image) if self.class_names is None else self._row(file, found.image)
+        self._check(values, file)
         if self.class_names is not None:
-            values = self._row(files[0], _name_of(image))
-            self._check(values, files[0])
             return {**data, SOFT_LABEL: torch.as_tensor(values)}
-        spatial = tuple(image.shape[1:])
-        maps = [read_soft_label(file, len(spatial), self.max_voxels) for file in files]
-        for file, own in zip(files, maps):
-            if own.values.shape[1:] != spatial or not _same_place(own.affine, image):
-                raise ValueError(
-                    f"{file}: this soft label lies on another grid, {own.values.shape[1:]}, than its image "
-                    f"{_name_of(image)}, {spatial}: bring it onto the image's own grid, affine included"
-                )
-        values = np.concatenate([own.values for own in maps])
-        self._check(values, files[0])
-        meta = {**getattr(image, "meta", {}), "filename_or_obj": str(files[0])}
+        meta = {**getattr(image, "meta", {}), "filename_or_obj": file}
         return {**data, SOFT_LABEL: MetaTensor(torch.as_tensor(values), meta=meta)}
 
-    def find(self, item: Mapping[Hashable, Any], image: str = "") -> tuple[str, ...]:
-        """The files of an item's soft label.
-
-        Args:
-            item: before it is read.
-            image: name of the image, where the item itself does not say it any more.
-
-        Raises:
-            FileNotFoundError: when it has none, or one is not there.
-            ValueError: when several files of the folder fit.
-        """
-        files = tuple(map(str, ensure_tuple(item.get(SOFT_LABEL, ()))))
-        image = image or str(ensure_tuple(item[CommonKeys.IMAGE])[0])
-        if not files and self._files is not None:
-            found = self._files.get("" if self.class_names is not None else image_stem(image), [])
-            if len(found) > 1:
-                shown = ", ".join(found)
-                raise ValueError(f"{image}: several soft labels fit it: {shown}; leave one, or use a datalist")
-            files = tuple(found)
-        if not files:
-            where = "" if self.folder is None else f" in teacher_dir={self.folder}"
-            raise FileNotFoundError(
-                f"{image}: has no soft label{where}: name its file as `{SOFT_LABEL}` in the datalist, or give "
-                "teacher_dir=FOLDER, as `infer --teacher` writes it"
-            )
-        missing = [file for file in files if not os.path.isfile(file)]
-        if missing:
-            raise FileNotFoundError(f"{missing[0]}: there is no such soft label, that of {image}: check the path")
-        return files
+    def _map(self, found: _Files, image: Any) -> np.ndarray:
+        spatial = tuple(image.shape[1:])
+        by_slice = found.is_by_slice and len(spatial) == 3
+        maps = [read_soft_label(file, len(spatial) - by_slice, self.max_voxels) for file in found.files]
+        size = spatial[:-1] if by_slice else spatial
+        for file, own in zip(found.files, maps):
+            if own.values.shape[1:] != size or not (by_slice or _same_place(own.affine, image)):
+                raise ValueError(
+                    f"{file}: this soft label lies on another grid, {own.values.shape[1:]}, than its image "
+                    f"{found.image}, {size}: bring it onto the image's own grid, affine included"
+                )
+        arrays = [own.values for own in maps]
+        return np.stack(arrays, axis=-1) if by_slice else np.concatenate(arrays)
 
     def _row(self, file: str, image: str) -> np.ndarray:
         assert self.class_names is not None
@@ -177,16 +210,20 @@ def with_soft_labels(
     Args:
         transforms: of a training, in order; dictionary transforms with the key ``image``.
         activation: as in :class:`LoadSoftLabeld`; None where the teacher is no file, and nothing is changed.
-        folder: as there, and so the others.
+        folder: as in :class:`FindSoftLabeld`.
+        class_names: as in :class:`LoadSoftLabeld`.
+        max_voxels: as there.
+        ending: as in :class:`FindSoftLabeld`.
     """
     if activation is None:
         return list(transforms)
-    load = LoadSoftLabeld(activation, folder, class_names, max_voxels, ending)
+    find = FindSoftLabeld(folder, None if class_names else ending)
+    load = LoadSoftLabeld(activation, class_names, max_voxels)
     if class_names is not None:
-        return [*transforms, load]
+        return [find, *transforms, load]
     first = next((place for place, transform in enumerate(transforms) if _moves(transform)), len(transforms))
     rest = [_along(transform) if _moves(transform) else transform for transform in transforms[first:]]
-    return [*transforms[:first], load, *rest]
+    return [find, *transforms[:first], load, *rest]
 
 
 def _moves(transform: Transform) -> bool:
@@ -212,14 +249,25 @@ def _by_stem(folder: Path, ending: str | None) -> dict[str, list[str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"teacher_dir={folder}: there is no such folder: make it by `infer --teacher`")
     files: dict[str, list[str]] = defaultdict(list)
+    plain: dict[str, list[str]] = defaultdict(list)  # under the image's own name; it may be the image itself
     for path in list_files(folder).files:
         if ending is None and path.name == _TABLE:
             files[""].append(str(path))
         elif ending is not None and path.name.lower().endswith(SOFT_LABEL_SUFFIXES):
             stem = image_stem(path) if not path.name.lower().endswith(".npz") else path.stem
-            if stem.endswith(ending) or not stem.endswith(_RESULTS):
+            if stem.endswith(ending):
                 files[stem.removesuffix(ending)].append(str(path))
-    return dict(files)
+            elif not stem.endswith(_RESULTS):
+                plain[stem].append(str(path))
+    return {**plain, **files}
+
+
+def _in_the_same_folder(files: list[str], root: Path, image: str) -> list[str]:
+    """Those whose sub-folder of ``root`` is how the image's folder ends, as far as possible."""
+    folders = Path(image).parent.parts
+    below = {file: Path(file).relative_to(root).parent.parts for file in files}
+    fitting = {file: len(own) for file, own in below.items() if own == folders[len(folders) - len(own) :]}
+    return [file for file, length in fitting.items() if length == max(fitting.values())] or files
 
 
 def _same_place(affine: np.ndarray | None, image: Any) -> bool:
@@ -231,8 +279,3 @@ def _same_place(affine: np.ndarray | None, image: Any) -> bool:
     theirs = np.eye(size + 1)
     theirs[:size, :size], theirs[:size, -1] = affine[:size, :size], affine[:size, 3]
     return bool(np.allclose(own, theirs, atol=1e-2 * min(1.0, *np.linalg.norm(own[:-1, :-1], axis=0))))
-
-
-def _name_of(image: Any) -> str:
-    name = ensure_tuple(getattr(image, "meta", {}).get("filename_or_obj", "image"))[0]
-    return str(name)

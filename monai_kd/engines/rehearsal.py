@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from monai_kd.handlers.cached_teacher import CachedTeacher
 from monai_kd.handlers.distillation import DistillationHandler
+from monai_kd.handlers.file_teacher import FileTeacher
 from monai_kd.networks.ensemble_network import EnsembleNetwork
 from monai_kd.networks.feature_tap import unwrapped
 
@@ -55,6 +56,7 @@ def rehearse(*stages: Stage) -> None:
     waiting = [stage for stage in stages if not stage.is_done]
     for stage in waiting:
         with _as_before(stage):
+            _find_soft_labels(stage)
             for number, batch in enumerate(_batches(stage.trainer.data_loader)):
                 _try(stage, batch, say_cost=number == 0)
     if waiting:
@@ -78,6 +80,23 @@ def _batches(loader: Any) -> Iterator[Any]:
 
 def _dataset(loader: Any) -> Any:
     return getattr(loader, "dataset", None)
+
+
+def _find_soft_labels(stage: Stage) -> None:
+    """Look whether every item has the soft label that a distillation from files needs: most are read much later."""
+    handlers = [handler for handler in stage.handlers if isinstance(handler, DistillationHandler)]
+    waiting = [_dataset(stage.trainer.data_loader)] if any(_by_files(handler) for handler in handlers) else []
+    while waiting:
+        dataset = waiting.pop()
+        waiting += [*getattr(dataset, "datasets", ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
+        first = next(iter(getattr(getattr(dataset, "transform", None), "transforms", ())), None)
+        if first is not None and getattr(first, "finds_soft_labels", False):
+            for item in dataset.data:
+                first(item)
+
+
+def _by_files(handler: DistillationHandler) -> bool:
+    return isinstance(handler.teacher, FileTeacher)
 
 
 def _try(stage: Stage, batch: Any, say_cost: bool) -> None:

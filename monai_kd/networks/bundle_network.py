@@ -29,8 +29,8 @@ class BundleNetwork(nn.Module):
     ``models/model.ts``, whose layers cannot be looked at.
 
     A bundle's configuration is code. Without ``trust`` only what ``network_def`` needs is looked at, and refused if
-    making it would run more than constructors of monai, torch, timm and monai_kd; so is a TorchScript file whose
-    operators touch files.
+    making it would run more than constructors of monai, torch, timm and monai_kd; so is a TorchScript file, which is
+    code itself.
 
     Args:
         folder: the bundle's directory.
@@ -106,9 +106,10 @@ def _network_of(root: Path, network_id: str, trust: bool) -> nn.Module:
         _load(network, weights)
         return network
     if script.is_file():
-        if operators := [] if trust else [finding.text for finding in find_code(script)]:
-            used = ", ".join(operators)
-            raise ValueError(f"{script} is code, which uses {used}: say trust=true if you know where it comes from")
+        if not trust:
+            used = ", ".join(finding.text for finding in find_code(script))
+            which = f", which uses {used}" if used else ""
+            raise ValueError(f"{script} is TorchScript, which is code{which}: say trust=true if you know its origin")
         return TorchScriptNetwork(script)
     raise FileNotFoundError(
         f"{root}: no network to load: expected {network_id} in {' or '.join(_CONFIGS[::3])} with models/model.pt, or "

@@ -156,6 +156,12 @@ def test_keeping_answers_and_recorded_views_are_ids_that_change_nothing_by_defau
     assert {key: train[key] for key in off} == off
 
 
+def test_any_teacher_and_images_without_labels_are_ids_that_change_nothing_by_default(bundle):
+    train = _config(bundle, "train.json")
+    off = dict.fromkeys(("unlabelled_dir", "teacher_activation", "teacher_dir", "teacher_preprocessing"))
+    assert {key: train[key] for key in off} == off and train["unlabelled_share"] == 0.5
+
+
 def test_the_overlays_hold_only_differences(bundle):
     train = _config(bundle, "train.json")
     for overlay in ("train_teacher.json", "student_alone.json", "demo.json", "evaluate.json", "multi_gpu_train.json"):
@@ -175,7 +181,7 @@ def test_what_is_set_for_a_trainer_or_an_evaluator_holds_for_every_stage_by_its_
         assert trainer["accumulation_steps"] == 2 and trainer["compile"] == "@compile"
         assert parser[f"{stage}#optimizer#amsgrad"] is True
         parts = [("max_epochs", "epochs"), ("network", "network"), ("optimizer", "optimizer")]
-        parts += [("train_handlers", "handlers")]
+        parts += [("train_handlers", "handlers"), ("train_data_loader", "dataloader")]
         assert all(trainer[argument] == own + part for argument, part in parts)
         assert all(parser[f"{stage}#stage#{part}"] == own + part for part in ("trainer", "evaluator", "checkpoint"))
         handlers = {handler["_target_"]: handler for handler in parser[f"{stage}#handlers"] if "_target_" in handler}

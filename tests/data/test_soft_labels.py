@@ -23,8 +23,9 @@ from monai.transforms import (
     Spacingd,
     SpatialPadd,
 )
+from PIL import Image
 
-from monai_kd.data import ImageFileReader, LoadSoftLabeld, SeededDataset, SliceDataset, with_soft_labels
+from monai_kd.data import ImageFileReader, LoadSoftLabeld, MRIReader, SeededDataset, SliceDataset, with_soft_labels
 from monai_kd.transforms import CropInPlaned, ResizeInPlaned, ScaleByMaximumd
 
 AFFINE = np.array([[0.0, -2, 0, 1], [3, 0, 0, 2], [0, 0, 4, 3], [0, 0, 0, 1]])
@@ -64,7 +65,7 @@ MOVES = {
 @pytest.mark.parametrize("moves", MOVES.values(), ids=MOVES)
 def test_a_soft_label_goes_where_its_image_goes(moves, volume):
     transforms = with_soft_labels([*_load(), *moves], "sigmoid")
-    assert len(transforms) == len(moves) + 3 and isinstance(transforms[2], LoadSoftLabeld)
+    assert len(transforms) == len(moves) + 4 and isinstance(transforms[3], LoadSoftLabeld)
     items = SeededDataset(Dataset([volume] * 4, Compose(transforms)))
     for item in (items[i] for i in range(4)):
         for part in item if isinstance(item, list) else [item]:
@@ -110,10 +111,17 @@ def test_a_folder_has_them_by_the_images_name(volume, tmp_path):
         nib.save(nib.load(volume["teacher"]), folder / name)
     sample = _sample(item, folder=tmp_path / "out")
     assert sample["teacher"].meta["filename_or_obj"] == str(folder / "image_prob.nii.gz")
-    np.save(tmp_path / "out" / "image.npy", np.zeros((1, 12, 10, 8)))
+    np.save(tmp_path / "out" / "image.npy", np.zeros((1, 12, 10, 8)))  # which may be anything
+    assert _sample(item, folder=tmp_path / "out")["teacher"].any()
+    np.save(folder / "image_prob.npy", np.zeros((1, 12, 10, 8)))
     with pytest.raises(RuntimeError) as error:
         _sample(item, folder=tmp_path / "out")
     assert "several soft labels fit it" in str(error.value.__cause__)
+    for name in (tmp_path.name, "other"):
+        (tmp_path / "sub" / name).mkdir(parents=True)
+        nib.save(nib.load(volume["teacher"]), tmp_path / "sub" / name / "image_prob.nii.gz")
+    own = _sample(item, folder=tmp_path / "sub")["teacher"].meta["filename_or_obj"]
+    assert own == str(tmp_path / "sub" / tmp_path.name / "image_prob.nii.gz")
     with pytest.raises(FileNotFoundError, match="teacher_dir=.*none: there is no such folder"):
         _sample(item, folder=tmp_path / "none")
 
@@ -168,3 +176,14 @@ def test_an_image_has_one_row_of_classes(volume, tmp_path):
 def test_an_unknown_activation_is_refused():
     with pytest.raises(ValueError, match="unknown teacher_activation 'soft'"):
         with_soft_labels([], "soft")
+
+
+def test_slices_in_files_of_their_own_have_a_soft_label_each(tmp_path):
+    values = np.random.default_rng(0).integers(0, 255, (8, 6, 3)).astype(np.uint8)
+    for number in range(3):
+        Image.fromarray(values[..., number].T).save(tmp_path / f"{number}.png")
+        np.save(tmp_path / f"{number}_pred.npy", values[..., number] / 255)
+    item = {"image": [str(tmp_path / f"{number}.png") for number in range(3)]}
+    load = [LoadImaged("image", reader=MRIReader), EnsureChannelFirstd("image"), CropInPlaned("image", 8)]
+    sample = Compose(with_soft_labels(load, "logits", tmp_path, ending="_pred"))(item)
+    torch.testing.assert_close(255 * sample["teacher"].as_tensor(), sample["image"].as_tensor().float())

@@ -10,13 +10,15 @@ import torch
 from monai.bundle import ConfigParser
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.transforms import RandFlipd
+from monai.transforms import Compose, RandFlipd
 from monai.utils import set_determinism
 from torch import nn
 
+from monai_kd.data import FindSoftLabeld
 from monai_kd.engines import Stage, parameters, plain_batch, rehearse
-from monai_kd.handlers import DistillationHandler
+from monai_kd.handlers import DistillationHandler, FileTeacher
 from monai_kd.losses import DistillationLoss, DistillationTerm, HintLoss, SimilarityPreservingLoss
+from monai_kd.networks import EnsembleNetwork
 
 
 @pytest.fixture(autouse=True)
@@ -164,3 +166,42 @@ def test_a_teacher_that_comes_with_its_weights_teaches(tmp_path):
     torch.jit.script(nn.Conv1d(1, 1, 3, padding=1)).save(str(tmp_path / "teacher.ts"))
     _taught(tmp_path, teacher_def={"_target_": "torch.jit.load", "f": str(tmp_path / "teacher.ts")})
     _taught(tmp_path, teacher_checkpoint="teacher.pt", teacher_def=CONVOLUTION)  # trained before, or loaded later
+
+
+def _ensemble_stage(folder, **arguments):
+    """Two folds, of which the second has seen a patient who tests."""
+    members = [_network(seed=2), _network(seed=3)]
+    teacher = EnsembleNetwork(members, trained_on=[{"a"}, {"b", "t"}], names=["one.pt", "two.pt"], **arguments)
+    stage = _stage(folder, loss=DistillationLoss({"logits": DistillationTerm(nn.MSELoss())}), teacher=teacher)
+    stage.datalist = {"training": [{"patient": "a"}], "validation": [], "test": [{"patient": "t"}]}
+    return stage
+
+
+def test_an_ensemble_is_refused_if_any_member_has_seen_a_patient_who_tests(tmp_path):
+    with pytest.raises(ValueError, match="two.pt was trained on t, who validate or test here: .*out_of_fold=true"):
+        rehearse(_ensemble_stage(tmp_path))
+
+
+def test_out_of_fold_it_may_teach_and_what_remains_is_said(tmp_path, caplog):
+    stage = _ensemble_stage(tmp_path, out_of_fold=True)
+    loader = stage.trainer.data_loader
+    with pytest.raises(ValueError, match="out_of_fold needs to know whose the images are: give them a `patient`"):
+        rehearse(stage)
+    for item in loader.dataset.data:
+        item["patient"] = "a"
+    with caplog.at_level(logging.WARNING):
+        rehearse(stage)
+    assert "two.pt was trained on t, who validate or test here, and answers for others" in caplog.text
+
+
+def test_a_soft_label_that_is_missing_is_found_before_anything_is_trained(tmp_path):
+    torch.save(0, tmp_path / "there.npy")
+    stage = _stage(tmp_path, loss=DistillationLoss({"logits": DistillationTerm(nn.MSELoss())}), teacher=FileTeacher())
+    dataset = stage.trainer.data_loader.dataset
+    dataset.transform = Compose([FindSoftLabeld()])
+    dataset.data = [{"image": f"{n}.png", "teacher": str(tmp_path / f"{name}.npy")} for n, name in enumerate(_NAMES)]
+    with pytest.raises(FileNotFoundError, match="gone.npy: there is no such soft label, that of 3.png"):
+        rehearse(stage)
+
+
+_NAMES = ("there", "there", "there", "gone", "there")

@@ -88,7 +88,9 @@ def test_trusted_code_runs(bundle, network):
 def test_a_torchscript_file_stands_in_for_weights(bundle, network):
     (bundle / "models" / "model.pt").unlink()
     torch.jit.save(torch.jit.trace(network, IMAGES), bundle / "models" / "model.ts")
-    torch.testing.assert_close(BundleNetwork(bundle).eval()(IMAGES), network(IMAGES))
+    with pytest.raises(ValueError, match="model.ts is TorchScript, which is code: say trust=true"):
+        BundleNetwork(bundle)
+    torch.testing.assert_close(BundleNetwork(bundle, trust=True).eval()(IMAGES), network(IMAGES))
 
 
 def test_what_is_missing_or_wrong_is_named(bundle, tmp_path):

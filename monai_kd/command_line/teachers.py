@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Teachers beside those that a run trains: soft labels from files, and how these are made."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from monai_kd.bundle import Bundle, read_json
+from monai_kd.overrides import references
+
+from .stages import STAGES
+
+__all__ = ["activation_of", "taught_by_files", "teacher_of", "without_teacher"]
+
+# Where and how a network computes, which is the caller's to say.
+_PLACES = {"amp", "bundle_root", "channels_last", "compute_precision", "device", "precision"}
+
+
+def taught_by_files(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings; where ``teacher_activation`` says what soft labels hold, also those that let files teach.
+
+    No network of a teacher is made then, by which names of its layers could be looked up.
+    """
+    if settings.get("teacher_activation") is None:
+        return settings
+    teacher = {"_target_": "monai_kd.handlers.FileTeacher", "activation": "@teacher_activation"}
+    return {**settings, "teacher": teacher, "teacher_def": "@network_def", "teacher_checkpoint": None}
+
+
+def without_teacher(steps: list[str]) -> list[str]:
+    """What a ``run`` does, without the training of the teacher, where that comes with its weights.
+
+    >>> without_teacher(["$monai_kd.engines.rehearse(@teacher_training#stage, @train#stage)", "$@train#stage.run()"])
+    ['$monai_kd.engines.rehearse(@train#stage)', '$@train#stage.run()']
+    """
+    stage = f"@{STAGES['teacher']}#stage"
+    return [re.sub(rf"{stage}(, )?", "", step) for step in steps if step != f"${stage}.run()"]
+
+
+def teacher_of(bundle: Bundle, run: str) -> dict[str, Any]:
+    """Overrides of inference.json that give the teacher of a run, on the images that it sees.
+
+    Raises:
+        FileNotFoundError: when it has none.
+    """
+    own = bundle.existing_run(run) / "teacher.json"
+    if not own.is_file() or not own.with_suffix(".pt").is_file():
+        raise FileNotFoundError(f"the run {own.parent} has no teacher: train one by --stages teacher")
+    trained, inference = read_json(own), bundle.config("inference.json")
+    bundle.check_origin(own.parent, trained)
+    settings = {key: trained[key] for key in inference["model_ids"] if key in trained}
+    waiting = ["teacher"]
+    while waiting:  # the network, and whatever it is made of
+        key = waiting.pop()
+        if key in trained and key not in _PLACES and key not in settings.keys() - {"network_def"}:
+            settings[key] = trained[key]
+            waiting += [name.partition("#")[0] for name in references([trained[key]])]
+    settings |= {"network": settings.pop("teacher"), "checkpoint": str(own.with_suffix(".pt"))}
+    settings["imports"] = list(dict.fromkeys([*inference.get("imports", []), *trained.get("imports", [])]))
+    settings |= {"probabilities": True} if "probabilities" in inference else {}
+    overlay = bundle.root / "configs" / "infer_teacher.json"
+    return {**settings, **(read_json(overlay) if overlay.is_file() else {})}
+
+
+def activation_of(config: dict[str, Any]) -> str:
+    """What the outputs of an inference are: probabilities, or what the network itself says."""
+    first = config["postprocessing"]["transforms"][0]
+    names = [name for name in ("sigmoid", "softmax") if first.get(name) is True]
+    return names[0] if names and config.get(f"postprocessing#transforms#0#{names[0]}", True) else "logits"

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Repeat by the command line what docs/teachers.md promises, on real images of small size.
+
+    python tests/results/any_teacher.py DATA OUT [--only files,bundle,ensemble,unlabelled] [--epochs 12] [--seeds 2]
+
+``DATA`` holds ``brain_tumor`` and ``chest_xray_nih64``, folders of pictures with an ``index.csv``. Four questions:
+
+- files: does a student learn from soft labels in files what it learns from the live teacher?
+- bundle: does a SegResNet from a bundle that MONAI's ``init_bundle`` began teach the flagship's student?
+- ensemble: do three teachers of different seeds, averaged, teach better than one?
+- unlabelled: with labels for a tenth of the patients, what do X-rays without labels add?
+
+``OUT/any_teacher.md`` gets a row for each student with its test score, and the seconds that all took. What is completed
+is kept, so the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datalists import SIDES, brain_tumor_list
+from monai.data import CacheDataset, DataLoader
+from monai.networks.nets import SegResNet
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, NormalizeIntensityd, Resized
+
+from monai_kd.csv_tables import read_table
+
+TUMORS, XRAYS = "brain_tumor_segmentation", "chest_xray_classification"
+SMALL_TUMORS = {
+    "image_size": 96,
+    "student_features": [8, 8, 16, 16, 32, 8],
+    "teacher_features": [16, 16, 32, 32, 64, 16],
+    "teacher_def#vit": "vit_tiny_patch16_224",
+    "teacher_def#vit_kwargs": {"img_size": 96, "depth": 4},
+    "batch_size": 16,
+    "learning_rate": 0.003,
+    "teacher_learning_rate": 0.002,
+    "num_workers": 0,
+    "fusion_weight": 0,  # so that all teachers teach by the same term
+}
+SMALL_XRAYS = {
+    "image_size": 64,
+    "low_resolution": 16,
+    "vit_kwargs": {"patch_size": 8, "embed_dim": 96, "depth": 4, "num_heads": 3},
+    "batch_size": 16,
+    "num_workers": 0,
+    "method": "vanilla",
+}
+SHARE_WITH_LABELS = 0.1
+
+
+class Runs:
+    """The commands of one experiment, and what they cost."""
+
+    def __init__(self, out: Path, bundle: str, datalist: Path, settings: dict[str, Any]) -> None:
+        self.out, self.bundle, self.datalist, self.settings = out, bundle, datalist, settings
+        self.rows: list[dict[str, Any]] = []
+
+    def train(self, run: str, stages: str, **settings: Any) -> None:
+        words = [f"{key}={json.dumps(value)}" for key, value in {**self.settings, **settings}.items()]
+        place = ["--datalist", str(self.datalist), "--run", str(self.out / run), "--resume", "--stages", stages]
+        self.command("train", self.bundle, *place, *words)
+
+    def command(self, *words: str) -> None:
+        print("python -m monai_kd", *words, flush=True)
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "monai_kd", *words], check=True)
+        print(f"{time.perf_counter() - start:.0f} s", flush=True)
+
+    def score(self, title: str, run: str, checkpoint: str = "model.pt") -> None:
+        folder = self.out / run
+        output = folder / f"scores_{Path(checkpoint).stem}"
+        words = ["--run", str(folder), "--checkpoint", str(folder / checkpoint), "--output", str(output)]
+        self.command("evaluate", self.bundle, *words)
+        summary = json.loads((output / "summary.json").read_text())
+        name = "dice" if "dice" in summary else "auroc_macro"
+        own = summary[name]
+        spread = f"{own['low']:.4f} to {own['high']:.4f}" if "low" in own else f"± {own['std']:.4f} over cases"
+        value = own["mean"] if "mean" in own else own["value"]
+        self.rows.append({"student": title, "metric": name, "value": value, "spread": spread})
+
+
+def files(out: Path, data: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    runs = Runs(out, TUMORS, _tumors(out, data), {**SMALL_TUMORS, "max_epochs": options.epochs})
+    runs.train("teacher", "teacher")
+    soft = out / "soft"
+    if not (soft / "summary.csv").is_file():
+        words = ["--run", str(out / "teacher"), "--teacher"]
+        runs.command("infer", TUMORS, str(data / "brain_tumor" / "images"), str(soft), *words)
+    for seed in range(options.seeds):
+        live = {"teacher_checkpoint": str(out / "teacher" / "teacher.pt")}
+        runs.train(f"live_{seed}", "student_alone,distill", seed=seed, **live)
+        filed = {"teacher_dir": str(soft), "teacher_activation": "sigmoid"}
+        runs.train(f"files_{seed}", "distill", seed=seed, **filed)
+        runs.score(f"alone, seed {seed}", f"live_{seed}", "student_alone.pt")
+        runs.score(f"live teacher, seed {seed}", f"live_{seed}")
+        runs.score(f"soft labels from files, seed {seed}", f"files_{seed}")
+    return runs.rows
+
+
+def bundle(out: Path, data: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    runs = Runs(out, TUMORS, _tumors(out, data), {**SMALL_TUMORS, "max_epochs": options.epochs})
+    theirs = out / "theirs"
+    if not (theirs / "models" / "model.pt").is_file():
+        _train_theirs(theirs, json.loads(runs.datalist.read_text())["training"], options.epochs)
+    definition = {"_target_": "monai_kd.networks.BundleNetwork", "folder": str(theirs), "input_channels": [0]}
+    normalisation = [{"_target_": "NormalizeIntensity"}]
+    own = {key: value for key, value in runs.settings.items() if not key.startswith("teacher_def")}
+    runs.settings = {**own, "teacher_checkpoint": None, "teacher_def": definition}
+    runs.train("students", "student_alone,distill", teacher_preprocessing=normalisation)
+    runs.score("alone", "students", "student_alone.pt")
+    runs.score("taught by their SegResNet", "students")
+    return runs.rows
+
+
+def ensemble(out: Path, data: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    runs = Runs(out, TUMORS, _tumors(out, data), {**SMALL_TUMORS, "max_epochs": options.epochs})
+    members = []
+    for seed in range(3):
+        runs.train(f"teacher_{seed}", "teacher", seed=seed)
+        members.append(str(out / f"teacher_{seed}" / "teacher.pt"))
+    runs.train("one", "distill", teacher_checkpoint=members[0])
+    runs.settings = {key: value for key, value in runs.settings.items() if not key.startswith("teacher_def")}
+    together = {"_target_": "monai_kd.engines.ensemble", "members": members, "average": "sigmoid"}
+    runs.train("three", "student_alone,distill", teacher_checkpoint=None, teacher_def=together)
+    runs.score("alone", "three", "student_alone.pt")
+    runs.score("taught by one", "one")
+    runs.score("taught by three", "three")
+    return runs.rows
+
+
+def unlabelled(out: Path, data: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    lists, findings = _xrays(data / "chest_xray_nih64")
+    (out / "xrays.json").write_text(json.dumps(lists, indent=1))
+    print({side: len(items) for side, items in lists.items()})
+    settings = {**SMALL_XRAYS, "findings": findings, "max_epochs": 4 * options.epochs}
+    runs = Runs(out, XRAYS, out / "xrays.json", settings)
+    runs.train("few", "teacher,student_alone,distill", unlabelled_share=0)
+    runs.score("teacher, on a tenth", "few", "teacher.pt")
+    runs.score("alone, on a tenth", "few", "student_alone.pt")
+    runs.score("distilled, on a tenth", "few")
+    teacher = {"teacher_checkpoint": str(out / "few" / "teacher.pt")}
+    # The distilled student sees the few as often as above; the student alone takes as many steps as that one.
+    runs.train("all", "student_alone,distill", unlabelled_share=0.8, **teacher)
+    runs.score("alone, on a tenth, as many steps as on all", "all", "student_alone.pt")
+    runs.score("distilled, on all", "all")
+    return runs.rows
+
+
+def _tumors(out: Path, data: Path) -> Path:
+    file = out / "tumors.json"
+    file.write_text(json.dumps(brain_tumor_list(data / "brain_tumor", "mask")))
+    return file
+
+
+def _xrays(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
+    """The lists, in which nine of ten training patients have lost their labels, and the findings."""
+    rows = list(read_table(folder / "index.csv"))
+    findings = [name for name in rows[0] if name not in ("id", "patient", "abnormal", "split")]
+    patients = sorted({row["patient"] for row in rows if row["split"] == "train"})
+    drawn = np.random.default_rng(0).permutation(patients)
+    labelled = set(drawn[: round(SHARE_WITH_LABELS * len(patients))].tolist())
+    lists: dict[str, list[dict[str, Any]]] = {side: [] for side in (*SIDES.values(), "unlabelled")}
+    for row in rows:
+        item = {"image": str(folder / "images" / row["id"]), "patient": row["patient"]}
+        if row["split"] == "train" and row["patient"] not in labelled:
+            lists["unlabelled"].append(item)
+        else:
+            label = [int(row[name]) for name in (*findings, "abnormal")]
+            lists[SIDES[row["split"]]].append({**item, "label": label})
+    return lists, findings
+
+
+def _train_theirs(folder: Path, items: list[dict[str, Any]], epochs: int) -> None:
+    """A bundle as somebody else makes one, with images and a network of their own."""
+    if not folder.exists():
+        subprocess.run([sys.executable, "-m", "monai.bundle", "init_bundle", str(folder)], check=True)
+    definition = {"_target_": "SegResNet", "spatial_dims": 2, "init_filters": 16, "in_channels": 1, "out_channels": 1}
+    config = folder / "configs" / "inference.json"
+    config.write_text(json.dumps({"network_def": definition}, indent=1))
+    network = SegResNet(2, 16, 1, 1)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.002)
+    for number, (image, label) in enumerate(_batches(items, epochs)):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(network(image), (label > 0.5).float())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if number % 100 == 0:
+            print(f"their bundle: step {number}, loss {float(loss):.4f}", flush=True)
+    (folder / "models").mkdir(exist_ok=True)
+    torch.save(network.state_dict(), folder / "models" / "model.pt")
+
+
+def _batches(items: list[dict[str, Any]], epochs: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    both = ["image", "label"]
+    transforms = Compose(
+        [
+            LoadImaged(both, reader="PILReader", converter=lambda picture: picture.convert("L")),
+            EnsureChannelFirstd(both),
+            Resized(both, [96, 96], mode=["bilinear", "nearest"]),
+            NormalizeIntensityd("image"),
+        ]
+    )
+    loader = DataLoader(CacheDataset(items, transforms, progress=False), batch_size=16, shuffle=True, num_workers=0)
+    for _ in range(epochs):
+        for batch in loader:
+            yield batch["image"].as_tensor(), batch["label"].as_tensor() / 255
+
+
+EXPERIMENTS = {"files": files, "bundle": bundle, "ensemble": ensemble, "unlabelled": unlabelled}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", default=",".join(EXPERIMENTS))
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=2)
+    options = parser.parse_args()
+    lines = ["| experiment | student | metric | value | |", "|---|---|---|---|---|"]
+    for name in options.only.split(","):
+        folder = (options.out / name).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        start = time.perf_counter()
+        for row in EXPERIMENTS[name](folder, options.data.resolve(), options):
+            lines.append(f"| {name} | {row['student']} | {row['metric']} | {row['value']:.4f} | {row['spread']} |")
+        lines.append(f"| {name} | in all | seconds | {time.perf_counter() - start:.0f} | |")
+        (options.out / f"any_teacher_{name}.md").write_text("\n".join([*lines[:2], *lines[-8:]]) + "\n")
+    (options.out / "any_teacher.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
