@@ -158,8 +158,9 @@ def test_keeping_answers_and_recorded_views_are_ids_that_change_nothing_by_defau
 
 def test_any_teacher_and_images_without_labels_are_ids_that_change_nothing_by_default(bundle):
     train = _config(bundle, "train.json")
-    off = dict.fromkeys(("unlabelled_dir", "teacher_activation", "teacher_dir", "teacher_preprocessing"))
-    assert {key: train[key] for key in off} == off and train["unlabelled_share"] == 0.5
+    off = {"unlabelled_dir": None, "unlabelled_share": 0.5, "teacher_preprocessing": None}
+    assert {key: train[key] for key in off} == off
+    assert train.get("teacher_activation") is train.get("teacher_dir") is None
 
 
 def test_the_overlays_hold_only_differences(bundle):
