@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from configparser import ConfigParser
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,19 @@ def test_type_checkers_of_others_see_the_types():
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
     assert "py.typed" in setup["options.package_data"]["monai_kd"].split()
+
+
+def test_no_class_has_the_name_of_one_of_monais():
+    """MONAI finds a short `_target_` in every module whose name begins with its own, as this package's does."""
+    from monai.bundle.config_item import ComponentLocator
+
+    locator = ComponentLocator()
+    for subpackage in ALLOWED:
+        import_module(f"monai_kd.{subpackage}")  # or MONAI would not see it
+    texts = [path.read_text() for path in PACKAGE.rglob("*.py")]
+    own = {name for text in texts for name in re.findall(r"^class (\w+)", text, re.MULTILINE)}
+    found = {name: locator.get_component_module_name(name) for name in own if not name.startswith("_")}
+    assert not {name: modules for name, modules in found.items() if isinstance(modules, list)}
 
 
 def test_paths_follow_the_package_and_not_the_current_folder(tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from .paper import Paper
 __all__ = [
     "FORMAT",
     "Bin",
-    "Cell",
+    "GroupCell",
     "Curve",
     "Data",
     "Drawn",
@@ -120,7 +120,7 @@ class StageSteps:
 
 
 @dataclass
-class Cell:
+class GroupCell:
     """A group of test cases that the data name, such as a site: how many, and the models' mean values by name."""
 
     cases: int
@@ -233,7 +233,7 @@ class Results:
     configuration: dict[str, Any]
     versions: dict[str, str]
     metadata: dict[str, Any]
-    by_group: dict[str, dict[str, Cell]] = field(default_factory=dict)
+    by_group: dict[str, dict[str, GroupCell]] = field(default_factory=dict)
     calibration: dict[str, list[Bin]] = field(default_factory=dict)
     patients: PatientValues = field(default_factory=PatientValues)
     pictures: list[Drawn] = field(default_factory=list)

@@ -10,7 +10,7 @@ from monai_kd.engines.significance import relation_word
 from monai_kd.engines.wording import ALONE, DISTILLED, TEACHER, label, p_text
 
 from .paper import PaperRow
-from .results import Cell, Results, Score
+from .results import GroupCell, Results, Score
 
 __all__ = [
     "NONE",
@@ -140,10 +140,10 @@ def split_rows(results: Results) -> Table:
     return rows
 
 
-def group_rows(key: str, groups: Mapping[str, Cell]) -> Table:
+def group_rows(key: str, groups: Mapping[str, GroupCell]) -> Table:
     """The students' mean values in groups of the cases.
 
-    >>> group_rows("site", {"a": Cell(3, {"distilled_student": {"dice": 0.5}})})[1]
+    >>> group_rows("site", {"a": GroupCell(3, {"distilled_student": {"dice": 0.5}})})[1]
     ['a', '3', '–', '0.5000']
     """
     values = dict.fromkeys(name for own in groups.values() for name in own.models.get(DISTILLED, {}))

@@ -19,7 +19,7 @@ from monai_kd.engines.significance import LEVEL, values_to_test
 from monai_kd.engines.wording import ALONE, DISTILLED, TEACHER
 from monai_kd.metrics import score_intervals
 
-from .results import Bin, Cell, Score
+from .results import Bin, GroupCell, Score
 
 __all__ = ["ScoreFunction", "by_group", "calibration", "intervals", "model_scores", "score_function"]
 
@@ -140,7 +140,7 @@ def _means(values: np.ndarray) -> list[float]:
 
 def by_group(
     cases: Mapping[str, Cases], directions: Mapping[str, bool], items: Sequence[Mapping[str, Any]]
-) -> dict[str, dict[str, Cell]]:
+) -> dict[str, dict[str, GroupCell]]:
     """Mean values per case in the groups that the data name: by key of the items, group and model."""
     by_image = {os.path.abspath(str(item[Keys.IMAGE])): item for item in items}
     first = next(iter(cases.values()))
@@ -157,13 +157,13 @@ def by_group(
     return found
 
 
-def _cell(members: np.ndarray, shown: Mapping[str, Mapping[str, np.ndarray]], tested: Sequence[str]) -> Cell:
+def _cell(members: np.ndarray, shown: Mapping[str, Mapping[str, np.ndarray]], tested: Sequence[str]) -> GroupCell:
     means = {
         model: {name: _means(values[name][:, members].reshape(1, -1))[0] for name in tested if name in values}
         for model, values in shown.items()
     }
     known = {model: {name: mean for name, mean in own.items() if np.isfinite(mean)} for model, own in means.items()}
-    return Cell(int(members.sum()), known)
+    return GroupCell(int(members.sum()), known)
 
 
 def calibration(cases: Mapping[str, Cases], bins: int = 10) -> dict[str, list[Bin]]:

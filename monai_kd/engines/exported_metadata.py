@@ -28,6 +28,7 @@ _STEPS = {
     "LoadImage": "read as one channel of grey values; of colours, the luma 0.299 red + 0.587 green + 0.114 blue",
     "Magnitude": "take the magnitude",
     "ScaleIntensity": "scale linearly, the image's smallest value to {minv} and its largest to {maxv}",
+    "ScaleIntensityInPlace": "scale linearly, the image's smallest value to {minv} and its largest to {maxv}",
     "ScaleIntensityRangePercentiles": "scale linearly, the image's percentile {lower} to {b_min} and its percentile "
     "{upper} to {b_max}, and clip there",
     "ScaleByMaximum": "divide by the image's largest magnitude",
@@ -127,7 +128,7 @@ def _describe_input(
 ) -> dict[str, Any]:
     """Arguments of the transforms as facts; a transform that is there twice says it last."""
     arguments = dict(steps)
-    scaling = arguments.get("ScaleIntensity", {})
+    scaling = arguments.get("ScaleIntensityInPlace") or arguments.get("ScaleIntensity", {})
     percentiles = arguments.get("ScaleIntensityRangePercentiles", {})
     normalisation = arguments.get("NormalizeIntensity")
     size = list(data_format["spatial_shape"])

@@ -87,7 +87,7 @@ def check_settings(config: Mapping[str, Any] | None = None) -> None:
         if rule is None or value is None or (isinstance(value, str) and value[:1] in ("$", "@", "%")):
             continue
         _, meaning, holds = rule
-        if not (all(map(holds, value)) if isinstance(value, list) else holds(value)):
+        if not (all(map(holds, value)) if isinstance(value, list) and value else holds(value)):
             wrong.append(f"{key} must be {meaning}, got {value!r}")
     if wrong:
         raise ValueError("; ".join(wrong))

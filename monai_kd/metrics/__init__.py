@@ -15,9 +15,10 @@ from .image_quality import (
 )
 from .multi_task import MultiTaskAUROC, multi_task_scores
 from .paired_test import PairedTest, group_means, holm, paired_test, rank_biserial
-from .segmentation import CenterlineDice, ComponentCount, ConfusionRate, SurfaceDistance, VolumeError
+from .segmentation import CaseSurfaceDistance, CenterlineDice, ComponentCount, ConfusionRate, VolumeError
 
 __all__ = [
+    "CaseSurfaceDistance",
     "CenterlineDice",
     "ClassificationMetric",
     "ComponentCount",
@@ -25,7 +26,6 @@ __all__ = [
     "ImageQuality",
     "MultiTaskAUROC",
     "PairedTest",
-    "SurfaceDistance",
     "VolumeError",
     "batch_accuracy",
     "bootstrap_interval",

@@ -24,7 +24,7 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 from torch import Tensor
 
-__all__ = ["CenterlineDice", "ComponentCount", "ConfusionRate", "SurfaceDistance", "VolumeError"]
+__all__ = ["CenterlineDice", "ComponentCount", "ConfusionRate", "CaseSurfaceDistance", "VolumeError"]
 
 
 class _CaseMetric(CumulativeIterationMetric):
@@ -58,7 +58,7 @@ class ConfusionRate(_CaseMetric):
         return compute_confusion_matrix_metric(self.metric_name, get_confusion_matrix(y_pred, y))
 
 
-class SurfaceDistance(_CaseMetric):
+class CaseSurfaceDistance(_CaseMetric):
     """Compute the symmetric distance in mm between the surfaces of the predicted and the true mask.
 
     It is the mean over the surface voxels of both masks of the distance to the other one's nearest, or the larger of
@@ -76,7 +76,7 @@ class SurfaceDistance(_CaseMetric):
 
     >>> mask = MetaTensor(torch.zeros(1, 1, 3, 3, 3))  # of 1 mm
     >>> mask[..., 0] = 1
-    >>> SurfaceDistance()(mask.flip(-1), mask)
+    >>> CaseSurfaceDistance()(mask.flip(-1), mask)
     tensor([[2.]])
     """
 

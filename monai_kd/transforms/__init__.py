@@ -13,7 +13,7 @@ from .missing_label import MissingLabeld
 from .reduce_resolution import ReduceResolution, ReduceResolutiond
 from .resize_in_plane import ResizeInPlane, ResizeInPlaned
 from .scale_by_maximum import ScaleByMaximum, ScaleByMaximumd
-from .scale_intensity import ScaleIntensity, ScaleIntensityd
+from .scale_intensity import ScaleIntensityInPlace, ScaleIntensityInPlaced
 from .to_input_grid import ToInputGrid, ToInputGridd
 from .undersample import (
     MASK_KEY,
@@ -50,8 +50,8 @@ __all__ = [
     "ResizeInPlaned",
     "ScaleByMaximum",
     "ScaleByMaximumd",
-    "ScaleIntensity",
-    "ScaleIntensityd",
+    "ScaleIntensityInPlace",
+    "ScaleIntensityInPlaced",
     "ServedSpacingd",
     "ToInputGrid",
     "ToInputGridd",

@@ -12,13 +12,13 @@ from torch import Tensor, float32
 
 from .dictionary import EachImaged
 
-__all__ = ["ScaleIntensity", "ScaleIntensityd"]
+__all__ = ["ScaleIntensityInPlace", "ScaleIntensityInPlaced"]
 
 
-class ScaleIntensity(transforms.Transform):
+class ScaleIntensityInPlace(transforms.Transform):
     """Scale an image linearly so that its extreme values become those of a range.
 
-    MONAI's transform of this name gives the same, to the bit. It makes three more arrays of the image's size, most of
+    MONAI's `ScaleIntensity` gives the same, to the bit. It makes three more arrays of the image's size, most of
     the memory that an X-ray of 4000 x 4000 pixels takes; here the image itself is changed.
 
     Args:
@@ -26,7 +26,7 @@ class ScaleIntensity(transforms.Transform):
         maxv: what the largest value becomes.
 
     >>> import torch
-    >>> ScaleIntensity(maxv=255)(torch.tensor([[2.0, 3.0, 6.0]]))
+    >>> ScaleIntensityInPlace(maxv=255)(torch.tensor([[2.0, 3.0, 6.0]]))
     tensor([[  0.0000,  63.7500, 255.0000]])
     """
 
@@ -54,8 +54,8 @@ class ScaleIntensity(transforms.Transform):
         return image
 
 
-class ScaleIntensityd(EachImaged):
-    """Dictionary form of :class:`ScaleIntensity`.
+class ScaleIntensityInPlaced(EachImaged):
+    """Dictionary form of :class:`ScaleIntensityInPlace`.
 
     Args:
         keys: keys of the images.
@@ -68,4 +68,4 @@ class ScaleIntensityd(EachImaged):
         self, keys: KeysCollection, minv: float = 0.0, maxv: float = 1.0, allow_missing_keys: bool = False
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.transform = ScaleIntensity(minv, maxv)
+        self.transform = ScaleIntensityInPlace(minv, maxv)

@@ -32,6 +32,11 @@ def test_a_value_without_sense_is_refused_by_name(key, value):
         check_settings({key: value})
 
 
+def test_an_empty_list_is_no_value():
+    with pytest.raises(ValueError, match="amp must be true or false"):
+        check_settings({"amp": []})
+
+
 def test_all_that_is_wrong_is_said_at_once():
     with pytest.raises(ValueError, match="threshold must be .*; temperature must be") as error:
         check_settings({"threshold": 2, "seed": 0, "temperature": 0})

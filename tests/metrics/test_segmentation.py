@@ -14,7 +14,7 @@ from scipy.ndimage import binary_erosion, distance_transform_edt, label
 from scipy.spatial.distance import cdist
 
 from monai_kd.handlers import CaseTable
-from monai_kd.metrics import CenterlineDice, ComponentCount, ConfusionRate, SurfaceDistance, VolumeError
+from monai_kd.metrics import CaseSurfaceDistance, CenterlineDice, ComponentCount, ConfusionRate, VolumeError
 
 SPACING = (2.0, 1.0, 3.0)
 
@@ -53,7 +53,7 @@ def test_distance_of_a_mask_shifted_by_one_voxel(percentile):
     distances = surface_distances(CUBE, SHIFTED, SPACING)
     # Two faces of nine voxels move by 2 mm; the centres of the cubes are no surface, so one voxel each is 1 mm away.
     expected = np.mean(np.concatenate(distances)) if percentile is None else 2.0
-    assert value(SurfaceDistance(percentile), CUBE, on_grid(SHIFTED)) == pytest.approx(expected, abs=1e-5)
+    assert value(CaseSurfaceDistance(percentile), CUBE, on_grid(SHIFTED)) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(12, 9), (9, 8, 7)], ids=str)
@@ -62,18 +62,18 @@ def test_distance_agrees_with_brute_force(shape):
     spacing = SPACING[: len(shape)]
     there, back = surface_distances(a, b, spacing)
     true = MetaTensor(b, affine=torch.diag(torch.tensor([*spacing, 1.0, 1.0][: len(shape) + 1])).double())
-    assert value(SurfaceDistance(), a, true) == pytest.approx(np.mean(np.concatenate([there, back])), rel=1e-5)
+    assert value(CaseSurfaceDistance(), a, true) == pytest.approx(np.mean(np.concatenate([there, back])), rel=1e-5)
     expected = max(np.percentile(there, 95), np.percentile(back, 95))
-    assert value(SurfaceDistance(95), a, true) == pytest.approx(expected, rel=1e-5)
+    assert value(CaseSurfaceDistance(95), a, true) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("percentile", [None, 95])
 def test_empty_masks(percentile):
     diagonal = np.hypot.reduce([10 * mm for mm in SPACING])
-    assert value(SurfaceDistance(percentile), EMPTY, on_grid(EMPTY)) == 0
-    assert value(SurfaceDistance(percentile), EMPTY, on_grid(CUBE)) == pytest.approx(diagonal)
-    assert value(SurfaceDistance(percentile), CUBE, on_grid(EMPTY)) == pytest.approx(diagonal)
-    assert value(SurfaceDistance(percentile), CUBE, on_grid(CUBE)) == 0
+    assert value(CaseSurfaceDistance(percentile), EMPTY, on_grid(EMPTY)) == 0
+    assert value(CaseSurfaceDistance(percentile), EMPTY, on_grid(CUBE)) == pytest.approx(diagonal)
+    assert value(CaseSurfaceDistance(percentile), CUBE, on_grid(EMPTY)) == pytest.approx(diagonal)
+    assert value(CaseSurfaceDistance(percentile), CUBE, on_grid(CUBE)) == 0
 
 
 def test_volume_error_in_millilitres():
@@ -96,7 +96,7 @@ def test_the_mean_is_over_cases_and_leaves_out_those_without_a_value():
 
 def test_a_batch_in_one_tensor_and_several_channels():
     pred, true = torch.cat([CUBE, EMPTY]), torch.cat([SHIFTED, EMPTY])
-    metric = SurfaceDistance(100)
+    metric = CaseSurfaceDistance(100)
     result = metric(torch.stack([pred, true]), on_grid(torch.stack([true, true])))
     torch.testing.assert_close(result, torch.tensor([[2.0, 0], [0, 0]]))
     volumes = VolumeError()(torch.stack([pred, EMPTY.expand(2, -1, -1, -1)]), on_grid(torch.stack([true, true])))
@@ -115,7 +115,7 @@ def test_every_case_has_its_own_voxel_size_in_an_evaluation(tmp_path):
     engine = Engine(step)
     engine.register_events(*IterationEvents)
     engine.network = torch.nn.Linear(1, 1)
-    metrics = {"val_hd_mm": SurfaceDistance(100), "val_ml": VolumeError(), "val_rate": ConfusionRate("sensitivity")}
+    metrics = {"val_hd_mm": CaseSurfaceDistance(100), "val_ml": VolumeError(), "val_rate": ConfusionRate("sensitivity")}
     for name, metric in metrics.items():
         IgniteMetricHandler(metric, output_transform=from_engine(["pred", "label"])).attach(engine, name)
     CaseTable(str(tmp_path)).attach(engine)
@@ -128,7 +128,7 @@ def test_every_case_has_its_own_voxel_size_in_an_evaluation(tmp_path):
 
 
 def test_a_mask_without_metadata_is_refused():
-    for metric in (SurfaceDistance(), VolumeError()):
+    for metric in (CaseSurfaceDistance(), VolumeError()):
         with pytest.raises(ValueError, match="must be a MetaTensor"):
             metric([CUBE], [CUBE])
 
@@ -136,7 +136,7 @@ def test_a_mask_without_metadata_is_refused():
 @pytest.mark.parametrize("percentile", [0, 101])
 def test_percentiles_out_of_range_are_refused(percentile):
     with pytest.raises(ValueError, match=f"above 0 and up to 100, or none for the mean, got {percentile}"):
-        SurfaceDistance(percentile)
+        CaseSurfaceDistance(percentile)
 
 
 def curve(seed: int) -> torch.Tensor:

@@ -4,7 +4,7 @@ import torch
 from monai import transforms
 from monai.data import MetaTensor
 
-from monai_kd.transforms import ScaleIntensity, ScaleIntensityd
+from monai_kd.transforms import ScaleIntensityInPlace, ScaleIntensityInPlaced
 
 
 def _image(dtype: torch.dtype = torch.float32) -> MetaTensor:
@@ -16,17 +16,17 @@ def _image(dtype: torch.dtype = torch.float32) -> MetaTensor:
 @pytest.mark.parametrize("minv, maxv", [(0, 255), (-1.0, 1.0)])
 def test_it_is_monais_to_the_bit(dtype, minv, maxv):
     expected = transforms.ScaleIntensity(minv, maxv)(_image(dtype))
-    scaled = ScaleIntensityd("image", minv, maxv)({"image": _image(dtype)})["image"]
+    scaled = ScaleIntensityInPlaced("image", minv, maxv)({"image": _image(dtype)})["image"]
     assert torch.equal(scaled, expected) and scaled.dtype == expected.dtype == torch.float32
     assert scaled.meta["filename_or_obj"] == "a.png" and torch.equal(scaled.affine, expected.affine)
 
 
 def test_the_image_itself_is_changed():
     image = _image()
-    assert ScaleIntensity()(image) is image and image.max() == 1
+    assert ScaleIntensityInPlace()(image) is image and image.max() == 1
 
 
 def test_one_grey_value_becomes_the_smallest():
     image = torch.full((1, 2, 2), 7.0)
     expected = transforms.ScaleIntensity(0.5, 2.0)(image.clone())
-    assert torch.equal(ScaleIntensity(0.5, 2.0)(image), expected)
+    assert torch.equal(ScaleIntensityInPlace(0.5, 2.0)(image), expected)
