@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from monai_kd.data.datalists.brain import brain_extraction_datalist
-from monai_kd.data.datalists.chest_xray import VINDR_FINDINGS, chest_xray_datalist
+from monai_kd.data.datalists.chest_xray import PNEUMONIAS, VINDR_FINDINGS, chest_xray_datalist
 from monai_kd.data.datalists.decathlon import load_datalist
 from monai_kd.data.datalists.figshare import figshare_datalist
 from monai_kd.data.datalists.image_items import find_images, image_items
@@ -57,6 +57,7 @@ __all__ = [
     "SOFT_LABEL",
     "TUMOR_CLASSES",
     "UNLABELLED",
+    "PNEUMONIAS",
     "VINDR_FINDINGS",
     "ArrayReader",
     "CineGenerator",

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 import monai_kd
 from monai_kd.cli import main
-from monai_kd.data import VINDR_FINDINGS, XrayGenerator
+from monai_kd.data import PNEUMONIAS, VINDR_FINDINGS, XrayGenerator
 
 from .runs import as_words, check_kept_answers_change_nothing, read_rows
 
@@ -131,9 +131,10 @@ def test_training_and_inference_prepare_images_alike():
     train, inference = _config("train.json"), _config("inference.json")
     steps = train["train"]["deterministic_transforms"] + train["train"]["resolutions"]
     assert inference["preprocessing"]["transforms"] == steps
-    assert train["findings"] == list(VINDR_FINDINGS)
+    assert train["findings"] == list(PNEUMONIAS)
     channels = _config("metadata.json")["network_data_format"]["outputs"]["pred"]["channel_def"]
-    assert list(channels.values()) == [*VINDR_FINDINGS, "abnormal"]
+    assert list(channels.values()) == [*PNEUMONIAS, "abnormal"]
+    assert _config("paper.json")["findings"] == list(VINDR_FINDINGS)
 
 
 def test_teacher_and_student_may_be_of_different_depth_but_not_width(workflow, tmp_path):

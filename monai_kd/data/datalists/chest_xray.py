@@ -21,7 +21,7 @@ from monai_kd.data.datalists.template import DatasetLayout
 from monai_kd.data.datalists.unavailable import Datalist, Item
 from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, image_stem
 
-__all__ = ["VINDR_FINDINGS", "chest_xray_datalist"]
+__all__ = ["PNEUMONIAS", "VINDR_FINDINGS", "chest_xray_datalist"]
 
 VINDR_FINDINGS = (
     "Aortic enlargement",
@@ -48,6 +48,9 @@ VINDR_FINDINGS = (
     "Rib fracture",
 )
 """The 22 local labels of VinDr-CXR."""
+
+PNEUMONIAS = ("bacterial_pneumonia", "viral_pneumonia")
+"""What the X-rays of children by Kermany et al. are of, if not normal."""
 
 _TRAIN_AND_TEST = [(f"{kind}_train.csv", f"{kind}_test.csv") for kind in ("annotations", "image_labels")]
 _SINGLE = ("train.csv", "labels.csv", "Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv", INDEX)
@@ -140,7 +143,7 @@ class _ChestXrays(DatasetLayout):
         self.tables = self.tables or _find_tables(folder)
         items = []
         for file in self.tables:
-            labels = read_label_table(file, self.findings, VINDR_FINDINGS)
+            labels = read_label_table(file, self.findings, (*PNEUMONIAS, *VINDR_FINDINGS))
             self.patient_of.update((name, label.patient or name) for name, label in labels.items())
             of_table = _with_images(labels, images, self.findings, file)
             self.table_of.update((item[CommonKeys.IMAGE], file) for item in of_table)

@@ -15,6 +15,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
 
+from monai_kd.data.datalists.chest_xray import PNEUMONIAS
 from monai_kd.data.datalists.label_table import NO_FINDING
 from monai_kd.data.generators.base import DatasetGenerator, check_choices, check_smallest
 
@@ -22,6 +23,7 @@ __all__ = ["XrayGenerator"]
 
 _ANNOTATIONS = ("annotations/annotations_train.csv", "annotations/annotations_test.csv")
 _BOX = ("x_min", "y_min", "x_max", "y_max")
+_ALSO = dict(zip(("Consolidation", "ILD"), PNEUMONIAS))
 _READERS = [f"R{number}" for number in range(1, 18)]
 
 
@@ -53,6 +55,9 @@ class XrayGenerator(DatasetGenerator):
     ``Pleural effusion``      fluid that fills a lung from below
     ``Pneumothorax``          a lung without vessels towards its edge, behind a fine line
     ========================  =========================================================================================
+
+    A consolidation is ``bacterial_pneumonia`` as well, and an ILD is ``viral_pneumonia``, as lobar and interstitial
+    pneumonias look: names of the X-rays by Kermany et al., beside VinDr-CXR's.
 
     The fine network, the line and the discs are a few pixels wide, so they are lost at a low resolution; the other
     signs are coarse. In ``"hard"`` they stand out less, the fine ones are finer, and there is more noise.
@@ -117,7 +122,8 @@ class XrayGenerator(DatasetGenerator):
             start = [name, reader] if by_readers else [name]
             for finding, box in found.items():
                 shifted = np.array(box) + (rng.integers(-1, 2, 4) if by_readers else 0)
-                yield [*start, finding, *shifted.clip(0, self.image_size).tolist()]
+                for name_of_it in filter(None, (finding, _ALSO.get(finding))):
+                    yield [*start, name_of_it, *shifted.clip(0, self.image_size).tolist()]
             if not found:
                 yield [*start, NO_FINDING, *[""] * len(_BOX)]
 

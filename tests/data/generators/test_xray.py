@@ -10,7 +10,7 @@ import pytest
 import torch
 from pydicom import dcmread
 
-from monai_kd.data import VINDR_FINDINGS, ImageFileReader, XrayGenerator, chest_xray_datalist
+from monai_kd.data import PNEUMONIAS, VINDR_FINDINGS, ImageFileReader, XrayGenerator, chest_xray_datalist
 from monai_kd.transforms import ReduceResolution
 
 SEVEN = [
@@ -47,7 +47,7 @@ def test_the_layout_is_vindrs(folder):
     consensus = rows(folder / "annotations" / "annotations_test.csv")
     assert "rad_id" not in consensus[0] and {row["image_id"] for row in consensus} == {path.stem for path in test}
     names = {row["class_name"] for row in marks}
-    assert names == {*SEVEN, "No finding"} and set(SEVEN) <= set(VINDR_FINDINGS)
+    assert names == {*SEVEN, *PNEUMONIAS, "No finding"} and set(SEVEN) <= set(VINDR_FINDINGS)
 
 
 def test_boxes_lie_in_the_image_and_where_something_was_found(folder):
