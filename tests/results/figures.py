@@ -80,7 +80,9 @@ def predict(run: Path, root: Path, model: str, images: list[str]) -> tuple[dict[
     return found, median(times)
 
 
-def draw(chosen: dict[str, dict[str, float]], outlines: dict[str, Any], milliseconds: dict[str, float], ink: str) -> Figure:
+def draw(
+    chosen: dict[str, dict[str, float]], outlines: dict[str, Any], milliseconds: dict[str, float], ink: str
+) -> Figure:
     columns = ["truth", *outlines]
     figure = Figure(figsize=(1.75 * (len(columns) + 1), 2.0 * len(chosen)), layout="constrained")
     axes = np.atleast_2d(figure.subplots(len(chosen), len(columns) + 1))
