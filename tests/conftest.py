@@ -6,7 +6,8 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
+from contextlib import AbstractContextManager, contextmanager  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -27,6 +28,23 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("MONAI_KD_DATA does not point to the real images")
     return Path(folder).resolve()
+
+
+@pytest.fixture
+def full_disk() -> Callable[[], AbstractContextManager[None]]:
+    """Function that gives a block in which no file can grow beyond 4 KB, as on a disk that is almost full."""
+
+    @contextmanager
+    def full() -> Iterator[None]:
+        resource = pytest.importorskip("resource")  # not on Windows
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return full
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import os
 import warnings
@@ -32,6 +33,7 @@ FORMATS = {"onnx": ".onnx", "torchscript": ".ts", "int8": ".onnx"}
 EXPORTED = tuple(sorted(set(FORMATS.values())))
 """Suffixes of exported networks."""
 
+_LONGER_NAMES = 1 << 16  # bytes that a TorchScript file may be larger by, as all of its parts have its name
 _CLOSE = 1e-3  # relative; single precision in another order of operations stays below 1e-4
 
 
@@ -114,8 +116,7 @@ def export_network(
     with whole_file(path) as written:
         if format == "torchscript":
             embedded = {} if config is None else {"inference.json": json.dumps(config).encode()}
-            scripted = torch.jit.script(network)
-            save_net_with_metadata(scripted, str(written), meta_values=metadata, more_extra_files=embedded)
+            _write_torchscript(torch.jit.script(network), written, metadata, embedded)
         else:
             _write_onnx(network, written, samples, quantise=format == "int8")
             _write_metadata(written, metadata or {})
@@ -157,6 +158,17 @@ def load_exported(file: str | os.PathLike, device: str | torch.device = "cpu") -
 
 def _is_onnx(file: str | os.PathLike) -> bool:
     return Path(file).suffix == FORMATS["onnx"]
+
+
+def _write_torchscript(
+    scripted: torch.jit.ScriptModule, file: Path, metadata: Mapping[str, Any] | None, embedded: Mapping[str, bytes]
+) -> None:
+    # PyTorch's own writer ends the process where the disk is full, so Python tries first whether there is room. The
+    # writer is needed: the parts of a file have its name, where MONAI Deploy looks, only if it was written as a file.
+    content = io.BytesIO()
+    save_net_with_metadata(scripted, content, meta_values=metadata, more_extra_files=embedded)
+    file.write_bytes(content.getvalue() + bytes(_LONGER_NAMES))
+    save_net_with_metadata(scripted, str(file), meta_values=metadata, more_extra_files=embedded)
 
 
 def _write_onnx(network: nn.Module, file: Path, samples: Sequence[Tensor], quantise: bool) -> None:

@@ -208,3 +208,11 @@ def test_without_the_packages_the_cure_is_named(network, tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r'writing ONNX needs: pip install "monai_kd\[export\]"'):
         export_network(network, tmp_path / "student.onnx", "onnx", SHAPE)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format", ["torchscript", "onnx"])
+def test_a_full_disk_ends_an_export_but_not_the_process(format, tmp_path, full_disk):
+    network = nn.Conv2d(1, 40, 7).eval()
+    with full_disk(), pytest.raises(OSError):
+        export_network(network, tmp_path / f"student{export.FORMATS[format]}", format, SHAPE)
+    assert not list(tmp_path.iterdir())

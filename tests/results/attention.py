@@ -3,8 +3,9 @@
 
     python tests/results/attention.py RUN
 
-``RUN`` is a run of ``chest_xray_classification`` with both students. ``lungs.csv``, beside this file, has the two lungs of
-50 test X-rays as boxes in fractions of the image's sides, drawn by eye: every eleventh X-ray of the test side. Attention is rolled out through all blocks (``AttentionRollout``); the map that knows
+``RUN`` is a run of ``chest_xray_classification`` with both students. ``lungs.csv``, beside this file, has the two
+lungs of 50 test X-rays, every eleventh of the test side, as boxes in fractions of the image's sides, drawn by eye.
+Attention is rolled out through all blocks (``AttentionRollout``); the map that knows
 nothing has the boxes' share of the area. The p-value is Wilcoxon's over the X-rays.
 """
 

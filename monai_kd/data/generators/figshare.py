@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,7 +93,8 @@ class FigshareGenerator(DatasetGenerator):
     @staticmethod
     def _save(path: Path, variables: Mapping[str, np.ndarray | str], struct: str = "") -> None:
         """Write a MATLAB v7.3 file: HDF5 behind a header of 512 bytes, every array transposed."""
-        with h5py.File(path, "w", userblock_size=512) as file:
+        content = io.BytesIO()  # on a full disk, a file that HDF5 has open may end the process
+        with h5py.File(content, "w", userblock_size=512) as file:
             parent: h5py.Group = file
             if struct:
                 parent = file.create_group(struct)
@@ -107,8 +109,9 @@ class FigshareGenerator(DatasetGenerator):
                     pack = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if is_image else {}
                     data = parent.create_dataset(name, data=value.T, **pack)
                     data.attrs["MATLAB_class"] = np.bytes_(value.dtype.name if is_image else "double")
-        with open(path, "r+b") as raw:
-            raw.write(_HEADER.ljust(116) + bytes(8) + b"\x00\x02IM")
+        content.seek(0)
+        content.write(_HEADER.ljust(116) + bytes(8) + b"\x00\x02IM")
+        path.write_bytes(content.getbuffer())
 
     def _case(self, seed: int, index: int) -> dict[str, np.ndarray | str]:
         """The variables of slice ``index``, which counts from 0."""

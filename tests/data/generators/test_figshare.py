@@ -190,3 +190,10 @@ def test_arguments_out_of_range(tmp_path):
         with pytest.raises(ValueError, match=f"got cases={cases} and seed={seed}"):
             FigshareGenerator()(tmp_path / "new", cases=cases, seed=seed)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_leaves_no_half_a_file(tmp_path, full_disk):
+    with full_disk(), pytest.raises(OSError):
+        FigshareGenerator(64)(tmp_path / "data", cases=1)
+    assert not list(tmp_path.rglob("*.mat"))
+    FigshareGenerator(64)(tmp_path / "data", cases=1)
