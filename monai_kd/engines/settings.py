@@ -41,6 +41,10 @@ def _is_weight(value: Any) -> bool:
     return _is_number(value) and value >= 0
 
 
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_count, value))
+
+
 _Rule = tuple[str, str, Callable[[Any], bool]]
 
 _COUNTS = "batch_size|window_batch_size|val_interval|image_size|low_resolution|passes|num_samples|demo_cases"
@@ -58,6 +62,8 @@ _RULES: tuple[_Rule, ...] = (
     ),
     ("weight_momentum", "a number between 0 and 1", lambda value: _is_number(value) and 0 < value < 1),
     (r"temperature|(\w+_)?learning_rate", "a number above 0", _is_positive),
+    ("(student|teacher)_features", "six whole numbers from 1", lambda value: _are_counts(value) and len(value) == 6),
+    (r"(\w+_)?features", "a list of whole numbers from 1", _are_counts),
     (r"\w+_weight|weight_decay|noise_std", "a number from 0", _is_weight),
 )
 """Ids, what their values are, and whether one is such a value. The first rule that fits an id counts."""
@@ -87,7 +93,7 @@ def check_settings(config: Mapping[str, Any] | None = None) -> None:
         if rule is None or value is None or (isinstance(value, str) and value[:1] in ("$", "@", "%")):
             continue
         _, meaning, holds = rule
-        if not (all(map(holds, value)) if isinstance(value, list) and value else holds(value)):
+        if not (holds(value) or isinstance(value, list) and value and all(map(holds, value))):
             wrong.append(f"{key} must be {meaning}, got {value!r}")
     if wrong:
         raise ValueError("; ".join(wrong))
