@@ -101,7 +101,12 @@ def read_weights(checkpoint: str | os.PathLike) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
         raise ValueError(f"{checkpoint} holds a {type(content).__name__} and no weights by name; name another one")
     nested = content.get("model", content.get("network_weights"))
-    return dict(nested if isinstance(nested, Mapping) else content)
+    weights = dict(nested if isinstance(nested, Mapping) else content)
+    other = next((name for name, value in weights.items() if not isinstance(value, Tensor)), None)
+    if other is not None:
+        kind = type(weights[other]).__name__
+        raise ValueError(f"{checkpoint} holds {other!r}, a {kind}, where weights should be: name another file")
+    return weights
 
 
 def load_weights(network: nn.Module, checkpoint: str | os.PathLike) -> None:

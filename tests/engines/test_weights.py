@@ -44,6 +44,13 @@ def test_what_is_no_checkpoint_replaces_none(tmp_path):
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.parametrize("content", [{"modal": {"a": torch.ones(2)}}, {"model": {"a": torch.ones(2), "b": {}}}])
+def test_what_stands_among_weights_and_is_none_is_named(content, tmp_path):
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="model.pt holds '(modal|b)', a dict, where weights should be"):
+        read_weights(tmp_path / "model.pt")
+
+
 def test_a_weight_may_be_called_model(tmp_path):
     torch.save({"model": torch.ones(2)}, tmp_path / "model.pt")
     assert (read_weights(tmp_path / "model.pt")["model"] == 1).all()
