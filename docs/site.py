@@ -1,58 +1,116 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pages that MkDocs makes from what stands elsewhere: README, the bundles' pages, ids, verbs, the API reference."""
+"""Pages that MkDocs makes from what stands elsewhere: README, the bundles' pages with all settings, verbs, the API."""
 
 from __future__ import annotations
 
 import ast
 import json
+import posixpath
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("losses", "networks", "handlers", "engines", "data", "transforms", "metrics")
+BUNDLES = sorted(folder.parents[1].name for folder in ROOT.glob("bundle/*/docs/README.md"))
+FILES = ("train.json", "inference.json")
+SOURCES = {
+    "index.md": "README.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+    **{f"bundles/{name}.md": f"bundle/{name}/docs/README.md" for name in BUNDLES},
+    **{
+        f"bundles/{name}_model_card.md": f"bundle/{name}/docs/model_card.md"
+        for name in BUNDLES
+        if (ROOT / "bundle" / name / "docs" / "model_card.md").is_file()
+    },
+}
+"""Pages of the site that are files elsewhere in the checkout."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made."""
-    pages = {"index.md": _front_page(), "contributing.md": (ROOT / "CONTRIBUTING.md").read_text("utf-8")}
-    pages["ids.md"], pages["verbs.md"] = _ids(), _verbs()
-    for folder in _bundles():
-        pages[f"bundles/{folder.name}.md"] = (folder / "docs" / "README.md").read_text("utf-8")
-    for room in ROOMS:
-        pages[f"api/{room}.md"] = _reference(room)
-    for name, text in pages.items():
-        files.append(File.generated(config, name, content=text))
+    pages = {page: (ROOT / source).read_text("utf-8") for page, source in SOURCES.items()}
+    for name in BUNDLES:
+        pages[f"bundles/{name}.md"] += "\n".join(["", *settings(name), *published(name), ""])
+    pages["verbs.md"] = _verbs()
+    pages |= {f"api/{room}.md": _reference(room) for room in ROOMS}
+    for page, text in pages.items():
+        files.append(File.generated(config, page, content=text))
     return files
 
 
-def _bundles() -> list[Path]:
-    return sorted(folder.parent.parent for folder in ROOT.glob("bundle/*/docs/README.md"))
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Links are seen from where a file lies in the checkout; in the site it lies elsewhere."""
+    here = page.file.src_uri
+    folder = posixpath.dirname(SOURCES.get(here, f"docs/{here}"))
+    moved = {source: name for name, source in SOURCES.items()}
+
+    def seen_from_here(link: re.Match[str]) -> str:
+        text, target, anchor = link[1], " ".join(link[2].split()), link[3] or ""
+        path = posixpath.normpath(posixpath.join(folder, target))
+        name = moved.get(path, path.removeprefix("docs/"))
+        if files.get_file_from_path(name) is None and (ROOT / path).exists():
+            return text  # a file of the checkout that is no page
+        return f"[{text}]({posixpath.relpath(name, posixpath.dirname(here) or '.')}{anchor})"
+
+    parts = re.split(r"(^[ ]*```.*?^[ ]*```)", markdown, flags=re.DOTALL | re.MULTILINE)
+    link = re.compile(r"(?<!!)\[([^\[\]]*)\]\((?!\w+:|#)([^)#]+)(#[^)]*)?\)")
+    return "".join(part if "```" in part else link.sub(seen_from_here, part) for part in parts)
 
 
-def _front_page() -> str:
-    """README.md, whose links are seen from the checkout, as a page of the site."""
-    text = (ROOT / "README.md").read_text("utf-8").replace("](docs/", "](")
-    text = text.replace("](CONTRIBUTING.md)", "](contributing.md)")
-    return re.sub(r"\]\(bundle/(\w+)/docs/README\.md", r"](bundles/\1.md", text)
+def meanings(bundle: str) -> dict[str, str]:
+    """What each setting of a bundle says: docs/settings.json, and the contract of all bundles."""
+    from monai_kd.contract import CONTRACT
+
+    told = json.loads((ROOT / "docs" / "settings.json").read_text("utf-8"))
+    return {entry.key: entry.meaning for entry in CONTRACT} | told["shared"] | told.get(bundle, {})
 
 
-def _ids() -> str:
-    """Every bundle's settings that have a plain default."""
-    lines = ["# Ids by bundle", ""]
-    lines += ["Ids that hold plain values, as they stand in each bundle's configurations. What they mean"]
-    lines += ["is on the bundles' own pages; those that all bundles share are in [the contract](contract.md)."]
-    for folder in _bundles():
-        for file in ("train.json", "inference.json"):
-            told: dict[str, Any] = json.loads((folder / "configs" / file).read_text("utf-8"))
-            lines += ["", f"## {folder.name}: {file}", "", "| id | default |", "|---|---|"]
-            for key, value in told.items():
-                if not key.startswith("_") and not isinstance(value, dict) and len(cell := json.dumps(value)) < 90:
-                    lines.append(f"| `{key}` | `{cell.replace(chr(124), chr(92) + chr(124))}` |")
-    return "\n".join(lines) + "\n"
+def defaults(bundle: str) -> dict[str, dict[str, Any]]:
+    """By id, its value in each of the two files that has it."""
+    found: dict[str, dict[str, Any]] = {}
+    for file in FILES:
+        content = json.loads((ROOT / "bundle" / bundle / "configs" / file).read_text("utf-8"))
+        for key, value in content.items():
+            found.setdefault(key, {})[file] = value
+    return found
+
+
+def settings(bundle: str) -> Iterator[str]:
+    """The table of a bundle's settings, in the order in which its files have them."""
+    told = meanings(bundle)
+    yield from ["## Settings", ""]
+    yield from ["Ids of the configurations, as `key=value` for `monai_kd` or `--key value` for MONAI."]
+    yield from ["", "| id | train.json | inference.json | says |", "|---|---|---|---|"]
+    for key, values in defaults(bundle).items():
+        if key in told:
+            cells = [_cell(values[file]) if file in values else "" for file in FILES]
+            yield f"| `{key}` | {' | '.join(cells)} | {told[key]} |"
+
+
+def published(bundle: str) -> Iterator[str]:
+    """The table of the numbers that a bundle's paper has."""
+    told = json.loads((ROOT / "bundle" / bundle / "docs" / "paper_results.json").read_text("utf-8"))
+    metrics = list(dict.fromkeys(metric for row in told["results"] for metric in row["metrics"]))
+    yield from ["", '??? note "The paper\'s own numbers"', f"    {told['paper']}. {told['data']}", ""]
+    yield f"    | row | where | {' | '.join(metrics)} |"
+    yield "    |---|---|" + "---|" * len(metrics)
+    for row in told["results"]:
+        numbers = " | ".join(str(row["metrics"].get(metric, "")) for metric in metrics)
+        yield f"    | {row['name']} | {row['table']} | {numbers} |"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"`{value['_target_'].rpartition('.')[2]}`" if "_target_" in value else "a table"
+    text = json.dumps(value, ensure_ascii=False).replace("|", "\\|")
+    return f"`{text}`" if len(text) < 40 else "a list" if isinstance(value, list) else "computed"
 
 
 def _verbs() -> str:

@@ -85,7 +85,7 @@ def test_an_exported_student_gives_what_the_run_gives(format, file, run, data, t
 
 
 @pytest.mark.parametrize("shape", [(48, 60), (20, 17), (131, 33)])
-def test_onnx_and_its_metadata_alone_give_the_mask(shape, run, tmp_path):
+def test_onnx_and_its_metadata_alone_give_the_mask(shape, run, tmp_path, monkeypatch):
     """By someone who has neither the bundle nor this project: onnxruntime, NumPy and PIL."""
     student = tmp_path / "student.onnx"
     assert main(["export", NAME, str(student), "--run", str(run), f"dataset_dir={tmp_path / 'none'}"]) == 0
@@ -106,6 +106,18 @@ def test_onnx_and_its_metadata_alone_give_the_mask(shape, run, tmp_path):
     assert told["class_names"] == {"0": "background", "1": "tumor"}
     assert told["generated"] is True and told["training_data"].startswith("GENERATED images by FigshareGenerator")
     assert told["metrics"] == {}
+    monkeypatch.chdir(tmp_path)
+    shown = _run_the_page_s_example()
+    assert shown["told"] == told and shown["mask"].shape == (1, 1, 32, 32)
+
+
+def _run_the_page_s_example() -> dict[str, Any]:
+    """What docs/export.md shows of onnxruntime, in the current folder."""
+    page = Path(__file__).resolve().parents[2] / "docs" / "export.md"
+    example = page.read_text("utf-8").partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(compile(example, page.name, "exec"), names)
+    return names
 
 
 def test_onnx_and_its_metadata_alone_give_the_class(tmp_path):

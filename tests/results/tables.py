@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Write the tables of results into README.md and docs/results.md from docs/results/<bundle>.json: nobody types them.
+"""Write the tables of results into the pages from docs/results/<bundle>.json: nobody types them.
 
     python tests/results/tables.py          # writes
     python tests/results/tables.py --check  # says by its exit status whether the pages hold what the files say
 
+They stand between ``<!-- results: WHICH -->`` and ``<!-- end of results -->``, where WHICH is `bundles` (a row for each
+bundle, README.md), a bundle's name (a row for each experiment, the bundle's page) or a bundle's name and `in full` (a
+table for each experiment, docs/results.md).
+
 A file has `bundle` and `experiments`, a list of `data`, `metric`, `models`, and as far as known `seeds`, `cases`,
-`note`, `command` and `settings` (where they stand). `models` has `teacher`, `student_alone` and
-`distilled_student`, which have `value` (null: not measured) and as far as measured `interval` (of 95 %), `p` (against
-the student alone), `parameters`, `macs`, `ms` and `mb`.
+`note`, `command` and `settings` (where they stand); the first one is that of README.md. `models` has `teacher`,
+`student_alone` and `distilled_student`, which have `value` (null: not measured) and as far as measured `interval` (of
+95 %), `p` (against the student alone), `parameters`, `macs`, `ms` and `mb`.
 """
 
 from __future__ import annotations
@@ -21,7 +25,19 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
 MODELS = {"teacher": "teacher", "student_alone": "student alone", "distilled_student": "distilled student"}
-START, END = "<!-- results: tests/results/tables.py -->", "<!-- end of results -->"
+COLUMNS = {"parameters": "parameters", "macs": "multiply-accumulates", "ms": "ms", "mb": "MB"}
+BLOCK = re.compile(r"<!-- results: ([\w ]+) -->\n(.*?)<!-- end of results -->", re.DOTALL)
+BUNDLES = {
+    "brain_tumor_segmentation": ("outlines tumours in MRI slices", "U-Net + ViT -> small U-Net"),
+    "brain_tumor_classification": ("names the kind of tumour", "VGG19 + ViT-B/16 -> EfficientNet-B0"),
+    "brain_extraction": ("masks the brain in 3D head images", "3D UNet++ that paints it -> smaller UNet++"),
+    "mri_reconstruction": ("restores images from a part of k-space", "DC-CNN D5C5 -> D3C5"),
+    "mri_super_resolution": ("the same from the centre of k-space", "VDSR -> shallow VDSR"),
+    "chest_xray_classification": ("tells findings in X-rays of low resolution", "ViT on full -> ViT on low resolution"),
+    "vessel_segmentation": ("outlines vessels in 3D images of low resolution", "H-net on full -> L-net on low"),
+    "nnunet_segmentation": ("what your nnU-Net does", "nnU-Net -> the same plans, a quarter of the channels"),
+}
+"""What a bundle does, and its teacher and student, in the order of README.md."""
 
 
 def written(value: float | None, digits: int) -> str:
@@ -35,36 +51,61 @@ def digits_of(told: dict[str, Any]) -> int:
     return max(len(str(value).partition(".")[2]) for value in values if value is not None)
 
 
-def experiments(folder: Path = RESULTS) -> list[tuple[str, dict[str, Any] | None]]:
-    """Bundle and experiment, in the order of the bundles' names; None where nothing has been measured."""
-    files = [json.loads(file.read_text("utf-8")) for file in sorted(folder.glob("*.json"))]
-    return [(file["bundle"], told) for file in files for told in file["experiments"] or [None]]
+def experiments(bundle: str) -> list[dict[str, Any]]:
+    """What has been measured of a bundle."""
+    return json.loads((RESULTS / f"{bundle}.json").read_text("utf-8"))["experiments"]
 
 
-def short_table() -> str:
-    """A row for each experiment."""
-    lines = ["| bundle | data | measure | teacher | alone | distilled | p |", "|---|---|---|---|---|---|---|"]
-    for bundle, told in experiments():
+def ratio(told: dict[str, Any], key: str) -> str:
+    """How many times less the student needs than its teacher; nothing where one of them was not measured."""
+    teacher, student = (told["models"][model].get(key) for model in ("teacher", "distilled_student"))
+    return f"{teacher / student:.2g} x" if teacher and student else ""
+
+
+def gain(told: dict[str, Any]) -> str:
+    """By how much the distilled student differs from the same student alone."""
+    alone, distilled = (told["models"][model]["value"] for model in ("student_alone", "distilled_student"))
+    digits, metric = digits_of(told), told["metric"]
+    if alone is None or distilled is None:
+        return f"{written(distilled, digits)} {metric}; alone: not measured"
+    p = told["models"]["distilled_student"].get("p")
+    chance = "" if p is None else f" (p = {p:.2g})"
+    return f"{distilled - alone:+.{digits}f} {metric}{chance}"
+
+
+def bundles_table() -> str:
+    """A row for each bundle, with its first experiment."""
+    lines = ["| bundle | does | teacher -> student | gain | smaller | faster | weights |"]
+    lines.append("|" + "---|" * 7)
+    for bundle, (does, pair) in BUNDLES.items():
+        measured = ["not measured on real images yet", "", ""]
+        if found := experiments(bundle):
+            measured = [gain(found[0]), ratio(found[0], "parameters"), ratio(found[0], "ms")]
+        model = ROOT / "bundle" / bundle / "models" / "model.pt"
+        card = f"[{model.stat().st_size / 1e6:.1f} MB](bundle/{bundle}/docs/model_card.md)" if model.is_file() else ""
         name = f"[`{bundle}`](bundle/{bundle}/docs/README.md)"
-        if told is None:
-            lines.append(f"| {name} | not measured on real images yet | | | | | |")
-            continue
+        lines.append("| " + " | ".join([name, does, pair, *measured, card]) + " |")
+    return "\n".join(lines)
+
+
+def short_table(bundle: str) -> str:
+    """A row for each experiment."""
+    if not experiments(bundle):
+        return "Not measured on real images yet."
+    lines = ["| data | measure | teacher | alone | distilled | p |", "|---|---|---|---|---|---|"]
+    for told in experiments(bundle):
         values = [written(told["models"][model]["value"], digits_of(told)) for model in MODELS]
         p = told["models"]["distilled_student"].get("p")
-        cells = [name, told["data"], told["metric"], *values, "" if p is None else f"{p:.2g}"]
+        cells = [told["data"], told["metric"], *values, "" if p is None else f"{p:.2g}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def long_tables() -> str:
+def long_tables(bundle: str) -> str:
     """A table for each experiment with all that was measured, and how."""
-    columns = {"parameters": "parameters", "macs": "multiply-accumulates", "ms": "ms", "mb": "MB"}
     blocks = []
-    for bundle, told in experiments():
-        if told is None:
-            blocks.append(f"## {bundle}\n\nNot measured on real images yet.")
-            continue
-        shown = {key: title for key, title in columns.items() if any(key in told["models"][model] for model in MODELS)}
+    for told in experiments(bundle):
+        shown = {key: title for key, title in COLUMNS.items() if any(key in told["models"][model] for model in MODELS)}
         head = ["", told["metric"], "95 % interval", "p against alone", *shown.values()]
         lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
         for model, title in MODELS.items():
@@ -74,19 +115,30 @@ def long_tables() -> str:
             cells = [title, written(row["value"], digits_of(told)), interval, p]
             cells += [f"{row[key]:,}" if key in row else "" for key in shown]
             lines.append("| " + " | ".join(cells) + " |")
-        known = [told.get("cases"), f"{told['seeds']} seed(s)" if "seeds" in told else None, told.get("note")]
-        about = "; ".join(text for text in known if text)
+        seeds = {None: None, 1: "one seed"}.get(told.get("seeds"), f"{told.get('seeds')} seeds")
+        about = "; ".join(text for text in (told.get("cases"), seeds, told.get("note")) if text)
         if "command" in told:
-            about += f". Repeat it: `{told['command']}`"
-        blocks.append(f"## {bundle}: {told['data']}\n\n{about}.\n\n" + "\n".join(lines))
-    return "\n\n".join(blocks)
+            about += f". Repeat it:\n\n```bash\n{told['command']}\n```\n"
+        blocks.append(f"**{told['data']}.** {about}\n\n" + "\n".join(lines))
+    return "\n\n".join(blocks) or "Not measured on real images yet."
 
 
-def laid_in(page: str, table: str) -> str:
-    """A page with the table between its two marks."""
-    if page.count(START) != 1 or page.count(END) != 1:
-        raise ValueError(f"expected one {START} and one {END}")
-    return re.sub(f"{START}.*{END}", lambda _: f"{START}\n{table}\n{END}", page, flags=re.DOTALL)
+def table(which: str) -> str:
+    """What belongs between two marks."""
+    if which == "bundles":
+        return bundles_table()
+    return long_tables(which.removesuffix(" in full")) if which.endswith(" in full") else short_table(which)
+
+
+def laid_in(page: str) -> str:
+    """A page with its tables between their marks."""
+    return BLOCK.sub(lambda mark: f"<!-- results: {mark[1]} -->\n{table(mark[1])}\n<!-- end of results -->", page)
+
+
+def places() -> dict[Path, list[str]]:
+    """The pages, and which tables each of them must have."""
+    found = {ROOT / "README.md": ["bundles"], ROOT / "docs" / "results.md": [f"{name} in full" for name in BUNDLES]}
+    return found | {ROOT / "bundle" / name / "docs" / "README.md": [name] for name in BUNDLES}
 
 
 def main() -> int:
@@ -94,9 +146,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true")
     check, stale = parser.parse_args().check, 0
-    for page, table in ((ROOT / "README.md", short_table()), (ROOT / "docs" / "results.md", long_tables())):
+    for page, needed in places().items():
         before = page.read_text("utf-8")
-        after = laid_in(before, table)
+        if sorted(which for which, _ in BLOCK.findall(before)) != sorted(needed):
+            raise ValueError(f"{page} must have <!-- results: ... --> ... <!-- end of results --> for {needed}")
+        after = laid_in(before)
         stale += before != after
         if not check:
             page.write_text(after, "utf-8")
