@@ -14,7 +14,7 @@ from .locations import bundle_names, bundle_root, ckpt_dir, data_dir, run_dir
 
 __all__ = ["__version__", "bundle_names", "bundle_root", "ckpt_dir", "data_dir", "run_dir"]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _SUBPACKAGES = ("comparison", "data", "engines", "handlers", "losses", "metrics", "networks", "nnunet", "transforms")
 

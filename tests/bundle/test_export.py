@@ -67,7 +67,7 @@ def test_an_exported_student_gives_what_the_run_gives(format, file, run, data, t
     shown = capsys.readouterr().out
     assert "val_mean_dice: " in shown and "validation cases" in shown and " over " in shown
     described = read_metadata(student)
-    assert described["model_ids"]["image_size"] == 32 and described["version"] == "0.1.0"
+    assert described["model_ids"]["image_size"] == 32 and described["version"] == monai_kd.__version__
     assert "Apache License" in described["license"] and described["class_names"] == {"0": "background", "1": "tumor"}
     sizes = [step["spatial_size"] for step in described["preprocessing"]["transforms"] if "spatial_size" in step]
     assert sizes == [[32, 32]]
