@@ -61,7 +61,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     parts = re.split(r"(^[ ]*```.*?^[ ]*```)", markdown, flags=re.DOTALL | re.MULTILINE)
     link = re.compile(r"(?<!!)\[([^\[\]]*)\]\((?!\w+:|#)([^)#]+)(#[^)]*)?\)")
-    return "".join(part if "```" in part else link.sub(seen_from_here, part) for part in parts)
+    text = "".join(part if "```" in part else link.sub(seen_from_here, part) for part in parts)
+    return text.replace('="docs/images/', '="images/')  # README's picture, in a tag because it is dark on dark pages
 
 
 def meanings(bundle: str) -> dict[str, str]:
