@@ -19,6 +19,7 @@ from monai_kd.engines import (
     compared_metrics,
     keep_settings,
     read_epochs,
+    rehearse_run,
     running_config,
     tabulate_run,
     train_run,
@@ -52,6 +53,10 @@ class _Training:
     stages: Sequence[str] = STAGES
     variant: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def all_settings(self, dataset_dir: str | os.PathLike) -> dict[str, Any]:
+        """What differs from the configuration that all share."""
+        return {"dataset_dir": str(dataset_dir), "seed": self.seed, **self.settings}
 
 
 def compare(
@@ -104,11 +109,13 @@ def compare(
     directions, published = _directions(root), read_paper(root / "docs" / "paper_results.json") if paper else None
     shared = keep_settings(folder / "compare", {**config, "effort": effort}, "comparison", free=_OF_THIS_CALL)
     logger = logging.getLogger("monai_kd")
+    for training in trainings:
+        if training.variant and training.seed == trainings[0].seed:  # the others are tried when their turn comes
+            rehearse_run(shared, training.folder, root, training.stages, **training.all_settings(dataset_dir))
     for number, training in enumerate(trainings, start=1):
         name = training.folder.relative_to(folder)
         logger.info(f"run {number} of {len(trainings)}: {name}")
-        settings = {"dataset_dir": str(dataset_dir), "seed": training.seed, **training.settings}
-        train_run(shared, training.folder, root, training.stages, **settings)
+        train_run(shared, training.folder, root, training.stages, **training.all_settings(dataset_dir))
         tabulate_run(training.folder, root, keep=True)
     switches = {"--terms": terms, "--methods": methods, "--teachers": teachers, "--paper": paper}
     options = ["--seeds", str(seeds), "--effort", effort, *(word for word, is_on in switches.items() if is_on)]
@@ -248,12 +255,18 @@ def _terms(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         return {}
     is_listed = isinstance(config["distillation"]["terms"], Mapping)
     place = "distillation#terms" if is_listed else f"method_terms#{config['method']}"
+    weights = {name: f"{_referred(parser, f'{place}#{name}')}#weight" for name in names}
     kept = {f"terms/only-{name}": {name} for name in names}
     if len(names) > 2:  # of two terms, one alone is the other left out
         kept |= {f"terms/without-{name}": {*names} - {name} for name in names}
-    return {
-        folder: {f"{place}#{name}#weight": 0 for name in names if name not in active} for folder, active in kept.items()
-    }
+    return {folder: {weights[name]: 0 for name in names if name not in active} for folder, active in kept.items()}
+
+
+def _referred(parser: ConfigParser, place: str) -> str:
+    """The id at which an entry stands: where a term is a reference to another id (``"@shared_term"``), that one."""
+    while isinstance(value := parser.get(place), str) and value.startswith("@"):
+        place = value[1:]
+    return place
 
 
 def _methods(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from .evaluation import MODELS, compared_metrics, evaluation_workflow, tell_scor
 from .export import EXPORTED, ExportReport, export_network, load_exported
 from .exported_metadata import describe_network, embedded_config, latest_scores, read_metadata
 from .model_card import describe_data, describe_licence, describe_model, generated_by, is_generated
-from .nested_run import STAGES, keep_settings, run_steps, train_run
+from .nested_run import STAGES, keep_settings, rehearse_run, run_steps, train_run
 from .parameters import parameters
 from .placement import place_network
 from .planar_inferer import PlanarInferer
@@ -78,6 +78,7 @@ __all__ = [
     "read_run_config",
     "read_weights",
     "rehearse",
+    "rehearse_run",
     "replace_weights",
     "reproduce",
     "run_steps",

@@ -28,7 +28,6 @@ _STEPS = {
     "LoadImage": "read as one channel of grey values; of colours, the luma 0.299 red + 0.587 green + 0.114 blue",
     "Magnitude": "take the magnitude",
     "ScaleIntensity": "scale linearly, the image's smallest value to {minv} and its largest to {maxv}",
-    "ScaleIntensityInPlace": "scale linearly, the image's smallest value to {minv} and its largest to {maxv}",
     "ScaleIntensityRangePercentiles": "scale linearly, the image's percentile {lower} to {b_min} and its percentile "
     "{upper} to {b_max}, and clip there",
     "ScaleByMaximum": "divide by the image's largest magnitude",
@@ -128,7 +127,7 @@ def _describe_input(
 ) -> dict[str, Any]:
     """Arguments of the transforms as facts; a transform that is there twice says it last."""
     arguments = dict(steps)
-    scaling = arguments.get("ScaleIntensityInPlace") or arguments.get("ScaleIntensity", {})
+    scaling = arguments.get("ScaleIntensity", {})
     percentiles = arguments.get("ScaleIntensityRangePercentiles", {})
     normalisation = arguments.get("NormalizeIntensity")
     size = list(data_format["spatial_shape"])
@@ -189,7 +188,8 @@ def _applied(
             parser["is_disabled"] = disabled
             disabled = parser.get_parsed_content("is_disabled")
         if not disabled:
-            yield str(step.get("_target_", "")).rpartition(".")[-1].removesuffix("d").removeprefix("Served"), step
+            name = str(step.get("_target_", "")).rpartition(".")[-1].removesuffix("d")
+            yield name.removeprefix("Served").removesuffix("InPlace"), step  # which do the same
 
 
 def _in_words(steps: list[tuple[str, Mapping[str, Any]]]) -> list[str]:

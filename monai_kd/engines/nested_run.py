@@ -13,7 +13,7 @@ from monai.bundle import ConfigWorkflow
 
 from .run_config import write_run_config
 
-__all__ = ["STAGES", "keep_settings", "run_steps", "train_run"]
+__all__ = ["STAGES", "keep_settings", "rehearse_run", "run_steps", "train_run"]
 
 STAGES = ("teacher_training", "student_alone", "train")
 """Sections of a bundle's configuration that have a stage, in the order in which they are trained."""
@@ -71,6 +71,17 @@ def train_run(
         stages: some of :data:`STAGES`.
         settings: what differs from the configuration.
     """
+    _work(config, run, bundle_root, run_steps(stages), settings)
+
+
+def rehearse_run(
+    config: Path, run: Path, bundle_root: str | os.PathLike, stages: Sequence[str] = STAGES, **settings: Any
+) -> None:
+    """Try the stages that :func:`train_run` is to train with a batch, and train none; its arguments."""
+    _work(config, run, bundle_root, run_steps(stages)[: -len(stages)], {**settings, "cache_rate": 0.0})
+
+
+def _work(config: Path, run: Path, bundle_root: str | os.PathLike, steps: list[str], settings: dict[str, Any]) -> None:
     workflow = ConfigWorkflow(
         config_file=str(config),
         meta_file=str(Path(bundle_root) / "configs" / "metadata.json"),
@@ -79,7 +90,7 @@ def train_run(
         bundle_root=str(bundle_root),
         ckpt_dir=str(run),
         resume=True,
-        run=run_steps(stages),
+        run=steps,
         **settings,
     )
     workflow.initialize()

@@ -216,7 +216,7 @@ def test_published_numbers_are_of_models_and_metrics_that_it_has(bundle):
     measured = {name.removeprefix("val_") for name in config["validate"].get("additional_metrics", {})}
     measured |= config["compared_metrics"].keys()
     # Of the training, and what a network costs.
-    measured |= {"train_loss", "train_accuracy", "val_loss", "mse", "parameters", "inference_ms"}
+    measured |= {"train_loss", "train_accuracy", "val_loss", "mse", "parameters", "parameters_saved", "inference_ms"}
     for row in paper["results"]:
         assert row.keys() <= {"name", "model", "table", "settings", "metrics", "std"}
         assert row.get("model") in ("teacher", "student_alone", "distilled_student", None)

@@ -2,13 +2,9 @@
 """Teacher, student alone, distillation, evaluation and inference of the shipped JSON on a few generated slices."""
 
 import json
-import os
 import re
 import shlex
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -19,11 +15,11 @@ from highdicom.seg import segread
 from monai.bundle import ConfigParser, ConfigWorkflow
 from PIL import Image
 
-import monai_kd
 from monai_kd.cli import main
 from monai_kd.data import FigshareGenerator, FigshareReader
 from monai_kd.engines import EPOCH_COLUMNS, read_epochs, read_metadata
 
+from ..two_processes import in_two_processes
 from .runs import as_words, check_kept_answers_change_nothing, read_curves, read_rows, read_weights
 
 NAME = "brain_tumor_segmentation"
@@ -552,34 +548,21 @@ def test_a_decathlon_list_of_pictures_replaces_the_data_sets_layout(data, tmp_pa
     assert len(read_rows(tmp_path / "e" / "cases.csv")) == len(lists["test"])
 
 
-def test_two_processes_give_the_weights_of_one(data, tmp_path):
+def test_two_processes_give_the_weights_of_one(workflow, data, tmp_path):
     """At equal global batch, with shuffling and augmentation off; all parts of the loss included."""
-    root = Path(monai_kd.bundle_root(NAME)) / "configs"
-    overlay = {**TINY, "dataset_dir": str(data), "train#random_transforms": [], "amp": False}
-    single = {**overlay, "train#dataloader#shuffle": False}
-    double = {**overlay, "batch_size": TINY["batch_size"] // 2, "train#sampler#shuffle": False}
-    for name, content in (("single", single), ("double", double)):
-        (tmp_path / f"{name}.json").write_text(json.dumps({**content, "ckpt_dir": str(tmp_path / name)}))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    runs = []
-    for name, files, world in (("single", ["train.json"], 1), ("double", ["train.json", "multi_gpu_train.json"], 2)):
-        config = [*(str(root / file) for file in files), str(tmp_path / f"{name}.json")]
-        command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(config)]
-        for rank in range(world):
-            process = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)} if world > 1 else {}
-            process.update({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"})
-            runs.append(
-                subprocess.Popen(
-                    command, env={**os.environ, **process}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-                )
-            )
-    for started in runs:
-        output = started.communicate(timeout=300)[0].decode()
-        assert started.returncode == 0, output[-3000:]
+    settings = {**TINY, "dataset_dir": str(data), "train#random_transforms": []}
+    single = workflow(NAME, "train.json", **settings, **{"train#dataloader#shuffle": False}, ckpt_dir=f"{tmp_path}/one")
+    single.run()
+    settings |= {"batch_size": TINY["batch_size"] // 2, "train#sampler#shuffle": False, "ckpt_dir": f"{tmp_path}/two"}
+
+    def work(rank: int) -> None:
+        double = workflow(NAME, "train.json", "multi_gpu_train.json", **settings)
+        double.run()
+        double.finalize()
+
+    in_two_processes(work, tmp_path)
     for file in ("teacher.pt", "model.pt"):
-        one, two = (torch.load(tmp_path / name / file, weights_only=True)["model"] for name in ("single", "double"))
+        one, two = (torch.load(tmp_path / name / file, weights_only=True)["model"] for name in ("one", "two"))
         for name in one:
             torch.testing.assert_close(one[name], two[name], atol=1e-5, rtol=1e-4, msg=lambda m: f"{file} {name}: {m}")
 

@@ -3,6 +3,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def test_the_table_can_be_computed_with(folder):
     assert float(student["dice_gain"]) == pytest.approx(gain, abs=1e-5)
 
 
-def test_two_kinds_of_teacher_stand_in_one_report(tmp_path, monkeypatch):
+def test_two_kinds_of_teacher_stand_in_one_report(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(collect, "measure", lambda *arguments: effort_of(*arguments, cases=1))
     data = CineGenerator(image_size=32, frames_per_patient=1)(tmp_path / "data", cases=10, seed=1)
     layers = {f"{side}_layers": [f"stages.0.cnn.{layer}"] for side, layer in (("student", 1), ("teacher", 2))}
@@ -133,6 +134,10 @@ def test_two_kinds_of_teacher_stand_in_one_report(tmp_path, monkeypatch):
     words = [f"{key}={json.dumps(value)}" for key, value in {**tiny, **layers, "split": "index"}.items()]
     out = tmp_path / "out"
     call = ["compare", "mri_reconstruction", "--dataset_dir", str(data), "--out", str(out), "--seeds", "1"]
+    broken = 'teacher_variants={"broken": {"teacher_layers": ["stages.9"]}}'
+    assert main([*call, "--teachers", *words, broken]) == 2
+    assert "has no layer 'stages.9'" in capsys.readouterr().err and not (out / "seed_0").exists()  # before any training
+    shutil.rmtree(out)
     assert main([*call, "--teachers", *words]) == 0
     found = Results.read(out / "results.json")
     assert list(found.models)[3:] == ["teacher (standard)", "distilled_student (standard)"]

@@ -75,6 +75,16 @@ def test_each_term_alone_and_left_out_with_the_seeds_teacher(config):
     assert all(one.stages == ("train",) for one in variants)
 
 
+def test_a_term_that_several_methods_share_is_switched_off_where_it_stands(config):
+    config["shared"] = config["distillation"]["terms"]["b"]
+    config |= {"method": "x", "method_terms": {"x": {"a": TERM, "b": "@shared", "c": TERM}}, "terms": "@method_terms#x"}
+    config["distillation"]["terms"] = "@terms"
+    variants = _trainings(config, terms=True)[1:]
+    switched_off = {one.folder.name: one.settings.keys() - {"teacher_checkpoint"} for one in variants}
+    assert switched_off["without-b"] == {"shared#weight"}
+    assert switched_off["only-b"] == {"method_terms#x#a#weight", "method_terms#x#c#weight"}
+
+
 def test_of_two_terms_none_is_trained_twice(config):
     del config["distillation"]["terms"]["c"]
     assert [one.folder.name for one in _trainings(config, terms=True)[1:]] == ["only-a", "only-b"]

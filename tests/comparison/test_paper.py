@@ -19,10 +19,14 @@ def _published(bundle: str) -> tuple[Paper, dict]:
     return read_paper(root / "docs" / "paper_results.json"), json.loads((root / "configs" / "train.json").read_text())
 
 
-def _matched(bundle: str, **settings) -> dict[str, str]:
+def _matched(bundle: str, *files: str, **settings) -> dict[str, str]:
     """The published rows that models of these settings stand beside, by model."""
     paper, config = _published(bundle)
-    match_paper(paper, {**config, **settings}, [Row(model, model, []) for model in MODELS])
+    parser = ConfigParser(config)
+    for file in files:
+        parser.update(json.loads((Path(monai_kd.bundle_root(bundle)) / "configs" / file).read_text()))
+    parser.update(settings)
+    match_paper(paper, parser.config, [Row(model, model, []) for model in MODELS])
     return {f"{row.table}: {row.name}": model for row in paper.results for model in row.here}
 
 
@@ -63,13 +67,72 @@ def test_the_kind_of_teacher_the_method_the_organ_and_the_factor_choose_the_row(
 
 
 def test_the_size_of_the_network_and_the_resolution_choose_the_row():
-    base = {"variant": "vit_base_patch16_224", "low_resolution": 112, "pretrained": True}
-    assert _matched("chest_xray_classification", **base) == {
+    name, base = "chest_xray_classification", {"variant": "vit_base_patch16_224", "pretrained": True}
+    assert _matched(name, "paper.json", **base, low_resolution=112) == {
         "Table 1: ViT-base at 224": "teacher",
         "Table 1: ViT-base at 112": "student_alone",
         "Table 2: ViT-base at 112, MLCAK": "distilled_student",
     }
-    assert not _matched("chest_xray_classification", **{**base, "low_resolution": 64, "max_epochs": 3})
+    assert not _matched(name, "paper.json", **base, low_resolution=64, max_epochs=3)
+    assert not _matched(name, **base, low_resolution=112, image_size=224)  # other findings, in patches of 24 pixels
+
+
+def test_what_is_put_in_the_networks_place_chooses_the_row():
+    name = "vessel_segmentation"
+    assert _matched(name, "paper.json") == {
+        "Table 1: Multi-scale vision transformer (H-net)": "teacher",
+        "Table 2: L-net without knowledge transfer, low resolution": "student_alone",
+        "Table 2: L-net from full KT-ViT, low resolution": "distilled_student",
+    }
+    assert _matched(name, "paper.json", architecture="vc_net") == {
+        "Table 1: VC-Net": "teacher",
+        "Table 2: VC-Net, low resolution": "student_alone",
+    }
+    for architecture, row in {"unet_2d": "2D U-Net", "deep_vessel_net": "DeepVesselNet"}.items():
+        assert _matched(name, "paper.json", architecture=architecture) == {f"Table 1: {row}": "teacher"}
+    transformer = {"architecture": "trans_unet", "hidden_size": 768, "depth": 12, "num_heads": 12}
+    assert _matched(name, "paper.json", **transformer) == {"Table 1: 3D TransUNet": "teacher"}
+    assert not _matched(name, "paper.json", **transformer, spatial_dims=2)
+    assert _matched(name, "paper.json", convolutional_embedding=False) == {
+        "Table 3: H-net without convolutional embedding": "teacher"
+    }
+
+
+ATTENTION = "monai_kd.losses.AttentionTransferLoss"
+
+
+@pytest.mark.parametrize(
+    "bundle, settings",
+    [
+        ("vessel_segmentation", {"soft_target_weight": 0}),
+        ("vessel_segmentation", {"distillation#terms#decoder_1#weight": 0}),  # as --terms leaves it out
+        ("vessel_segmentation", {"distillation#terms#decoder_1#loss#_target_": ATTENTION}),
+        ("vessel_segmentation", {"unlabelled_dir": "more"}),
+        ("chest_xray_classification", {"pretrained": True, "findings_term#weight": 0}),
+        ("chest_xray_classification", {"pretrained": True, "block_weight": 0}),
+        ("brain_tumor_segmentation", {"fusion_weight": 0}),
+        ("brain_tumor_segmentation", {"fusion_losses#decoder#_target_": ATTENTION}),
+        ("brain_tumor_segmentation", {"loss#_target_": "monai.losses.DiceLoss"}),
+        ("brain_tumor_classification", {"distillation#terms#soft_target#weight": 0}),
+        ("brain_tumor_classification", {"class_weights": [1, 2, 3]}),
+    ],
+)
+def test_a_student_by_other_terms_or_images_is_not_the_papers(bundle, settings):
+    theirs = {"pretrained": True} if bundle == "chest_xray_classification" else {}
+    assert "distilled_student" in _matched(bundle, "paper.json", **theirs).values()
+    assert "distilled_student" not in _matched(bundle, "paper.json", **settings).values()
+
+
+def test_a_loss_of_squares_is_that_of_table_4():
+    squared = _matched("mri_reconstruction", image_size=240, **{"loss#_target_": "torch.nn.MSELoss"})
+    assert squared["Table 4: brain, 4x: D3C5, SFT-KD by AT"] == "distilled_student"
+    assert all(name.startswith("Table 4: ") for name in squared)
+
+
+def test_factor_transfer_is_that_with_a_paraphraser():
+    rows = _matched("mri_super_resolution", method="ft_paraphraser", slices=110)
+    assert rows["Table 9: VDSR of 4, SFT-KD by factor transfer"] == "distilled_student"
+    assert "distilled_student" not in _matched("mri_super_resolution", method="ft", slices=110).values()
 
 
 def test_the_teachers_branches_and_whether_there_is_a_fusion_choose_the_row():

@@ -3,11 +3,11 @@
 
 import copy
 import logging
-import multiprocessing
 import os
 import re
 import resource
 import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,8 @@ from monai_kd.losses import (
     ProbabilisticKnowledgeTransferLoss,
     SimilarityPreservingLoss,
 )
+
+from ..two_processes import in_two_processes
 
 SAMPLES, EPOCHS = 8, 3  # in batches of three: the last is smaller
 
@@ -449,26 +451,16 @@ def test_a_folder_that_cannot_be_written_costs_no_training(caplog):
 
 
 def _train_as_one_of_two(rank: int, folder: Path) -> None:
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2)
     results = []
     for cache in (None, TeacherCache("disk", folder=folder / "kept")):
         training = Training(cache, augmentation=lambda item: item).run()
         weights = {**training.student.state_dict(), **training.loss.state_dict()}
         results.append((training.values, training.hits, weights))
     torch.save(results, folder / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="to start new ones takes too long")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_two_processes_keep_what_each_asked(tmp_path):
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_train_as_one_of_two, args=(rank, tmp_path)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
+    in_two_processes(partial(_train_as_one_of_two, folder=tmp_path), tmp_path)
     all_hits = []
     for rank in (0, 1):
         (expected, _, weights), (values, hits, kept) = torch.load(tmp_path / f"{rank}.pt")

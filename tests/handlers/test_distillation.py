@@ -2,7 +2,7 @@
 """With a real trainer, four samples and networks of a few weights."""
 
 import copy
-import multiprocessing
+from functools import partial
 
 import pytest
 import torch
@@ -18,6 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from monai_kd.engines import parameters, plain_batch
 from monai_kd.handlers import DistillationHandler, check_layers
 from monai_kd.losses import DistillationLoss, DistillationTerm
+
+from ..two_processes import in_two_processes
 
 
 def _network(channels: int, seed: int) -> nn.Sequential:
@@ -189,9 +191,6 @@ def test_a_term_that_looks_at_the_label_sees_the_images_that_have_one():
 
 
 def _train_as_one_of_two(rank: int, folder) -> None:
-    torch.set_num_threads(1)
-    file = f"file://{folder / 'meeting'}"
-    torch.distributed.init_process_group("gloo", init_method=file, rank=rank, world_size=2)
     batch = next(iter(_loader(4)))
     # Of the first half one image has a label, of the other one none or two.
     for marks in ([True, False, False, False], [False, True, True, True]):
@@ -200,7 +199,6 @@ def _train_as_one_of_two(rank: int, folder) -> None:
         trainer = _one_epoch(DistributedDataParallel(student), loss, halves)
         trainer.run()
         torch.save({**student.state_dict(), **loss.state_dict()}, folder / f"{sum(marks)}_{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 def _plain_student() -> nn.Sequential:
@@ -223,16 +221,8 @@ def _one_epoch(student, loss, batch) -> SupervisedTrainer:
     )
 
 
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="to start new ones takes too long")
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_two_processes_weigh_every_labelled_image_as_one_process_does(tmp_path):
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_train_as_one_of_two, args=(rank, tmp_path)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0]
+    in_two_processes(partial(_train_as_one_of_two, folder=tmp_path), tmp_path)
     for marks in ([True, False, False, False], [False, True, True, True]):
         student, loss = _plain_student(), _loss()
         _one_epoch(student, loss, {**next(iter(_loader(4))), "labelled": marks}).run()

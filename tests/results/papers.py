@@ -84,9 +84,15 @@ TINY: dict[str, dict[str, Any]] = {
     },
 }
 SMALLER = {"vgg19": "vgg11", "vit_base_patch16_224": "vit_tiny_patch16_224", "pattern=*T1*": "pattern=*"}
-TEACHERS = {"two_vgg19": ["vgg11", "vgg11"], "two_vit": ["vit_tiny_patch16_224", "vit_tiny_patch16_224"]}
+TEACHERS = {"two_vgg19": ("vgg11", VGG), "two_vit": ("vit_tiny_patch16_224", VIT)}
 OF_ONE: dict[str, dict[str, Any]] = {
-    "C12": {"teacher_variants": {name: {"teacher_branches": own} for name, own in TEACHERS.items()}, "seeds": 1},
+    "C12": {
+        "teacher_variants": {
+            name: {"teacher_branches": [branch] * 2, "teacher_def#branch_kwargs": [kwargs] * 2, "fusion_weight": 0}
+            for name, (branch, kwargs) in TEACHERS.items()
+        },
+        "seeds": 1,
+    },
     "R7": {"max_epochs": 2, "imitation_epochs": 1, "teacher_epochs": 1, "student_alone_epochs": 1},
     "R10": {"seeds": 1},
     "K3": {"crop_size": [16, 16]},
