@@ -19,20 +19,11 @@ from monai_kd.cli import main
 from monai_kd.data import FigshareGenerator, FigshareReader
 from monai_kd.engines import EPOCH_COLUMNS, read_epochs, read_metadata
 
+from ..tiny import SEGMENTATION as TINY
 from ..two_processes import in_two_processes
 from .runs import as_words, check_kept_answers_change_nothing, read_curves, read_rows, read_weights
 
 NAME = "brain_tumor_segmentation"
-TINY = {
-    "image_size": 32,
-    "batch_size": 4,
-    "num_workers": 0,
-    "max_epochs": 2,
-    "student_features": [2, 2, 4, 4, 4, 2],
-    "teacher_features": [4, 4, 4, 8, 8, 4],
-    "teacher_def#vit": "vit_tiny_patch16_224",
-    "teacher_def#vit_kwargs": {"img_size": 32, "depth": 1},
-}
 
 
 @pytest.fixture(scope="module")

@@ -16,17 +16,10 @@ from monai_kd.comparison.effort import effort_of, measure
 from monai_kd.comparison.results import Results
 from monai_kd.data import CineGenerator, FigshareGenerator
 
+from ..tiny import SEGMENTATION
+
 NAME = "brain_tumor_segmentation"
-TINY = {
-    "image_size": 32,
-    "batch_size": 4,
-    "num_workers": 0,
-    "max_epochs": 1,
-    "student_features": [2, 2, 4, 4, 4, 2],
-    "teacher_features": [4, 4, 4, 8, 8, 4],
-    "teacher_def#vit": "vit_tiny_patch16_224",
-    "teacher_def#vit_kwargs": {"img_size": 32, "depth": 1},
-}
+TINY = {**SEGMENTATION, "max_epochs": 1}
 WORDS = [f"{key}={json.dumps(value)}" for key, value in TINY.items()]
 
 

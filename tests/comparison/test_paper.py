@@ -115,6 +115,7 @@ ATTENTION = "monai_kd.losses.AttentionTransferLoss"
         ("brain_tumor_segmentation", {"loss#_target_": "monai.losses.DiceLoss"}),
         ("brain_tumor_classification", {"distillation#terms#soft_target#weight": 0}),
         ("brain_tumor_classification", {"class_weights": [1, 2, 3]}),
+        ("brain_tumor_classification", {"teacher_def#_target_": "monai_kd.networks.create_timm_model"}),
     ],
 )
 def test_a_student_by_other_terms_or_images_is_not_the_papers(bundle, settings):
