@@ -31,7 +31,7 @@ def create_timm_model(name: str, pretrained: bool | str = False, **kwargs: Any) 
             ``"local-dir:..."`` are passed on.
         pretrained: load the weights that timm names, which are downloaded unless they are in the cache, or those of
             the file with this path (``.safetensors``, ``.pth``). timm fits them to ``in_chans``, ``num_classes`` and
-            ``img_size``.
+            ``img_size``. A last layer for other classes begins with small random weights.
         **kwargs: passed to ``timm.create_model``, for instance ``num_classes``, ``in_chans`` or ``img_size``.
 
     Raises:
@@ -46,12 +46,29 @@ def create_timm_model(name: str, pretrained: bool | str = False, **kwargs: Any) 
     if isinstance(pretrained, str):
         kwargs["pretrained_cfg_overlay"] = {**(kwargs.get("pretrained_cfg_overlay") or {}), "file": pretrained}
     try:
-        return timm.create_model(name, pretrained=bool(pretrained), **kwargs)
+        network = timm.create_model(name, pretrained=bool(pretrained), **kwargs)
     except OSError as error:
         raise OSError(
             f"the weights of {name!r} could not be fetched or read ({type(error).__name__}: {error}); without a "
             "connection use pretrained=False, or pretrained=PATH of an existing file of weights (.safetensors, .pth)"
         ) from error
+    if hasattr(network, "get_classifier") and not (pretrained and network.num_classes == _trained_classes(network)):
+        _calm(network.get_classifier())
+    return network
+
+
+def _trained_classes(network: Any) -> int | None:
+    return network.pretrained_cfg.get("num_classes")
+
+
+def _calm(classifier: nn.Module) -> None:
+    """Begin with PyTorch's own weights in a last layer whose weights are far larger.
+
+    EfficientNets and MobileNets draw them from -1 / sqrt(C) to 1 / sqrt(C), as for a thousand classes. With three the
+    first predictions are sure and wrong, and the first steps spoil pretrained features.
+    """
+    if isinstance(classifier, nn.Linear) and classifier.weight.std() > classifier.in_features**-0.5:
+        classifier.reset_parameters()
 
 
 def input_size(network: nn.Module) -> tuple[int, int]:
