@@ -18,8 +18,6 @@ import monai_kd
 
 from .bundle import Bundle, read_json
 from .contract import broken_promises
-from .contract import broken_promises
-from .contract import broken_promises
 
 __all__ = ["CHECKS", "EXPORTS", "LARGEST_MODEL", "check_run"]
 
@@ -71,34 +69,6 @@ def _check_paths(bundle: Bundle) -> None:
             found = re.search(r'"(/[^"]+|~[^"]*|[A-Za-z]:\\[^"]*)"', json.dumps(value))
             if found and key != "bundle_root":  # which a copy states, and every workflow may override
                 raise ValueError(f"{path.name}: {key} names {found.group(1)}; start paths at @bundle_root")
-
-
-def _check_contract(bundle: Bundle) -> None:
-    """it has the ids that the verbs rely on (docs/contract.md), and they fit each other."""
-    from monai.bundle import ConfigParser
-
-    files = {"train.json": ["train.json"], "evaluate.json": ["train.json", "evaluate.json"]}
-    configs = {}
-    for name in ("metadata.json", "train.json", "evaluate.json", "inference.json"):
-        configs[name] = ConfigParser(bundle.config(*files.get(name, [name])))
-        configs[name].resolve_macro_and_relative_ids()
-    broken = broken_promises(configs)
-    if broken:
-        raise ValueError("; ".join(broken))
-
-
-def _check_contract(bundle: Bundle) -> None:
-    """it has the ids that the verbs rely on (docs/contract.md), and they fit each other."""
-    from monai.bundle import ConfigParser
-
-    files = {"train.json": ["train.json"], "evaluate.json": ["train.json", "evaluate.json"]}
-    configs = {}
-    for name in ("metadata.json", "train.json", "evaluate.json", "inference.json"):
-        configs[name] = ConfigParser(bundle.config(*files.get(name, [name])))
-        configs[name].resolve_macro_and_relative_ids()
-    broken = broken_promises(configs)
-    if broken:
-        raise ValueError("; ".join(broken))
 
 
 def _check_contract(bundle: Bundle) -> None:
@@ -265,8 +235,6 @@ CHECKS: tuple[Callable[[Bundle], None], ...] = (
     _check_files,
     _check_metadata,
     _check_paths,
-    _check_contract,
-    _check_contract,
     _check_contract,
     _check_root,
     _check_properties,

@@ -67,7 +67,9 @@ def _calm(classifier: nn.Module) -> None:
     EfficientNets and MobileNets draw them from -1 / sqrt(C) to 1 / sqrt(C), as for a thousand classes. With three the
     first predictions are sure and wrong, and the first steps spoil pretrained features.
     """
-    if isinstance(classifier, nn.Linear) and classifier.weight.std() > classifier.in_features**-0.5:
+    if not isinstance(classifier, nn.Linear) or classifier.weight.is_meta:
+        return
+    if classifier.weight.detach().std() > classifier.in_features**-0.5:
         classifier.reset_parameters()
 
 

@@ -65,3 +65,20 @@ def test_input_size_is_what_the_network_was_built_for() -> None:
 
 def test_input_size_of_a_network_without_one_is_its_weights() -> None:
     assert input_size(create_timm_model("resnet10t")) == (176, 176)
+
+
+def spread(network: nn.Module) -> float:
+    """Standard deviation of the last layer's weights, 0.58 where PyTorch draws them for as many inputs."""
+    return float(network.classifier.weight.detach().std() * network.classifier.in_features**0.5)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "tf_efficientnet_lite0"])
+def test_a_last_layer_for_few_classes_begins_with_small_weights(name: str, tmp_path: Path) -> None:
+    assert spread(create_timm_model(name, num_classes=3)) == pytest.approx(3**-0.5, rel=0.1)
+    source = create_timm_model(name)
+    source.classifier.reset_parameters()
+    source.classifier.weight.data *= 10
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    path = str(tmp_path / "weights.pth")
+    assert spread(create_timm_model(name, path, num_classes=3)) == pytest.approx(3**-0.5, rel=0.1)
+    assert spread(create_timm_model(name, path)) == pytest.approx(10 * 3**-0.5, rel=0.1)  # trained, and kept
