@@ -14,6 +14,7 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("losses", "networks", "handlers", "engines", "data", "transforms", "metrics")
@@ -23,6 +24,7 @@ SOURCES = {
     "index.md": "README.md",
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
+    "tutorial.md": "docs/tutorial.ipynb",
     **{f"bundles/{name}.md": f"bundle/{name}/docs/README.md" for name in BUNDLES},
     **{
         f"bundles/{name}_model_card.md": f"bundle/{name}/docs/model_card.md"
@@ -35,11 +37,14 @@ SOURCES = {
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made."""
-    pages = {page: (ROOT / source).read_text("utf-8") for page, source in SOURCES.items()}
+    pages = {page: (ROOT / source).read_text("utf-8") for page, source in SOURCES.items() if source.endswith(".md")}
     for name in BUNDLES:
         pages[f"bundles/{name}.md"] += "\n".join(["", *settings(name), *published(name), ""])
     pages["verbs.md"] = _verbs()
     pages |= {f"api/{room}.md": _reference(room) for room in ROOMS}
+    pages["tutorial.md"], outputs = MarkdownExporter().from_filename(str(ROOT / "docs" / "tutorial.ipynb"))
+    for name, picture in outputs["outputs"].items():
+        files.append(File.generated(config, name, content=picture))
     for page, text in pages.items():
         files.append(File.generated(config, page, content=text))
     return files
@@ -55,6 +60,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         text, target, anchor = link[1], " ".join(link[2].split()), link[3] or ""
         path = posixpath.normpath(posixpath.join(folder, target))
         name = moved.get(path, path.removeprefix("docs/"))
+        if name == "settings.json" and here.startswith("bundles/"):
+            return f"[{text}](#settings)"
         if files.get_file_from_path(name) is None and (ROOT / path).exists():
             return text  # a file of the checkout that is no page
         return f"[{text}]({posixpath.relpath(name, posixpath.dirname(here) or '.')}{anchor})"
@@ -110,8 +117,12 @@ def published(bundle: str) -> Iterator[str]:
 def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return f"`{value['_target_'].rpartition('.')[2]}`" if "_target_" in value else "a table"
+    if isinstance(value, float):
+        return f"`{value:.6g}`"
     text = json.dumps(value, ensure_ascii=False).replace("|", "\\|")
-    return f"`{text}`" if len(text) < 40 else "a list" if isinstance(value, list) else "computed"
+    if len(text) < (30 if text.startswith('"$') else 45):
+        return f"`{text}`"
+    return "a list" if isinstance(value, list) else "computed"
 
 
 def _verbs() -> str:
