@@ -211,7 +211,7 @@ def test_pretrained_weights_without_a_connection_name_the_offline_choice(data, t
 
 def test_cross_validation_trains_every_fold_once(data, tmp_path, capsys):
     folder = tmp_path / "folds"
-    settings = as_words(**{**TINY, "max_epochs": 1, "folds": [1, 2], "fusion_weight": 0})
+    settings = as_words(**{**TINY, "max_epochs": 1, "folds": [1, 2], "fusion_weight": 0, "student": "lcnet_035"})
     arguments = ["train", NAME, "--cross_validation", "--dataset_dir", str(data), "--run", str(folder)]
     assert main([*arguments, *settings]) == 0
     table = {row["model"]: row for row in read_rows(folder / "cross_validation.csv")}

@@ -3,9 +3,6 @@
 
 import csv
 import os
-import signal
-import subprocess
-import sys
 import time
 import weakref
 from collections import Counter
@@ -30,6 +27,8 @@ from monai_kd.engines.output_names import output_stems, part_of
 from monai_kd.engines.result_tables import GrowingTable, finished_rows
 from monai_kd.files import temporary_folder
 from monai_kd.transforms import ResizeInPlaned
+
+from ..processes import forked
 
 UNLUCKY = 13.0
 
@@ -450,24 +449,16 @@ class Stuck(Doubler):
         return super().forward(image)
 
 
-def run_until_killed(folder: str) -> None:
-    items = [{"image": str(Path(folder, "images", f"{number}.npy"))} for number in range(12)]
-    _run(Path(folder), items, _inference(Path(folder), Stuck(), batch_size=1))
-
-
 def test_a_run_that_is_killed_at_once_has_lost_the_files_in_hand_only_and_holds_no_lock(tmp_path):
     items = _images(tmp_path, *range(12))
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import test_batch_inference as t; t.run_until_killed(sys.argv[2])"
-    )
-    child = subprocess.Popen([sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)])
+    child = forked(lambda: _run(tmp_path, items, _inference(tmp_path, Stuck(), batch_size=1)))
     summary, enough = tmp_path / "out" / "summary.csv", time.monotonic() + 120
     while not (summary.is_file() and summary.read_text().count("\n") == 8) and time.monotonic() < enough:
         time.sleep(0.05)
     with pytest.raises(FileExistsError, match=rf"another run is .*out \(process {child.pid} on .*\): wait"):
         _run(tmp_path, items, _inference(tmp_path, resume=True))
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    child.kill()
+    child.join()
     assert len(_table(summary)) == 7  # though the network, which is stuck, hands on nothing more
     assert _run(tmp_path, items, _inference(tmp_path, resume=True)) == Counter(done=5, skipped=7)
     assert [row["input"] for row in _table(summary)] == [item["image"] for item in items]

@@ -35,7 +35,7 @@ from monai_kd.losses import (
     SimilarityPreservingLoss,
 )
 
-from ..two_processes import in_two_processes
+from ..processes import in_two_processes
 
 SAMPLES, EPOCHS = 8, 3  # in batches of three: the last is smaller
 

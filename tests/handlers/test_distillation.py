@@ -19,7 +19,7 @@ from monai_kd.engines import parameters, plain_batch
 from monai_kd.handlers import DistillationHandler, check_layers
 from monai_kd.losses import DistillationLoss, DistillationTerm
 
-from ..two_processes import in_two_processes
+from ..processes import in_two_processes
 
 
 def _network(channels: int, seed: int) -> nn.Sequential:
