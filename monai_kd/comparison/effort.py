@@ -10,6 +10,7 @@ import logging
 import statistics
 import sys
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -147,11 +148,17 @@ def measure(run: Path, bundle_root: Path, model: str, cases: int = 10) -> Effort
     kept = run / "evaluation" / model / "effort.json"
     if kept.is_file() and kept.stat().st_mtime >= (run / MODELS[model][0]).stat().st_mtime:
         return Effort(**json.loads(kept.read_text()))
-    # Spawned, because a fork would count this process's memory as its own. Only what goes wrong may be said there.
-    with ProcessPoolExecutor(1, get_context("spawn"), logging.disable, (logging.WARNING,)) as process:
+    # Spawned, because a fork would count this process's memory as its own.
+    with ProcessPoolExecutor(1, get_context("spawn"), say_only_what_goes_wrong) as process:
         measured = process.submit(effort_of, run, bundle_root, model, cases).result()
     write_json(kept, dataclasses.asdict(measured))
     return measured
+
+
+def say_only_what_goes_wrong() -> None:
+    """Silence what this process has said already: lines of the log, and warnings, such as that of a missing reader."""
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
 
 
 def effort_of(run: Path, bundle_root: Path, model: str, cases: int = 10) -> Effort:

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
+import logging
+import warnings
+
 import torch
 from monai.data import DataLoader, Dataset
 from monai.engines import SupervisedEvaluator
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 
-from monai_kd.comparison.effort import MeteredInferer, Stopwatch
+from monai_kd.comparison.effort import MeteredInferer, Stopwatch, say_only_what_goes_wrong
 
 CPU = torch.device("cpu")
 
@@ -46,3 +49,16 @@ def test_the_stopwatch_leaves_out_the_first_case_and_stops_the_evaluator():
     evaluator.run()
     assert len(watch.seconds) == 3 and min(watch.seconds) > 0
     assert len(calls) == 4  # the time is taken behind the postprocessing
+
+
+def test_the_process_that_measures_neither_warns_nor_logs(caplog):
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("default")
+        try:
+            say_only_what_goes_wrong()
+            warnings.warn("NvImgCodecPydicomReader: nvImageCodec decoder plugin did not register", stacklevel=1)
+            logging.getLogger("monai").warning("4 inputs to do")
+            logging.getLogger("monai").error("no such file")
+        finally:
+            logging.disable(logging.NOTSET)
+    assert warned == [] and caplog.messages == ["no such file"]
