@@ -63,7 +63,7 @@ class DecoupledSoftTargetLoss(nn.Module):
         Args:
             student: logits (B, C[, *spatial]), C >= 2.
             teacher: logits of the same shape.
-            label: true classes (B[, 1][, *spatial]), whole numbers from 0 to C - 1 of any type.
+            label: true classes, (B, 1, *spatial) or (B, *spatial), whole numbers from 0 to C - 1 of any type.
 
         Returns:
             Scalar, >= 0; (B[, *spatial]) without reduction.

@@ -90,11 +90,6 @@ def _is_black_and_white(picture: np.ndarray) -> bool:
 
 
 class BinaryLabeld(EachImaged):
-    """Dictionary form of :class:`BinaryLabel`.
-
-    Args:
-        keys: keys of the labels.
-        allow_missing_keys: do not fail where a key is missing.
-    """
+    """Dictionary form of :class:`BinaryLabel`, for the labels under ``keys``; a missing one is an error by default."""
 
     transform = BinaryLabel()

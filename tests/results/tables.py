@@ -105,16 +105,19 @@ def long_tables(bundle: str) -> str:
     """A table for each experiment with all that was measured, and how."""
     blocks = []
     for told in experiments(bundle):
-        shown = {key: title for key, title in COLUMNS.items() if any(key in told["models"][model] for model in MODELS)}
-        head = ["", told["metric"], "95 % interval", "p against alone", *shown.values()]
-        lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-        for model, title in MODELS.items():
-            row = told["models"][model]
-            interval = " to ".join(written(end, digits_of(told)) for end in row.get("interval", ()))
-            p = f"{row['p']:.2g}" if "p" in row else ""
-            cells = [title, written(row["value"], digits_of(told)), interval, p]
-            cells += [f"{row[key]:,}" if key in row else "" for key in shown]
-            lines.append("| " + " | ".join(cells) + " |")
+        models = [told["models"][model] for model in MODELS]
+        columns = {
+            "": list(MODELS.values()),
+            told["metric"]: [written(row["value"], digits_of(told)) for row in models],
+            "95 % interval": [
+                " to ".join(written(end, digits_of(told)) for end in row.get("interval", ())) for row in models
+            ],
+            "p against alone": [f"{row['p']:.2g}" if "p" in row else "" for row in models],
+        }
+        columns |= {title: [f"{row[key]:,}" if key in row else "" for row in models] for key, title in COLUMNS.items()}
+        columns = {title: cells for title, cells in columns.items() if any(cells)}
+        lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+        lines += ["| " + " | ".join(cells) + " |" for cells in zip(*columns.values())]
         seeds = {None: None, 1: "one seed"}.get(told.get("seeds"), f"{told.get('seeds')} seeds")
         about = "; ".join(text for text in (told.get("cases"), seeds, told.get("note")) if text)
         if "command" in told:
