@@ -60,9 +60,17 @@ def volume(data) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def run(bundle, data, tmp_path_factory) -> Path:
-    """A run of all three stages."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
+def runs(tmp_path_factory) -> Path:
+    """The folder of a module's runs."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def run(bundle, data, runs) -> Path:
+    """A run of all three stages; a module that goes from bundle to bundle and back has each one's once."""
+    folder = runs / bundle.NAME
+    if (folder / "model.pt").is_file():
+        return folder
     words = ["--dataset_dir", str(data), "--run", str(folder), "--stages", "teacher,student_alone,distill"]
     assert main(["train", bundle.NAME, *words, *as_words(**bundle.TINY)]) == 0
     return folder
