@@ -6,6 +6,7 @@ Trainings are no part of it: tests/results/papers.py and tests/results/any_teach
 tests/bundle those of the demos; tests/bundle/test_export.py runs the Python of docs/export.md.
 """
 
+import ast
 import configparser
 import inspect
 import json
@@ -34,6 +35,7 @@ OTHERS = "cd curl export flake8 git isort mkdir mkdocs monailabel mypy nnUNetv2_
 """What else the pages call, which no test starts."""
 SHELL = re.compile(r"(for|while) .*|do|done|fi|#.*|")
 ASSIGNMENT = re.compile(r"\s*([A-Za-z_]\w*)=(\"[^\"]*\"|\$\(.*\)|[^\s\"]+)")
+ANY_TERM = '{"_target_": "monai_kd.losses.DistillationTerm", "loss": {"_target_": "monai_kd.losses.HintLoss"}}'
 OF_MONAI = {"config_file", "meta_file", "logging_file", "run_id", "init_id", "final_id"}
 
 pytestmark = pytest.mark.skipif(not (ROOT / "README.md").is_file(), reason="not a checkout")
@@ -204,6 +206,22 @@ def test_what_is_shown_of_python_and_json_can_be_read(page):
         compile(block, page.name, "exec")
     for block in blocks(page, "json"):
         json.loads(block)
+
+
+def test_the_tutorial_was_executed_and_its_commands_can_be_started():
+    file = ROOT / "docs" / "tutorial.ipynb"
+    cells = [cell for cell in json.loads(file.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert file.stat().st_size < 300_000 and len(outputs) > 5
+    assert {output["output_type"] for output in outputs} <= {"stream", "display_data", "execute_result"}
+    code = [text for cell in cells if not (text := "".join(cell["source"])).startswith("%%")]
+    lines = []
+    for node in ast.walk(ast.parse("\n".join(code))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "monai_kd":
+            lines.append(eval(ast.unparse(node.args[0]), {"term": ANY_TERM}))
+    assert len(lines) > 4
+    for line in lines:
+        check_verb(*shlex.split(line))
 
 
 def test_tables_of_results_are_those_of_the_files():
