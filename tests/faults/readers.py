@@ -43,13 +43,13 @@ def damage_files(name: str, sample: Sample, seed: int, first: int, count: int, f
         tally: what counts.
     """
     place = folder / name
-    shutil.rmtree(place, ignore_errors=True)
-    for file, content in sample.files.items():
-        (place / file).parent.mkdir(parents=True, exist_ok=True)
-        (place / file).write_bytes(content)
     shared = mmap.mmap(-1, 64)  # number in hand, done, refused; the time of the number
     end, number = first + count, first
     while number < end:
+        shutil.rmtree(place, ignore_errors=True)  # a child that died may have left a damaged form in it
+        for file, content in sample.files.items():
+            (place / file).parent.mkdir(parents=True, exist_ok=True)
+            (place / file).write_bytes(content)
         shared[:32] = struct.pack("qqqd", number, 0, 0, time.monotonic())
         child = Child(lambda: _read_all(sample, place, seed, number, end, shared), limit_memory(_MEMORY))
         ended = child.wait(_PATIENCE, alive=lambda: struct.unpack("d", shared[24:32])[0])

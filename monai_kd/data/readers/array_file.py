@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -23,6 +24,7 @@ ARRAY_SUFFIXES = (".npy", ".h5", ".hdf5")
 
 _KSPACE = "kspace"
 _NAMES = ("volfs", "image", _KSPACE)
+_MOST_OBJECTS = 10_000
 # In a picture rows go down, to the patient's back, and columns to the left, as in one that MONAI's readers read.
 _ROWS_AND_COLUMNS = np.array([[0.0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 _COLUMNS_AND_ROWS = np.diag([-1.0, -1, 1, 1])
@@ -115,8 +117,7 @@ class ArrayReader(DeferredReader):
         return np.array(mapped)
 
     def _read_hdf5(self, file: h5py.File, where: str) -> tuple[np.ndarray, dict]:
-        found: dict[str, h5py.Dataset] = {}
-        file.visititems(lambda key, item: found.update({key: item}) if isinstance(item, h5py.Dataset) else None)
+        found = _datasets(file, where)
         key = self._choose(list(found), where)
         group, _, name = key.rpartition("/")
         siblings = {each.removeprefix(f"{group}/"): item for each, item in found.items() if each.startswith(group)}
@@ -139,6 +140,28 @@ class ArrayReader(DeferredReader):
                 "of the image's, as hdf5_dataset=NAME to a bundle, or `dataset` to the reader"
             )
         return chosen
+
+
+def _datasets(file: h5py.File, where: str) -> dict[str, h5py.Dataset]:
+    """The data sets of a file by path; links to elsewhere are not followed.
+
+    HDF5's own way through a file, `visititems`, need not come to an end in a damaged one, nor does the question whether
+    two objects are the same.
+    """
+    found: dict[str, h5py.Dataset] = {}
+    groups, count = deque([("", file)]), 0
+    while groups:
+        path, group = groups.popleft()
+        for name in group:
+            count += 1
+            if count > _MOST_OBJECTS:
+                raise UnusableArray(f"{where}: more than {_MOST_OBJECTS} objects, or a group that holds itself")
+            item = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
+            if isinstance(item, h5py.Dataset):
+                found[f"{path}{name}"] = item
+            elif isinstance(item, h5py.Group):
+                groups.append((f"{path}{name}/", item))
+    return found
 
 
 def _as_complex(array: Any, where: str, pairs: bool = True) -> np.ndarray:

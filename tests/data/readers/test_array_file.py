@@ -134,6 +134,23 @@ def test_damaged_files_say_so(tmp_path, volume, name, keep):
         read(path)
 
 
+def test_a_damaged_file_that_hdf5_would_look_through_for_ever_is_refused(tmp_path):
+    path = write_hdf5(tmp_path / "a.h5", image=np.zeros((8, 8), np.float32))
+    content = path.read_bytes()
+    shifted = bytes.fromhex("00000000008800000000000000a8020000000000005452")  # into the root group
+    path.write_bytes(content[:147] + shifted + content[147:])
+    with pytest.raises(ValueError, match="a.h5"):
+        read(path)
+
+
+def test_a_group_that_holds_itself_is_refused(tmp_path):
+    path = write_hdf5(tmp_path / "a.h5", image=np.zeros((8, 8), np.float32))
+    with h5py.File(path, "a") as file:
+        file["group/again"] = file.create_group("group")
+    with pytest.raises(ValueError, match="a.h5: more than 10000 objects, or a group that holds itself"):
+        read(path)
+
+
 def test_pickles_are_not_opened(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{}], dtype=object))
     with pytest.raises(ValueError, match="cannot be read as .npy: Array can.t be memory-mapped: Python objects"):
