@@ -24,9 +24,10 @@ TINY = {
     "batch_size": 8,
     "num_workers": 0,
     "max_epochs": 2,
-    "teacher_branches": ["vgg11", "vit_tiny_patch16_224"],
-    "teacher_def#branch_kwargs": [{"mlp_ratio": 0.015625}, {"img_size": 32, "depth": 1}],
-    "fusion_teacher_layer": "branches.0.features.18",
+    "teacher_branches": ["lcnet_035", "vit_tiny_patch16_224"],  # the smallest VGG would take most of the time
+    "teacher_def#branch_kwargs": [{}, {"img_size": 32, "depth": 1}],
+    "fusion_teacher_layer": "branches.0.blocks.4",
+    "fusion_teacher_channels": 88,
 }
 
 
@@ -75,7 +76,8 @@ def test_each_kind_of_teacher_is_an_override(branches, workflow, tmp_path):
 
 
 def test_the_loss_is_the_papers(workflow, tmp_path):
-    settings = {**TINY, "fusion_weight": 0.5}
+    settings = {**TINY, "fusion_weight": 0.5, "fusion_teacher_layer": "branches.0.features.18"}
+    settings["fusion_teacher_channels"] = 512  # as VGG has it
     loss = workflow(NAME, "train.json", dataset_dir=str(tmp_path), **settings).parser.get_parsed_content("distillation")
     torch.manual_seed(0)
     s, t, y = torch.randn(4, 3), torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
