@@ -53,7 +53,9 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         if node is _NOTHING:
             _check_new(config, key, value, parent, later, used)
         is_number = isinstance(node, (int, float)) and not isinstance(node, bool)
-        if is_number and isinstance(value, str) and value[:1] not in ("$", "@", "%"):
+        # nnU-Net's folds have a name beside their numbers.
+        is_name = key == "fold" and "teacher_fold" in config and value == "all"
+        if is_number and isinstance(value, str) and value[:1] not in ("$", "@", "%") and not is_name:
             raise ValueError(f"{key} must be a number, such as {node}, got {value!r}")
         for component in _components(value):
             _check_component(component)

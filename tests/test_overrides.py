@@ -147,3 +147,9 @@ def test_files_that_are_no_settings(content, error, message, tmp_path):
     path = tmp_path / "a.json" if content is None else _write(tmp_path / "a.json", content)
     with pytest.raises(error, match=message):
         laid_over(CONFIG, [path])
+
+
+def test_all_is_a_fold_of_nnunet_only():
+    check_overrides({"fold": 0, "teacher_fold": "@fold"}, {"fold": "all"})
+    with pytest.raises(ValueError, match="fold must be a number, such as 1, got 'all'"):
+        check_overrides({"fold": 1}, {"fold": "all"})

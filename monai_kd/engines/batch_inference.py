@@ -130,7 +130,8 @@ class BatchInference:
 
         Args:
             data: items with the path of an ``image``, and its ``files`` where it is not one file of that name; the
-                reason under ``unreadable`` where it cannot be read, which is its row among the failures.
+                reason under ``unreadable`` where it cannot be read, which is its row among the failures; under
+                ``named_after`` the path that its outputs are named after, where that is not the image's.
             input_root: folder whose sub-folders the outputs keep.
             output_dir: where the outputs go, made if need be.
 
@@ -151,7 +152,8 @@ class BatchInference:
         self._load_network()
         if not contains(output, input_root):  # the outputs of an earlier run are no inputs
             images = [image for image in images if not contains(output, image)]
-        stems = output_stems(images, input_root)
+        named_after = {str(item[Keys.IMAGE]): str(item.get("named_after", item[Keys.IMAGE])) for item in data}
+        stems = output_stems(images, input_root, [named_after[image] for image in images])
         chosen = [part_of(name, self.parts) == self.part - 1 for name in input_names(images, input_root)]
         cases = [Case(image, output / stem, files[image]) for image, stem, mine in zip(images, stems, chosen) if mine]
         unreadable = {str(item[Keys.IMAGE]): item["unreadable"] for item in data if item.get("unreadable")}

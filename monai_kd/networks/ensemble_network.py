@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -109,25 +109,45 @@ class EnsembleNetwork(nn.Module):
         Raises:
             ValueError: when the members' outputs differ in shape.
         """
-        answers: Tensor | None = None
         members = inputs[-1] if self.out_of_fold else None
         images = inputs[:-1] if self.out_of_fold else inputs
+        return self.combined(lambda network, own: [network(*own)], images, members)[0]
+
+    def combined(
+        self,
+        answers: Callable[[nn.Module, Sequence[Tensor]], Sequence[Tensor]],
+        images: Sequence[Tensor],
+        members: Tensor | None = None,
+    ) -> list[Tensor]:
+        """The average of what the members say, of one tensor as of several.
+
+        Args:
+            answers: from a member and some images to tensors of logits (b, K, *spatial).
+            images: what each network takes, (B, C, *spatial) and others.
+            members: (B, M), who answers for which image; None for all.
+
+        Returns:
+            As many tensors, (B, K, *spatial).
+
+        Raises:
+            ValueError: when the members' outputs differ in shape.
+        """
+        means: list[Tensor] = []
         for number, network in enumerate(self.networks):
             rows = slice(None) if members is None else members[:, number].nonzero().flatten()
             if members is not None and not len(rows):  # type: ignore[arg-type]
                 continue
-            own = self._averaged(network(*(image[rows] for image in images)))
-            if answers is None:
-                answers = own.new_zeros(len(images[0]), *own.shape[1:])
-            if own.shape[1:] != answers.shape[1:]:
-                raise ValueError(
-                    f"{self.names[number]} gives {tuple(own.shape[1:])} (classes, *size), where {self.names[0]} gives "
-                    f"{tuple(answers.shape[1:])}: the members of an ensemble must predict the same classes"
-                )
-            count = len(self.networks) if members is None else members[rows].sum(1).reshape(-1, *[1] * (own.ndim - 1))
-            answers[rows] += own / count
-        assert answers is not None
-        return self._as_logits(answers)
+            own = [self._averaged(logits) for logits in answers(network, [image[rows] for image in images])]
+            means = means or [value.new_zeros(len(images[0]), *value.shape[1:]) for value in own]
+            for mean, value in zip(means, own):
+                if value.shape[1:] != mean.shape[1:]:
+                    raise ValueError(
+                        f"{self.names[number]} gives {tuple(value.shape[1:])} (classes, *size), where {self.names[0]} "
+                        f"gives {tuple(mean.shape[1:])}: the members of an ensemble must predict the same classes"
+                    )
+                count = len(self.networks) if members is None else _count(members[rows], value)
+                mean[rows] += value / count
+        return [self._as_logits(mean) for mean in means]
 
     def _averaged(self, logits: Tensor) -> Tensor:
         if self.average == "logits":
@@ -138,3 +158,8 @@ class EnsembleNetwork(nn.Module):
         if self.average == "logits":
             return mean
         return mean.clamp(_TINY, 1 - _TINY).logit() if self.average == "sigmoid" else mean.clamp(min=_TINY).log()
+
+
+def _count(members: Tensor, like: Tensor) -> Tensor:
+    """How many answer for each image, (B, 1, ...)."""
+    return members.sum(1).reshape(-1, *[1] * (like.ndim - 1))

@@ -6,6 +6,7 @@ nnU-Net is imported when something is made of it; without it, everything else wo
 
 from .cases import nnunet_datalist, nnunet_items
 from .description import channel_names, describe_student
+from .ensemble import NnunetEnsemble, nnunet_teacher, take_members
 from .inferer import NnunetInferer
 from .loss import NnunetLoss, has_regions
 from .model_folder import ModelFolder
@@ -22,6 +23,7 @@ __all__ = [
     "ClassMasks",
     "ClassMasksd",
     "ModelFolder",
+    "NnunetEnsemble",
     "NnunetInferer",
     "NnunetLoss",
     "NnunetNetwork",
@@ -42,6 +44,7 @@ __all__ = [
     "label_names",
     "nnunet_datalist",
     "nnunet_items",
+    "nnunet_teacher",
     "plain_plans",
     "plan_and_preprocess",
     "planned_batch_size",
@@ -51,5 +54,6 @@ __all__ = [
     "stage_features",
     "stage_layers",
     "student_plans",
+    "take_members",
     "take_plans",
 ]

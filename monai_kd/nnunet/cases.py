@@ -155,6 +155,8 @@ def channels_of(first: str | os.PathLike, description: Mapping[str, Any]) -> lis
 def nnunet_items(source: str | os.PathLike, description: Mapping[str, Any]) -> list[Item]:
     """What batch inference is given: the cases of a folder or behind a glob, or one case, by their first channels.
 
+    Outputs are named after the case, as nnU-Net names them: ``<case>`` of ``<case>_0000.nii.gz``.
+
     Args:
         source: as :func:`~monai_kd.data.image_items` takes it.
         description: what ``dataset.json`` says: the channels.
@@ -168,6 +170,9 @@ def nnunet_items(source: str | os.PathLike, description: Mapping[str, Any]) -> l
         number = _CHANNEL.search(stem)
         if len(description["channel_names"]) > 1 and number and int(number[1]) > 0:
             continue
+        if number and int(number[1]) == 0:
+            path = Path(item[Keys.IMAGE])
+            item["named_after"] = str(path.with_name(f"{_CHANNEL.sub('', stem)}{path.name.removeprefix(stem)}"))
         cases[item[Keys.IMAGE]] = item
     if items and not cases:
         return UnavailableData(f"{source}: no first channel (<case>_0000) among the images", ValueError)

@@ -68,8 +68,18 @@ class NnunetNetwork(nn.Module):
         Returns:
             Logits (B, K, *spatial); in training a list of them, from the finest grid to the coarsest.
         """
-        heads = self.decoder(self.encoder(x))
+        heads = self.heads(x)
         return heads if self.training else heads[0]
+
+    def heads(self, x: Tensor) -> list[Tensor]:
+        """
+        Args:
+            x: images (B, C, *spatial), as nnU-Net normalises them.
+
+        Returns:
+            Logits (B, K, *spatial) of every head, from the finest grid to the coarsest.
+        """
+        return self.decoder(self.encoder(x))
 
     def __prepare_scriptable__(self) -> nn.Module:
         """What `torch.jit.script` compiles in its place: nnU-Net's code has to be traced, in evaluation mode."""
@@ -78,10 +88,18 @@ class NnunetNetwork(nn.Module):
             return nn.Sequential(torch.jit.trace(network, torch.zeros(self._example)))
 
 
-def head_layers(plans: Mapping[str, Any]) -> list[str]:
-    """Names of the layers that give the heads' logits, the finest first."""
-    number = len(stage_features(plans))
-    return [f"decoder.seg_layers.{place}" for place in reversed(range(number - 1))]
+def head_layers(plans: Mapping[str, Any], members: Any = None) -> list[str]:
+    """Names of the layers that give the heads' logits, the finest first.
+
+    Args:
+        plans: as :func:`~monai_kd.nnunet.plans.plain_plans` gives them.
+        members: of a teacher that is a :class:`~monai_kd.nnunet.NnunetEnsemble`, whose heads are averages; None
+            otherwise.
+    """
+    number = len(stage_features(plans)) - 1
+    if members:
+        return [f"heads.{place}" for place in range(number)]
+    return [f"decoder.seg_layers.{place}" for place in reversed(range(number))]
 
 
 def head_weights(plans: Mapping[str, Any]) -> list[float]:
@@ -96,9 +114,15 @@ def head_weights(plans: Mapping[str, Any]) -> list[float]:
     return [weight / sum(weights) for weight in weights]
 
 
-def stage_layers(plans: Mapping[str, Any]) -> list[str]:
-    """Names of the encoder's stages, the finest first."""
-    return [f"encoder.stages.{place}" for place in range(len(stage_features(plans)))]
+def stage_layers(plans: Mapping[str, Any], members: Any = None) -> list[str]:
+    """Names of the encoder's stages, the finest first; of a :class:`~monai_kd.nnunet.NnunetEnsemble`'s first member.
+
+    Args:
+        plans: as :func:`~monai_kd.nnunet.plans.plain_plans` gives them.
+        members: of a teacher that is an ensemble; None otherwise.
+    """
+    first = "networks.0." if members else ""
+    return [f"{first}encoder.stages.{place}" for place in range(len(stage_features(plans)))]
 
 
 def hint_projectors(plans: Mapping[str, Any], reduction: int, teacher_reduction: int = 1) -> list[nn.Module]:

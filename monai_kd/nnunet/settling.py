@@ -12,7 +12,7 @@ from monai_kd.locations import running_parser
 from .plans import read_description, read_plans
 from .trained import CHECKPOINT, TrainedFolder
 
-__all__ = ["take_plans"]
+__all__ = ["settle", "take_plans"]
 
 
 def take_plans(
@@ -45,8 +45,8 @@ def take_plans(
     """
     if checkpoint is not None and Path(checkpoint).name.startswith("checkpoint_") and _is_trained(checkpoint):
         trained = TrainedFolder(Path(checkpoint).parents[1])
-        _settle(plans=trained.plans, description=trained.description, configuration=trained.configuration)
-        _settle(reduction=1, convolutions=None)
+        settle(plans=trained.plans, description=trained.description, configuration=trained.configuration)
+        settle(reduction=1, convolutions=None)
         return
     raw = None if dataset_dir is None else Path(dataset_dir)
     description = read_description(raw / "dataset.json") if raw and (raw / "dataset.json").is_file() else None
@@ -59,11 +59,11 @@ def take_plans(
             )
         if raw is not None and description is not None:
             trained.check_data(raw.resolve().name, description)
-        _settle(plans=trained.plans, description=trained.description, plans_name=trained.plans["plans_name"])
+        settle(plans=trained.plans, description=trained.description, plans_name=trained.plans["plans_name"])
     elif raw is not None and description is not None and preprocessed_dir is not None:
         file = Path(preprocessed_dir) / raw.resolve().name / f"{plans_name}.json"
         if file.is_file():
-            _settle(plans=read_plans(file, configuration), description=description)
+            settle(plans=read_plans(file, configuration), description=description)
 
 
 def _is_trained(checkpoint: str | os.PathLike) -> bool:
@@ -71,7 +71,7 @@ def _is_trained(checkpoint: str | os.PathLike) -> bool:
     return path.suffix == Path(CHECKPOINT).suffix and (path.parents[1] / "plans.json").is_file()
 
 
-def _settle(**values: Any) -> None:
+def settle(**values: Any) -> None:
     """Give ids of the running configuration their values: for what refers to them, and for what a run keeps of it."""
     parser = running_parser()
     if parser is None:

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from monai_kd.engines import Stage, running_config, write_run_config
 from monai_kd.engines.provenance import TRAINED_ON, check_data, patients_of
@@ -26,18 +29,21 @@ class NnunetTeacherStage(Stage):
 
     Args:
         folder: nnU-Net's trained folder; None trains.
-        fold: which of its folds, by nnU-Net's number, or ``all``.
+        fold: which of its folds, by nnU-Net's number, or ``all``; several as ``members``.
         dataset_dir: the raw data set, which the folds are of.
         preprocessed_dir: nnU-Net's folder of preprocessed data, with the split file.
+        members: where several folds teach (:class:`~monai_kd.nnunet.NnunetEnsemble`), of each the patients whom it
+            was trained on.
         arguments: those of :class:`~monai_kd.engines.Stage`.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike | None = None,
-        fold: int | str = 0,
+        fold: int | str | Sequence[int | str] = 0,
         dataset_dir: str | os.PathLike = ".",
         preprocessed_dir: str | os.PathLike | None = None,
+        members: Mapping[str, Sequence[str]] | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
@@ -45,6 +51,7 @@ class NnunetTeacherStage(Stage):
         self.fold = fold
         self.dataset_dir = dataset_dir
         self.preprocessed_dir = preprocessed_dir
+        self.members = members
 
     def run(self) -> None:
         """Take the weights, or train, unless that was done before.
@@ -58,18 +65,32 @@ class NnunetTeacherStage(Stage):
         super().run()
 
     def _take(self, trained: TrainedFolder) -> None:
-        file = trained.checkpoint(self.fold)
-        weights = read_nnunet_checkpoint(file)["network_weights"]
-        try:
-            self._network.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ValueError(f"{file}: these weights belong to other plans than those beside them: {error}") from error
-        seen = nnunet_datalist(self.dataset_dir, self.preprocessed_dir, self.fold)["training"]
+        networks = [self._network] if self.members is None else self._network.networks
+        folds = [self.fold] if self.members is None else list(self.members)
+        for fold, network in zip(folds, networks):  # type: ignore[arg-type]
+            self._load(network, trained.checkpoint(fold))  # type: ignore[arg-type]
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         config = running_config() or {}
         if self._writes:
-            write_run_config(self.checkpoint, {**config, TRAINED_ON: {"patients": sorted(patients_of(seen))}})
+            write_run_config(self.checkpoint, {**config, TRAINED_ON: {"patients": sorted(self._seen())}})
             check_data(self.checkpoint, config, self.data_ids, self.datalist)
             with whole_file(self.checkpoint) as written:
                 torch.save({"model": self._network.state_dict()}, written)
-            self.logger.info(f"{self.name}: {file}, of {len(seen)} cases")
+            self.logger.info(f"{self.name}: {trained.path}, fold {', '.join(map(str, folds))}")
+
+    def _seen(self) -> set[str]:
+        """Who the teacher was trained on."""
+        if self.members is None:
+            fold: Any = self.fold
+            return patients_of(nnunet_datalist(self.dataset_dir, self.preprocessed_dir, fold)["training"])
+        # Out of fold, whom one member has not seen may be answered for by this one.
+        together = set.intersection if self._network.out_of_fold else set.union
+        return together(*(set(patients) for patients in self.members.values()))
+
+    @staticmethod
+    def _load(network: nn.Module, file: Path) -> None:
+        weights = read_nnunet_checkpoint(file)["network_weights"]
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"{file}: these weights belong to other plans than those beside them: {error}") from error

@@ -752,3 +752,9 @@ def test_output_stems(images, root, stems):
     assert stems is None or got == stems
     assert not any(Path(stem).is_absolute() or ".." in Path(stem).parts for stem in got)
     assert len({stem.lower() for stem in got}) == len(images)
+
+
+def test_outputs_are_named_after_what_an_image_is_of_unless_two_would_be_the_same():
+    images = ["d/a_0000.nii.gz", "d/s/b_0000.nii.gz", "d/c.nii.gz", "d/c_0000.nii.gz"]
+    after = ["d/a.nii.gz", "d/s/b.nii.gz", "d/c.nii.gz", "d/c.nii.gz"]
+    assert output_stems(images, "d", after) == ["a", "s/b", "c.nii.gz", "c_0000"]

@@ -56,7 +56,7 @@ def predicted(prepared, run, tmp_path_factory) -> Path:
     return out
 
 
-def _predicted(folder: Path, name: str = "SIM0005_0000_pred.nii.gz") -> np.ndarray:
+def _predicted(folder: Path, name: str = "SIM0005_pred.nii.gz") -> np.ndarray:
     return np.asarray(nib.load(folder / name).dataobj)
 
 
@@ -89,7 +89,7 @@ def test_evaluation_has_a_column_for_each_class_that_inference_confirms(run, pre
     (written,) = _rows(predicted / "summary.csv")
     assert int(written["kidney_pixels"]) == (found == 1).sum()
     for ending in ("prob_cyst.nii.gz", "overlay.png"):
-        assert (predicted / f"SIM0005_0000_{ending}").is_file()
+        assert (predicted / f"SIM0005_{ending}").is_file()
 
 
 def test_nnunets_own_commands_run_the_student_and_pack_it(run, prepared, predicted, tmp_path, capsys):
@@ -174,6 +174,38 @@ def test_a_trained_folder_of_nnunet_teaches_and_its_fold_may_not_have_seen_who_v
         words = _words(prepared, tmp_path / "wrong", f"teacher_folder={folder}", "teacher_reduction=1", setting)
         assert main(words) == 2
         assert words_ in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_folds_teach_together_whom_they_have_not_seen(prepared, folder, tmp_path, caplog, capsys):
+    torch.manual_seed(0)
+    for number in (1, 2):
+        shutil.copytree(folder / "fold_0", folder / f"fold_{number}", dirs_exist_ok=True)
+        content = torch.load(folder / "fold_0" / "checkpoint_final.pth", weights_only=False)
+        for value in content["network_weights"].values():
+            value += 0.01 * torch.randn_like(value)
+        torch.save(content, folder / f"fold_{number}" / "checkpoint_final.pth")
+    settings = [f"teacher_folder={folder}", "teacher_reduction=1", "max_epochs=1", "batches=2"]
+    for name, more in {
+        "held_out": ["teacher_fold=[0,1,2]"],
+        "together": ["fold=all", "teacher_fold=[0,1,2]", "out_of_fold=true", "hint_weight=0"],
+    }.items():
+        assert main(_words(prepared, tmp_path / name, *settings, *more)) == 0, capsys.readouterr().err
+        (epoch,) = _rows(tmp_path / name / "distillation.csv")
+        assert float(epoch["soft_target"]) > 0
+    members = {
+        name: json.loads((tmp_path / name / "model.json").read_text())["teacher_members"]
+        for name in ("held_out", "together")
+    }
+    # The cases of fold 0, 1 and 2 that validate: SIM0001, SIM0002; SIM0003, SIM0004; the two others.
+    assert members["held_out"].keys() == {"0"} and "SIM0001" not in members["held_out"]["0"]
+    assert members["together"].keys() == {"0", "1", "2"} and not {"SIM0003", "SIM0004"} & {*members["together"]["1"]}
+    assert all(len(patients) == 4 for patients in members["together"].values())
+    weights = torch.load(tmp_path / "together" / "teacher.pt", weights_only=True)["model"]
+    own = torch.load(folder / "fold_2" / "checkpoint_final.pth", weights_only=False)["network_weights"]
+    assert all(torch.equal(weights[f"networks.2.{name}"], value) for name, value in own.items())
+    words = ["infer", NAME, str(prepared.raw / "imagesTs"), str(tmp_path / "out"), "--teacher"]
+    assert main([*words, "--run", str(tmp_path / "together")]) == 0, capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore")

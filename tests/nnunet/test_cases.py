@@ -100,6 +100,7 @@ def test_inference_takes_a_case_once_and_lists_one_without_a_channel_among_the_f
     (raw / "imagesTr" / "SIM0002_0001.nii.gz").unlink()
     items = nnunet_items(raw / "imagesTr", DESCRIPTION)
     assert [Path(item["image"]).name for item in items] == [f"SIM000{n}_0000.nii.gz" for n in (1, 2, 3, 4, 6)]
+    assert [Path(item["named_after"]).name for item in items[:2]] == ["SIM0001.nii.gz", "SIM0002.nii.gz"]
     assert len(items[0]["files"]) == 2 and "SIM0002_0001.nii.gz: no such file" in items[1]["unreadable"]
     assert len(nnunet_items(raw / "imagesTr" / "SIM0001_0000.nii.gz", DESCRIPTION)) == 1
     single = {**DESCRIPTION, "channel_names": {"0": "T1"}}
