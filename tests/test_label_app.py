@@ -230,10 +230,10 @@ def ask(label_python, app, studies) -> Iterator[Callable[..., bytes]]:
             server.wait(timeout=60)
 
 
-def _answers(request: Callable[..., bytes]) -> bool:
+def _answers(request: Callable[..., bytes], path: str = "/info/") -> bool:
     try:
-        return bool(request("/info/"))
-    except OSError:  # refused, or reset
+        return bool(request(path))
+    except OSError:  # refused, reset, or not found
         return False
 
 
@@ -294,6 +294,8 @@ def test_the_server_infers_in_batches_without_a_gpu_and_scores(ask, studies):
     assert (studies / "labels" / "original" / "slice0.png").is_file()
     info = json.loads(ask("/info/"))
     assert {"dice", FLAGSHIP} <= info["scoring"].keys() and "uncertainty" in info["strategies"]
+    # A training ends with a scoring of the server's own, and one can run at a time.
+    _wait(lambda: not _answers(ask, "/scoring/?check_if_running=true"))
     result = json.loads(ask(f"/scoring/{FLAGSHIP}?run_sync=true", {}))
     assert result["executed"] == result["total"] == 2
     known = json.loads((studies / "datastore_v2.json").read_text())["objects"]
