@@ -52,12 +52,12 @@ from monai_kd.data.writers.segmentation import SegmentationWriter
 __all__ = [
     "GENERATED",
     "IMAGE_SUFFIXES",
+    "PNEUMONIAS",
     "SIDES",
     "LABELLED",
     "SOFT_LABEL",
     "TUMOR_CLASSES",
     "UNLABELLED",
-    "PNEUMONIAS",
     "VINDR_FINDINGS",
     "ArrayReader",
     "CineGenerator",

@@ -46,19 +46,16 @@ def create_timm_model(name: str, pretrained: bool | str = False, **kwargs: Any) 
     if isinstance(pretrained, str):
         kwargs["pretrained_cfg_overlay"] = {**(kwargs.get("pretrained_cfg_overlay") or {}), "file": pretrained}
     try:
-        network = timm.create_model(name, pretrained=bool(pretrained), **kwargs)
+        network: Any = timm.create_model(name, pretrained=bool(pretrained), **kwargs)
     except OSError as error:
         raise OSError(
             f"the weights of {name!r} could not be fetched or read ({type(error).__name__}: {error}); without a "
             "connection use pretrained=False, or pretrained=PATH of an existing file of weights (.safetensors, .pth)"
         ) from error
-    if hasattr(network, "get_classifier") and not (pretrained and network.num_classes == _trained_classes(network)):
+    is_trained = pretrained and kwargs.get("num_classes") in (None, network.pretrained_cfg.get("num_classes"))
+    if not is_trained and hasattr(network, "get_classifier"):
         _calm(network.get_classifier())
     return network
-
-
-def _trained_classes(network: Any) -> int | None:
-    return network.pretrained_cfg.get("num_classes")
 
 
 def _calm(classifier: nn.Module) -> None:

@@ -12,14 +12,12 @@ either colour; under each outline stand its Dice and the network's time for one 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from ignite.engine import Events
@@ -113,9 +111,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--cases", type=int, default=4)
     options = parser.parse_args()
-    matplotlib.use("Agg")
     torch.set_num_threads(1)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     root, run = Path(monai_kd.bundle_root(options.bundle)), options.run.resolve()
     chosen = choose(run, options.cases)
     outlines, milliseconds = {}, {}

@@ -9,9 +9,10 @@ bundle, README.md), a bundle's name (a row for each experiment, the bundle's pag
 table for each experiment, docs/results.md).
 
 A file has `bundle` and `experiments`, a list of `data`, `metric`, `models`, and as far as known `seeds`, `cases`,
-`note`, `command` and `settings` (where they stand); the first one is that of README.md. `models` has `teacher`,
-`student_alone` and `distilled_student`, which have `value` (null: not measured) and as far as measured `interval` (of
-95 %), `p` (against the student alone), `parameters`, `macs`, `ms` and `mb`.
+`note`, `command`, `networks` (where they are not the bundle's own) and `settings` (where they stand); the first one is
+that of README.md. `models` has `teacher`, `student_alone` and `distilled_student`, which have `value` (null: not
+measured) and as far as measured `interval` (of 95 %), `p` (against the student alone), `parameters`, `macs`, `ms` and
+`mb`.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ def bundles_table() -> str:
     for bundle, (does, pair) in BUNDLES.items():
         measured = ["not measured on real images yet", "", ""]
         if found := experiments(bundle):
+            pair = found[0].get("networks", pair)
             measured = [gain(found[0]), ratio(found[0], "parameters"), ratio(found[0], "ms")]
         model = ROOT / "bundle" / bundle / "models" / "model.pt"
         card = f"[{model.stat().st_size / 1e6:.1f} MB](bundle/{bundle}/docs/model_card.md)" if model.is_file() else ""
