@@ -59,6 +59,7 @@ CONTRACT = (
     Entry("train.json", "generator", "a generator of data in the data set's format", "generate, --demo", False),
     Entry("train.json", "method_terms", "other methods' terms by name, chosen by `method`", "compare --methods", False),
     Entry("train.json", "export_formats", "other forms of the student by name", "export", False),
+    Entry("train.json", "number_words", "words beside a setting's numbers: `{\"fold\": [\"all\"]}`", "train", False),
     Entry("train.json", "distillation_checks", "what is checked before a distillation", "train", False),
     Entry("evaluate.json", "checkpoint", "the weights that are measured", "evaluate"),
     Entry("evaluate.json", "evaluated_network", "the network that they belong to", "evaluate, compare"),
@@ -111,6 +112,8 @@ def broken_promises(configs: Mapping[str, Any]) -> list[str]:
         broken += [f"exported_ids: {key} is none of the model_ids" for key in others]
     data_ids = train["teacher_training#stage#data_ids"]
     broken += [f"data_ids: train.json has no {key}" for key in data_ids if key not in train]
+    words = train["number_words"] if "number_words" in train else {}
+    broken += [f"number_words: train.json has no {key}" for key in words if key not in train]
     metrics = evaluation["compared_metrics"]
     if not metrics or not set(metrics.values()) <= {"higher", "lower"}:
         broken.append(f'compared_metrics must give "higher" or "lower" for each metric, got {metrics}')

@@ -34,7 +34,8 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
     - what another one of the overrides refers to by ``@`` or ``%``.
 
     Args:
-        config: the configuration.
+        config: the configuration. Its ``number_words`` has, by id, the words that stand beside the numbers of a
+            setting, such as ``{"fold": ["all"]}``.
         overrides: values by id, in the order in which they are laid over it.
 
     Raises:
@@ -53,10 +54,10 @@ def check_overrides(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         if node is _NOTHING:
             _check_new(config, key, value, parent, later, used)
         is_number = isinstance(node, (int, float)) and not isinstance(node, bool)
-        # nnU-Net's folds have a name beside their numbers.
-        is_name = key == "fold" and "teacher_fold" in config and value == "all"
-        if is_number and isinstance(value, str) and value[:1] not in ("$", "@", "%") and not is_name:
-            raise ValueError(f"{key} must be a number, such as {node}, got {value!r}")
+        words = config.get("number_words", {}).get(key, [])
+        if is_number and isinstance(value, str) and value[:1] not in ("$", "@", "%") and value not in words:
+            or_words = "".join(f" or {word}," for word in words)
+            raise ValueError(f"{key} must be a number, such as {node},{or_words} got {value!r}")
         for component in _components(value):
             _check_component(component)
         if isinstance(parent, list):

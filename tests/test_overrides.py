@@ -149,7 +149,19 @@ def test_files_that_are_no_settings(content, error, message, tmp_path):
         laid_over(CONFIG, [path])
 
 
-def test_all_is_a_fold_of_nnunet_only():
-    check_overrides({"fold": 0, "teacher_fold": "@fold"}, {"fold": "all"})
+def test_a_bundle_says_which_words_stand_beside_a_settings_numbers():
+    config = {"fold": 1, "part": {"share": 0.5}, "epochs": 5, "number_words": {"fold": ["all"], "part#share": ["auto"]}}
+    check_overrides(config, {"fold": "all", "part::share": "auto", "epochs": 7})
+    for key, value, message in (
+        ("fold", "al", "fold must be a number, such as 1, or all, got 'al'"),
+        ("part#share", "all", "part#share must be a number, such as 0.5, or auto, got 'all'"),
+        ("epochs", "all", "epochs must be a number, such as 5, got 'all'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_overrides(config, {key: value})
     with pytest.raises(ValueError, match="fold must be a number, such as 1, got 'all'"):
-        check_overrides({"fold": 1}, {"fold": "all"})
+        check_overrides({"fold": 1, "teacher_fold": "@fold"}, {"fold": "all"})
+
+
+def test_all_is_a_fold_of_nnunet():
+    check_overrides(Bundle("nnunet_segmentation").config("train.json"), {"fold": "all"})
