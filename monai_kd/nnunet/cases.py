@@ -201,7 +201,7 @@ def _fold(file: Path, fold: int | str, cases: Sequence[str]) -> dict[str, set[st
         raise ValueError(f"{file.parent}: nnU-Net splits five or more cases, got {len(cases)}; write {file} yourself")
     if file.is_file():
         try:
-            folds = json.loads(file.read_text(encoding="utf-8"))
+            folds = json.loads(file.read_bytes())
             sides = [{side: set(own[side]) for side in ("train", "val")} for own in folds]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{file}: expected a list of folds with `train` and `val`, as nnU-Net has it") from error

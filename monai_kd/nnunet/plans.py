@@ -207,7 +207,7 @@ def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"there is no {file}, which nnU-Net writes; name the folder that holds it")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{file} is damaged, or no JSON ({error}); copy it again") from error
     if not isinstance(content, dict):

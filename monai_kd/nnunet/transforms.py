@@ -16,7 +16,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Transform
 from monai.utils import ImageMetaKey
 
-from monai_kd.data.readers.limits import check_size
+from monai_kd.data.readers.image_file import ImageFileReader
+from monai_kd.transforms.check_image import check_resampled
 
 from .cases import channels_of
 from .installed import nnunet
@@ -55,7 +56,8 @@ class NnunetPreprocess(Transform):
 
         Raises:
             FileNotFoundError: when a channel is missing.
-            ValueError: when the channels differ in shape or voxel size, or the plans' reader is not for NIfTI.
+            ValueError: when a file is damaged, complex, or so large or small by its header that no grid fits, when the
+                channels differ in shape or voxel size, or the plans' reader is not for NIfTI.
         """
         self._known = self._known or NnunetPlans(self.plans, self.description)
         manager = self._known.manager
@@ -64,19 +66,36 @@ class NnunetPreprocess(Transform):
             raise ValueError(f"the plans read images by {reader}; supported are {' and '.join(_READERS)}, for NIfTI")
         files = channels_of(path, self.description)
         for file in files:
-            header: Any = nib.load(file)
-            check_size(header.shape, file, self.max_voxels)
+            self._check(file, self._known, reader)
         preprocessor = self._known.configuration.preprocessor_class(verbose=False)
         try:
             image, _, properties = preprocessor.run_case(
                 files, None, manager, self._known.configuration, self._known.description
             )
-        except RuntimeError as error:  # which has no words where the channels do not fit
+        except (AssertionError, RuntimeError) as error:  # which has no words where the channels do not fit
             reason = str(error) or "its channels differ in shape or voxel size, or are no NIfTI files"
             raise ValueError(f"{files[0]}: {reason}") from error
-        nnunet("utilities.json_export").recursive_fix_for_json_export(properties)
         meta = {ImageMetaKey.FILENAME_OR_OBJ: files[0], _PROPERTIES: json.dumps(properties, default=_as_list)}
         return MetaTensor(torch.from_numpy(np.asarray(image, np.float32)), meta=meta)
+
+    def _check(self, file: str, known: NnunetPlans, reader: str) -> None:
+        """Refuse what nnU-Net's readers would make something else of in silence.
+
+        ITK takes the voxels that a damaged file lacks for 0, and both take the real part of complex ones.
+        """
+        own = ImageFileReader(magnitude=False, max_voxels=self.max_voxels)
+        voxels, meta = own.get_data(own.read(file))
+        if np.iscomplexobj(voxels):
+            raise ValueError(f"{file}: holds complex numbers, expected grey values: save their magnitude")
+        header: Any = nib.load(file)
+        sizes = np.ones(3)
+        of_file = header.header.get_zooms()[:3] if reader == "NibabelIO" else np.linalg.norm(meta["affine"], axis=0)[:3]
+        sizes[: len(of_file)] = of_file  # nibabel knows no units, ITK does
+        shape = (*voxels.shape, 1)[:3]
+        order = [2 - axis for axis in known.manager.transpose_forward]  # of nnU-Net's axes (z, y, x)
+        target = [float(step) for step in known.configuration.spacing]
+        target = [-1.0] * (3 - len(target)) + target  # slices stay as they are
+        check_resampled(file, [shape[axis] for axis in order], sizes[order], target, self.max_voxels)
 
 
 class NnunetPreprocessd(MapTransform):

@@ -11,9 +11,10 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 from monai.utils import MetaKeys, convert_to_numpy, convert_to_tensor, ensure_tuple, ensure_tuple_rep
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-__all__ = ["CheckImage", "CheckImaged", "image_name"]
+__all__ = ["CheckImage", "CheckImaged", "check_resampled", "image_name"]
 
 _RINGING = 0.1
 _FEWEST = 8  # voxels along the longest axis, of which anything can be seen
@@ -93,15 +94,7 @@ class CheckImage(Transform):
         world = np.abs(affine[:rank, :rank]).argmax(axis=0)  # the axis of RAS along which each of the image's runs
         sizes = np.linalg.norm(affine[:rank, :rank], axis=0)
         given = ensure_tuple_rep(spacing, max(rank, len(ensure_tuple(spacing))))
-        wanted = np.array(given[:rank], dtype=float)[world]
-        resampled = np.where(wanted > 0, np.ceil(voxels * sizes / np.where(wanted > 0, wanted, 1)), voxels)
-        if resampled.prod() > self.max_voxels or (resampled.max() < _FEWEST <= voxels.max()):
-            millimetres, shape = [f"{size:g}" for size in voxels * sizes], [f"{size:.0f}" for size in resampled]
-            raise ValueError(
-                f"{name}: is {' x '.join(millimetres)} mm large by its header, which makes {' x '.join(shape)} voxels "
-                f"of the spacing {list(spacing)} (at most {self.max_voxels:,}, max_voxels=NUMBER): correct voxel size "
-                "and unit in its header, or the spacing"
-            )
+        check_resampled(name, voxels, sizes, np.array(given[:rank], dtype=float)[world], self.max_voxels)
 
 
 class CheckImaged(MapTransform):
@@ -150,6 +143,33 @@ class CheckImaged(MapTransform):
                     f"{image_name(image)} has {tuple(image.shape[1:])}; both must lie on one grid"
                 )
         return sample
+
+
+def check_resampled(
+    name: str, shape: ArrayLike, sizes: ArrayLike, spacing: ArrayLike, max_voxels: int | None = None
+) -> None:
+    """Refuse a resampling that leaves next to nothing of a volume, or more than the memory holds.
+
+    Args:
+        name: what an error calls the file.
+        shape: the volume's numbers of voxels.
+        sizes: the voxels' sizes in mm, by axis.
+        spacing: those wanted, by axis; a negative one leaves the axis as it is.
+        max_voxels: how many voxels there may then be, 2^28 by default.
+
+    Raises:
+        ValueError: saying how large the volume is, and would be.
+    """
+    voxels, old, wanted = (np.asarray(each, dtype=float) for each in (shape, sizes, spacing))
+    most = max_voxels or _MOST
+    resampled = np.where(wanted > 0, np.ceil(voxels * old / np.where(wanted > 0, wanted, 1)), voxels)
+    if resampled.prod() > most or (resampled.max() < _FEWEST <= voxels.max()):
+        millimetres, new = [f"{size:g}" for size in voxels * old], [f"{size:.0f}" for size in resampled]
+        raise ValueError(
+            f"{name}: is {' x '.join(millimetres)} mm large by its header, which makes {' x '.join(new)} voxels "
+            f"of the spacing {wanted.tolist()} (at most {most:,}, max_voxels=NUMBER): correct voxel size "
+            "and unit in its header, or the spacing"
+        )
 
 
 def image_name(image: Tensor) -> str:

@@ -72,13 +72,15 @@ def _lines(mask: np.ndarray, where: str, axis: int | None) -> tuple[np.ndarray, 
 
 
 def _read(file: Path) -> np.ndarray:
-    if file.suffix not in _SUFFIXES:
+    suffix = file.suffix.lower()
+    if suffix not in _SUFFIXES:
         raise ValueError(f"{file}: a mask is a file of {', '.join(_SUFFIXES)}")
     try:
-        if file.suffix == ".npy":
+        if suffix == ".npy":
             return np.load(file, allow_pickle=False)
-        if file.suffix in (".txt", ".csv"):
-            return np.array([line.replace(",", " ").split() for line in file.read_text().splitlines() if line], float)
+        if suffix in (".txt", ".csv"):
+            lines = file.read_text(encoding="utf-8-sig").splitlines()  # a spreadsheet leaves a mark and empty rows
+            return np.array([words for line in lines if (words := line.replace(",", " ").split())], float)
         with h5py.File(file) as content:
             names = ["mask"] if "mask" in content else list(content)
             if len(names) != 1 or not isinstance(content[names[0]], h5py.Dataset):

@@ -77,6 +77,12 @@ def test_a_split_that_names_other_cases_or_is_none_is_refused(raw, tmp_path):
         nnunet_datalist(raw, folder)
 
 
+def test_a_mark_of_the_byte_order_is_no_damage(raw, preprocessed):
+    for file in (raw / "dataset.json", preprocessed / NAME / "splits_final.json"):
+        file.write_text(file.read_text(), "utf-8-sig")
+    assert _names(nnunet_datalist(raw, preprocessed))["training"] == ["SIM0001", "SIM0002"]
+
+
 def test_what_is_missing_is_an_error_once_a_run_needs_it(raw, preprocessed, tmp_path):
     for folder, place, words in (
         (tmp_path / "none", preprocessed, "no nnU-Net data set there"),

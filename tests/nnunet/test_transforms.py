@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -61,6 +63,40 @@ def test_channels_that_do_not_fit_and_files_that_are_too_large_are_refused(prepa
         NnunetPreprocess(prepared.plans, prepared.description, max_voxels=1000)(tmp_path / "anna_0000.nii.gz")
     with pytest.raises(ValueError, match="the plans read images by NaturalImage2DIO"):
         NnunetPreprocess({**prepared.plans, "image_reader_writer": "NaturalImage2DIO"}, prepared.description)("x")
+
+
+def _write_case(folder: Path, voxels: np.ndarray, unit: str = "mm", scale: float = 1, keep: float = 1) -> Path:
+    image = nib.Nifti1Image(voxels, np.diag([1.6 * scale, 1.6 * scale, 4.8 * scale, 1]))
+    image.header.set_xyzt_units(unit)
+    for channel in (1, 0):
+        path = folder / f"anna_000{channel}.nii.gz"
+        nib.save(image, path)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(keep * len(content))])
+    return path
+
+
+@pytest.mark.parametrize("reader", ["SimpleITKIO", "NibabelIO"])
+def test_what_nnunets_readers_would_change_in_silence_is_refused(prepared, tmp_path, reader):
+    read = NnunetPreprocess({**prepared.plans, "image_reader_writer": reader}, prepared.description)
+    voxels = np.random.default_rng(0).integers(1, 400, (32, 30, 12)).astype(np.int16)
+    wanted = read(_write_case(tmp_path, voxels))
+    assert wanted.shape == (2, 12, 30, 32)
+    for keep in (0.0, 0.3, 0.7):
+        with pytest.raises(ValueError, match="anna_0000.nii.gz: .*(empty|cannot be read as .nii.gz)"):
+            read(_write_case(tmp_path, voxels, keep=keep))
+    with pytest.raises(ValueError, match="anna_0000.nii.gz: holds complex numbers, expected grey values"):
+        read(_write_case(tmp_path, (voxels * 1j).astype(np.complex64)))
+    for scale in (1e-3, 1e3):  # which another unit would explain
+        with pytest.raises(ValueError, match="anna_0000.nii.gz: is .* mm large by its header, which makes "):
+            read(_write_case(tmp_path, voxels, scale=scale))
+    if reader == "SimpleITKIO":
+        for unit, scale in (("meter", 1e-3), ("micron", 1e3)):
+            torch.testing.assert_close(read(_write_case(tmp_path, voxels, unit, scale)), wanted)
+        torch.testing.assert_close(read(_write_case(tmp_path, voxels[..., None])), wanted)
+    else:
+        with pytest.raises(ValueError, match="anna_0000.nii.gz: only 3d images are supported"):
+            read(_write_case(tmp_path, voxels[..., None]))
 
 
 def test_masks_are_of_classes_or_of_regions():

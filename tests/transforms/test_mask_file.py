@@ -86,6 +86,19 @@ def test_other_files_are_refused_by_name(tmp_path) -> None:
             read_mask_file(tmp_path / name, 4)
 
 
+@pytest.mark.parametrize("suffix", [".txt", ".CSV"])
+def test_marks_of_the_byte_order_and_empty_rows_are_no_lines(tmp_path, suffix) -> None:
+    rows = "".join(f"{line:d},,\n,,\n \n" for line in LINES)
+    (tmp_path / f"mask{suffix}").write_text(rows, "utf-8-sig")
+    assert read_mask_file(tmp_path / f"mask{suffix}", 4)[0].tolist() == LINES.astype(bool).tolist()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1j])
+def test_what_is_no_number_is_no_line(tmp_path, value) -> None:
+    with pytest.raises(ValueError, match="mask.npy: expected a mask of zeros and ones"):
+        read_mask_file(_write(tmp_path / "mask.npy", np.where(LINES, value, 0)), 4)
+
+
 def _network(file: Path) -> nn.Module:
     return nn.ModuleDict({"mask": CartesianMask(4, file=file)})
 

@@ -215,7 +215,7 @@ def _with_images(
 
 
 def _label(value: Any, findings: Sequence[str], where: str) -> np.ndarray:
-    entries = split_names(value) if isinstance(value, str) else value
+    entries = split_names(value) or value if isinstance(value, str) else value  # an empty text says nothing
     if isinstance(entries, list) and all(isinstance(entry, str) for entry in entries):
         known = [match_finding(entry, [*findings, NO_FINDING], where) for entry in entries]
         named = [name for name in known if name != NO_FINDING]

@@ -87,6 +87,12 @@ def read_label_table(
         seen = {_normal(name): name for row in rows for name in split_names(row[names_column])}
         _check_known(findings, [*seen.values(), *further_names], file)
         _warn_of_names(wanted, seen, file)
+        silent = [row[id_column] for row in rows if not split_names(row[names_column])]
+        if silent:
+            logger.warning(
+                '%s: %d rows, such as that of %s, name no finding and count as "%s": write it, or leave them out',
+                *(file, len(silent), silent[0], NO_FINDING),
+            )
 
     votes: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     patients: dict[str, str | None] = {}

@@ -172,6 +172,8 @@ def _as_complex(array: Any, where: str, pairs: bool = True) -> np.ndarray:
     array = np.asarray(array)
     if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool):
         raise UnusableArray(f"{where}: expected numbers, got {array.dtype}; save the image's grey values")
+    while array.ndim > 3 and array.shape[-1] == 1:  # as NIfTI files have them behind a volume
+        array = array[..., 0]
     may_be_pairs = array.ndim == 4 or (array.ndim == 3 and pairs)
     if may_be_pairs and array.shape[-1] == 2 and np.issubdtype(array.dtype, np.floating):
         array = array[..., 0] + 1j * array[..., 1]
@@ -205,6 +207,8 @@ def _image_of_kspace(data: h5py.Dataset, siblings: Mapping[str, h5py.Dataset], w
     shape = data.shape[:-1] if has_pairs else data.shape
     stored = np.asarray(siblings["mask"]) if "mask" in siblings else None
     slices_first = is_fastmri(siblings)
+    if stored is not None and not np.isfinite(stored).all():
+        raise UnusableArray(f"{where}: `mask`: holds NaN or infinite values, expected 0 and 1: repair it")
     if len(shape) == 4 and slices_first:
         coils = shape[1]
     else:
@@ -245,6 +249,8 @@ def _has_slices_first(data: h5py.Dataset, has_pairs: bool, mask: np.ndarray | No
     if mask is not None and not fits_first:
         return False  # which is said of the mask
     values = _parts_joined(data[()], has_pairs)
+    if not np.isfinite(values).all():
+        raise UnusableArray(f"{place}: holds NaN or infinite values; repair or leave out the file")
     layout = guess_layout(values.reshape(*values.shape, *(1,) * (3 - values.ndim)))
     if layout is None:
         raise UnusableArray(

@@ -47,6 +47,8 @@ _OPTIONAL = (
     "WindowWidth",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
+    *("FloatPixelPaddingValue", "FloatPixelPaddingRangeLimit"),
+    *("DoubleFloatPixelPaddingValue", "DoubleFloatPixelPaddingRangeLimit"),
     "PresentationLUTShape",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -238,12 +240,21 @@ def find_padding(stored: np.ndarray, dicom: Dataset) -> np.ndarray | None:
     >>> find_padding(np.array([1, 9], np.uint16), dicom).tolist()
     [False, True]
     """
-    if "PixelPaddingValue" not in dicom or not np.issubdtype(stored.dtype, np.integer):
+    if np.issubdtype(stored.dtype, np.floating):
+        kind = "DoubleFloat" if "DoubleFloatPixelData" in dicom else "Float"
+        value = dicom.get(f"{kind}PixelPaddingValue")
+        limit = dicom.get(f"{kind}PixelPaddingRangeLimit")
+        return None if value is None else _between(stored, value, value if limit is None else limit)
+    if "PixelPaddingValue" not in dicom:
         return None
     # Some files write a signed value as an unsigned one, or the other way round: the bits are what counts.
     limits = [dicom.PixelPaddingValue, dicom.get("PixelPaddingRangeLimit", dicom.PixelPaddingValue)]
     unsigned = np.array([int(limit) % 2 ** (8 * stored.itemsize) for limit in limits], f"u{stored.itemsize}")
-    low, high = sorted(unsigned.astype(stored.dtype).tolist())
+    return _between(stored, *unsigned.astype(stored.dtype).tolist())
+
+
+def _between(stored: np.ndarray, one: float, other: float) -> np.ndarray:
+    low, high = sorted((one, other))
     return (stored >= low) & (stored <= high)
 
 

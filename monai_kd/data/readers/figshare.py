@@ -173,6 +173,8 @@ class FigshareReader(DeferredReader):
             image = _dataset(group, "image")
             if image.ndim != 2:
                 raise ValueError(f"{path}: `image` must be one slice, a matrix, got the shape {image.shape}: split it")
+            if image.dtype.kind not in "biuf":
+                raise ValueError(f"{path}: `image` must hold grey values, got {image.dtype}: save its magnitude")
             check_size(image.shape, path, self.max_voxels)
             array = image[()] if self.key == "image" else _mask(group, image.shape)
             meta: dict[str, Any] = {

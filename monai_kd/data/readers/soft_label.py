@@ -72,16 +72,19 @@ def read_soft_label(file: str | os.PathLike, ndim: int, max_voxels: int | None =
         elif name.endswith((".h5", ".hdf5")):
             values = _from_hdf5(file)
         elif name.endswith(".png"):
-            picture = np.asarray(Image.open(file))
+            with Image.open(file) as opened:
+                picture = np.asarray(opened)
             values = picture.T / np.iinfo(picture.dtype).max if picture.ndim == 2 else picture
         else:
             raise ValueError(f"a soft label is a file with {' '.join(SOFT_LABEL_SUFFIXES)}")
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except Exception as error:  # a damaged file makes its decoder raise many kinds
         why = " ".join(str(error).split())
         raise ValueError(f"{file}: cannot be read as a soft label: {why}") from error
     check_size(values.shape, file, max_voxels)
     values = values[None] if values.ndim == ndim else values
-    if values.ndim != ndim + 1 or not np.issubdtype(values.dtype, np.number):
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{file}: a soft label holds real numbers, got {values.dtype}: save probabilities or logits")
+    if values.ndim != ndim + 1:
         axes = ", ".join("xyz"[:ndim])
         raise ValueError(f"{file}: expected a soft label (C, {axes}), a channel for each class, got {values.shape}")
     return SoftLabel(np.ascontiguousarray(values, np.float32), affine)
@@ -131,7 +134,7 @@ def _table(file: str, changed: float, class_names: tuple[str, ...]) -> dict[str,
 
 
 def _from_volume(image: nib.Nifti1Image, ndim: int) -> np.ndarray:
-    values = np.asarray(image.dataobj, np.float32)
+    values = np.asanyarray(image.dataobj)
     if values.ndim == 5 and values.shape[3] == 1:  # vectors, as NIfTI has them
         values = values[:, :, :, 0]
     if ndim == 2 and values.ndim > 2 and values.shape[2] == 1:
@@ -140,7 +143,7 @@ def _from_volume(image: nib.Nifti1Image, ndim: int) -> np.ndarray:
 
 
 def _from_npz(file: str | os.PathLike) -> np.ndarray:
-    with np.load(file, allow_pickle=False) as arrays:
+    with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:  # which leaves a bad one open
         values = arrays[_only(list(arrays), file)]
     return np.moveaxis(values, range(1, values.ndim), range(values.ndim - 1, 0, -1))  # (C, z, y, x)
 

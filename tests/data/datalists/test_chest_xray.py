@@ -190,6 +190,8 @@ def test_a_list_of_ones_own(tmp_path):
         ("Pleural effusio", "did you mean 'Pleural effusion'"),
         ([1, 0], "or 3 numbers, 0 or 1"),
         ({"Pleural effusion": 0}, "or 3 numbers, 0 or 1"),
+        ("", "expected names of findings"),
+        ([0, float("nan"), 1], "or 3 numbers, 0 or 1"),
     ):
         file.write_text(json.dumps({"training": [{**items[0], "label": wrong}]}))
         with pytest.raises(ValueError, match=r"list.json: training\[0\]: .*" + match):

@@ -81,6 +81,12 @@ def test_findings_joined_by_a_bar(tmp_path, caplog):
     assert "not asked for count as abnormal only: Mass" in caplog.text and "no image has Edema" in caplog.text
 
 
+def test_rows_that_name_no_finding_are_warned_of(tmp_path, caplog):
+    path = table(tmp_path, "Image Index,Finding Labels", "1.png,Mass", "2.png,", "3.png,No Finding", "4.png, | ")
+    assert [label.abnormal for label in read_label_table(path, [], ["Mass"]).values()] == [True, False, False, False]
+    assert "table.csv: 2 rows, such as that of 2.png, name no finding and count as" in caplog.text
+
+
 @pytest.mark.parametrize("header", ["id,Cardiomegaly,Effusion", "id,findings"])
 def test_an_unknown_finding_names_the_closest(tmp_path, header):
     row = "a,1,0" if "Effusion" in header else "a,Cardiomegaly|Effusion"
@@ -112,7 +118,7 @@ def test_tables_that_are_wrong(tmp_path):
         read(tmp_path / "none.csv")
     with pytest.raises(ValueError, match="no column names the image .*found: name, Cardiomegaly"):
         read(table(tmp_path, "name,Cardiomegaly", "a,1"))
-    for value in ("-1", "", "yes"):
+    for value in ("-1", "", "yes", "nan"):
         with pytest.raises(ValueError, match=f"a: a finding is 0 or 1, got '{value}': decide it"):
             read(table(tmp_path, "id,Cardiomegaly", f"a,{value}"), ["Cardiomegaly"])
     with pytest.raises(ValueError, match="a stands in several rows: leave one, or name the readers under `rad_id`"):

@@ -115,6 +115,8 @@ def test_measured_kspace_comes_as_its_zero_filled_image_with_the_mask(tmp_path, 
         ({"volfs": np.array([["a", "b"]], "S1")}, {}, "expected numbers, got .S1"),
         ({"kspace": np.ones((4, 6), complex), "mask": np.ones(5)}, {}, r"`mask`: expected a mask .*got \(5,\)"),
         ({"kspace": np.ones((4, 6), complex), "mask": np.ones((4, 6, 1))}, {}, "expected a mask"),
+        ({"kspace": np.ones((4, 6), complex), "mask": np.full(6, np.nan)}, {}, "`mask`: holds NaN or infinite values"),
+        ({"kspace": np.full((4, 6), np.inf * 1j)}, {}, "`kspace`: holds NaN or infinite values; repair"),
     ],
 )
 def test_unusable_files_say_why(tmp_path, arrays, arguments, message):

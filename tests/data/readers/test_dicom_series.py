@@ -18,6 +18,7 @@ from pydicom.uid import BasicTextSRStorage
 from monai_kd.data import ImageFileReader, MRIReader, find_series, image_items, read_dicom_series
 from monai_kd.data.readers.dicom import UnusableDicom
 from monai_kd.data.readers.dicom_series import read_slices
+from monai_kd.transforms import CheckImage
 
 VOLUME = np.random.default_rng(0).integers(0, 4000, (5, 4, 6)).astype(np.uint16)
 
@@ -373,3 +374,11 @@ def test_an_identifier_that_a_name_got_into_is_not_quoted(tmp_path, write_series
         warnings.simplefilter("always")
         (series,) = find_series(tmp_path / "T1")
     assert len(series.files) == 6 and "ecret" not in caplog.text + " ".join(str(one.message) for one in warned)
+
+
+def test_a_slope_that_is_no_number_fails_the_series(tmp_path, write_series):
+    write_series(tmp_path / "s", VOLUME, RescaleSlope=1.0)
+    file = tmp_path / "s" / "IM2"
+    file.write_bytes(file.read_bytes().replace(b"DS\x04\x001.0 ", b"DS\x04\x00nan "))
+    with pytest.raises(ValueError, match="s: "):
+        CheckImage()(LoadImage(ImageFileReader(), ensure_channel_first=True)(tmp_path / "s"))

@@ -79,3 +79,40 @@ def test_a_table_that_says_too_little_is_refused(tmp_path):
         table.write_text(content + " " * len(message))
         with pytest.raises(ValueError, match=message):
             read_soft_row(table, "1.png", names)
+
+
+WRITERS = {
+    "a.npy": lambda path, values: np.save(path, values),
+    "a.npz": lambda path, values: np.savez_compressed(path, probabilities=values.transpose(0, 3, 2, 1)),
+    "a.h5": lambda path, values: h5py.File(path, "w").create_dataset("teacher", data=values).file.close(),
+    "a.nii.gz": lambda path, values: nib.save(nib.Nifti1Image(np.moveaxis(values, 0, -1), np.eye(4)), path),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_complex_ones_are_refused(name, tmp_path):
+    WRITERS[name](tmp_path / name, (VALUES * 1j).astype(np.complex64))
+    with pytest.raises(ValueError, match=f"{name}: a soft label holds real numbers, got complex64: save probabilities"):
+        read_soft_label(tmp_path / name, 3)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("share", [0, 0.3, 0.7])
+def test_truncated_ones_are_named(name, share, tmp_path):
+    WRITERS[name](tmp_path / name, VALUES)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=f"{name}: cannot be read as a soft label: ") as error:
+        read_soft_label(tmp_path / name, 3)
+    assert "\n" not in str(error.value)
+
+
+def test_units_and_a_table_that_a_spreadsheet_wrote(tmp_path):
+    image = nib.Nifti1Image(VALUES[0], np.diag([0.002, 0.003, 0.004, 1]))
+    image.header.set_xyzt_units("meter")
+    nib.save(image, tmp_path / "a.nii.gz")
+    np.testing.assert_allclose(read_soft_label(tmp_path / "a.nii.gz", 3).affine, np.diag([2.0, 3, 4, 1]), rtol=1e-6)
+    (tmp_path / "t.csv").write_text("\ufeffinput;a;b\n;;\n1.png;1;0\n;;\n", "utf-8")
+    assert read_soft_row(tmp_path / "t.csv", "1.png", ["a", "b"]).tolist() == [1, 0]
+    np.save(tmp_path / "b.npy", VALUES > 0.5)  # hard labels are probabilities of 0 and 1
+    np.testing.assert_array_equal(read_soft_label(tmp_path / "b.npy", 3).values, VALUES > 0.5)

@@ -114,6 +114,17 @@ def test_complex(tmp_path, name):
     np.testing.assert_allclose(image[0], values, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["Figshare", "MetaImage"])
+def test_complex_is_refused_where_a_format_has_no_such_images(tmp_path, name):
+    write, values = WRITERS[name]
+    path = write(tmp_path, (values * 1j).astype(np.complex64))
+    if name == "MetaImage":  # real and imaginary part are two values of a voxel there
+        text = b"ElementNumberOfChannels = 2\nElementType = MET_FLOAT"
+        path.write_bytes(path.read_bytes().replace(b"ElementType = MET_SHORT", text))
+    with pytest.raises(ValueError, match=f"{path.name}: .*(one grey value|must hold grey values, got complex64)"):
+        load(path)
+
+
 @pytest.mark.parametrize("name", ["nifti", "npy", "HDF5", "Figshare", "TIFF"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_not_a_number(tmp_path, name, value):
@@ -175,13 +186,11 @@ def test_truncated(tmp_path, name, share):
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_unit_axes(tmp_path, axes):
-    for write in (nifti, npy):
-        if write is nifti or axes == 1:
-            values = VOLUME[(..., *(None,) * axes)] if write is nifti else PICTURE[..., None]
-            image = load(write(tmp_path, values))
-            np.testing.assert_array_equal(np.squeeze(image[0]), np.squeeze(values))
-    for write, values in ((nifti, PICTURE.astype(np.int16)[(..., *(None,) * axes)]), (npy, PICTURE[..., None])):
-        image = load(write(tmp_path, values), flat=True)  # as the classifiers read
+    for write in (nifti, npy, hdf5):
+        image = load(write(tmp_path, VOLUME[(..., *(None,) * axes)]))
+        np.testing.assert_array_equal(image[0], VOLUME)
+    for write in (nifti, npy, hdf5):
+        image = load(write(tmp_path, PICTURE.astype(np.int16)[(..., *(None,) * axes)]), flat=True)  # as classifiers do
         np.testing.assert_array_equal(image[0], PICTURE)
 
 
@@ -197,3 +206,18 @@ def test_empty_elements(tmp_path):
     path = dicom(tmp_path, **empty, PresentationLUTShape="", ImagePositionPatient=None, PixelSpacing=None)
     assert dcmread(path)["RescaleSlope"].value is None
     np.testing.assert_array_equal(load(path)[0], PICTURE)
+
+
+@pytest.mark.parametrize("key", ["FloatPixelData", "DoubleFloatPixelData"])
+def test_padding_of_floating_point_pixels(tmp_path, key):
+    kind = key.removesuffix("PixelData")
+    file = dcmread(dicom(tmp_path))
+    values = PICTURE.astype(np.float32 if kind == "Float" else np.float64)
+    values[:2], values[2, 0] = -9999.5, -9000
+    del file.PixelData
+    file.BitsAllocated = 8 * values.itemsize
+    for name, value in (("Data", values.T.tobytes()), ("PaddingValue", -9999.5), ("PaddingRangeLimit", -8999.0)):
+        setattr(file, f"{kind}Pixel{name}", value)
+    file.save_as(tmp_path / "p.dcm")
+    image = load(tmp_path / "p.dcm")[0]
+    np.testing.assert_array_equal(image, np.where(values < 0, values[values > 0].min(), values))
