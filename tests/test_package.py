@@ -34,7 +34,7 @@ ALLOWED = {
         "networks.torchscript_network",
     },
     "comparison": {"engines", "metrics"},
-    "nnunet": {"data", "engines", "networks.ensemble_network"},
+    "nnunet": {"data", "engines", "networks.ensemble_network", "transforms.check_image"},
 }
 # What every subpackage may use, and needs nothing of this package itself.
 COMMON = {"csv_tables", "files", "finite", "folder_lock", "inspection", "locations", "names"}
