@@ -150,6 +150,13 @@ def test_every_way_to_start_it_is_there(bundle):
     assert _config(bundle, "train.json")["training"] == "%run"
 
 
+def test_a_demo_s_settings_on_a_list_of_one_s_own_generate_nothing(bundle, tmp_path):
+    parser = ConfigParser({**_config(bundle, "train.json", "demo.json"), "ckpt_dir": str(tmp_path)})
+    parser["datalist_file"] = "list.json"
+    assert parser.get_parsed_content("dataset_dir").startswith(str(tmp_path))
+    assert not any(tmp_path.iterdir())
+
+
 def test_keeping_answers_and_recorded_views_are_ids_that_change_nothing_by_default(bundle):
     train = _config(bundle, "train.json")
     off = {"teacher_cache": "off", "teacher_cache_gb": 4, "teacher_cache_half": False, "views": None}

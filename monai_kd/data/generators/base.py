@@ -69,12 +69,19 @@ class DatasetGenerator(ABC):
                 os.replace(temporary / name, out_dir / name)  # not synced: what is lost can be generated again
         return out_dir
 
-    def once(self, out_dir: str | os.PathLike, cases: int, seed: int = 0) -> str:
+    def once(
+        self, out_dir: str | os.PathLike, cases: int, seed: int = 0, datalist: str | os.PathLike | None = None
+    ) -> str:
         """Write the data set unless ``out_dir`` holds the very same one, complete. Arguments and errors as in a call.
+
+        Args:
+            datalist: a list of other images, which are used instead: nothing is written then.
 
         Returns:
             The folder.
         """
+        if datalist is not None:
+            return str(out_dir)
         settings, marker = self._settings(cases, seed), Path(out_dir) / GENERATED
         complete = marker.is_file() and (marker.parent / self._names(settings)[-1]).is_file()
         if not complete or json.loads(marker.read_text()) != settings:

@@ -74,6 +74,11 @@ def test_once_writes_only_what_is_not_there_yet(tmp_path):
     assert (folder / "a" / "0.txt").read_text() == "a1"
 
 
+def test_nothing_is_written_where_a_list_names_other_images(tmp_path):
+    assert Words().once(tmp_path / "data", cases=2, datalist="own.json") == str(tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
 def test_what_a_killed_process_left_is_no_data_set_of_others(tmp_path):
     (tmp_path / f"{_PREFIX}0123").mkdir()
     Words()(tmp_path, cases=1)
