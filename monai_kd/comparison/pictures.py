@@ -105,10 +105,8 @@ def _draw_by_inference(folder: Path, bundle_root: Path, run: Path, model: str, i
 def _draw_by_evaluation(folder: Path, bundle_root: Path, run: Path, model: str, inputs: Mapping[str, str]) -> None:
     writer = _inference(bundle_root, run / MODELS[model][0]).get_parsed_content("writer")
     with TemporaryDirectory() as temporary:
-        workflow = evaluation_workflow(run, bundle_root, model, Path(temporary))
+        workflow = evaluation_workflow(run, bundle_root, model, Path(temporary), list(inputs.values()))
         dataset = workflow.parser.get_parsed_content("validate#dataset")
-        by_image = {str(item[Keys.IMAGE]): item for item in dataset.data}
-        dataset.data = [by_image[image] for image in inputs.values() if image in by_image]
         evaluator: Evaluator = workflow.parser.get_parsed_content("validate#evaluator")
 
         order = iter([str(item[Keys.IMAGE]) for item in dataset.data])  # evaluations do not shuffle

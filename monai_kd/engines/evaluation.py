@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigWorkflow
+from monai.utils import CommonKeys as Keys
 
 __all__ = ["MODELS", "compared_metrics", "evaluation_workflow", "tell_scores", "values_of"]
 
@@ -22,7 +23,14 @@ MODELS = {
 """What each stage leaves in the run's folder, and the network of the configuration that it belongs to, by model."""
 
 
-def evaluation_workflow(run: Path, bundle_root: Path, model: str, output_dir: Path, **settings: Any) -> ConfigWorkflow:
+def evaluation_workflow(
+    run: Path,
+    bundle_root: Path,
+    model: str,
+    output_dir: Path,
+    images: Sequence[str] | None = None,
+    **settings: Any,
+) -> ConfigWorkflow:
     """The evaluation of one model of a run by the run's own configuration under the bundle's ``evaluate.json``.
 
     A teacher with another task than the student's has an ``evaluate_<model>.json`` on top.
@@ -32,6 +40,7 @@ def evaluation_workflow(run: Path, bundle_root: Path, model: str, output_dir: Pa
         bundle_root: the bundle's directory.
         model: ``teacher``, ``student_alone`` or ``distilled_student``.
         output_dir: where the evaluation writes to.
+        images: these test images only, in this order, without those that are none; None for all.
         settings: further overrides.
 
     Returns:
@@ -51,6 +60,10 @@ def evaluation_workflow(run: Path, bundle_root: Path, model: str, output_dir: Pa
         **settings,
     )
     workflow.initialize()
+    if images is not None:
+        dataset = workflow.parser.get_parsed_content("validate#dataset")
+        by_image = {str(item[Keys.IMAGE]): item for item in dataset.data}
+        dataset.data = [by_image[image] for image in images if image in by_image]
     return workflow
 
 

@@ -3,7 +3,7 @@
 
     python tests/results/attention.py RUN
 
-``RUN`` is a run of ``chest_xray_classification`` with both students. ``lungs.csv``, beside this file, has the two
+``RUN`` is a run of ``chest_xray_classification`` with both students and their ``cases.csv``. ``lungs.csv``, beside this file, has the two
 lungs of 50 test X-rays, every eleventh of the test side, as boxes in fractions of the image's sides, drawn by eye.
 Attention is rolled out through all blocks (``AttentionRollout``); the map that knows
 nothing has the boxes' share of the area. The p-value is Wilcoxon's over the X-rays.
@@ -45,10 +45,11 @@ def lungs() -> dict[str, np.ndarray]:
 def shares(run: Path, model: str, masks: dict[str, np.ndarray]) -> np.ndarray:
     """Share of a student's attention inside the lungs, by X-ray."""
     with TemporaryDirectory() as temporary:
-        parser = evaluation_workflow(run, Path(monai_kd.bundle_root(BUNDLE)), model, Path(temporary)).parser
+        rows = read_table(run / "evaluation" / model / "cases.csv")
+        by_name = {Path(str(row["input"])).name: str(row["input"]) for row in rows}
+        images = [by_name[name] for name in masks]
+        parser = evaluation_workflow(run, Path(monai_kd.bundle_root(BUNDLE)), model, Path(temporary), images).parser
         dataset = parser.get_parsed_content("validate#dataset")
-        by_name = {Path(str(item["image"])).name: item for item in dataset.data}
-        dataset.data = [by_name[name] for name in masks]
         evaluator = parser.get_parsed_content("validate#evaluator")
         evaluator.run()  # loads the weights
         explain, found = AttentionRollout(), []

@@ -55,10 +55,8 @@ def predict(run: Path, root: Path, model: str, images: list[str]) -> tuple[dict[
     """Image, label and mask of every chosen case, by file, and the milliseconds of the network for one of them."""
     found: dict[str, dict[str, Any]] = {}
     with TemporaryDirectory() as temporary:
-        parser = evaluation_workflow(run, root, model, Path(temporary)).parser
-        dataset = parser.get_parsed_content("validate#dataset")
-        dataset.data = [item for item in dataset.data if str(item["image"]) in images]
-        files = iter([str(item["image"]) for item in dataset.data])
+        parser = evaluation_workflow(run, root, model, Path(temporary), images).parser
+        files = iter(images)
         evaluator = parser.get_parsed_content("validate#evaluator")
 
         def keep(engine: Any) -> None:
