@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lay the numbers of a comparison into docs/results/<bundle>.json: nobody types them.
+
+    python -m monai_kd compare BUNDLE --seeds 1 --out FOLDER ...
+    python tests/results/collect.py FOLDER METRIC "Title of the metric" "what was measured" [--first] [--decimals 3]
+        [--networks "A -> B"] [--note "..."] [--command "..."]
+
+METRIC is a name of ``results.json``, such as ``dice``. The experiment with the same words for what was measured is
+replaced, with its note, networks and command kept where no new ones are given; another one is added at the end, or in
+front, where README.md takes it from (``--first``). Trainings that lie in ``FOLDER/seed_0`` are not repeated by
+`compare`. Then `python tests/results/tables.py` writes the pages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from tables import MODELS, RESULTS
+
+from monai_kd.comparison.results import Model, Results
+
+
+def told(model: Model, metric: str, decimals: int) -> dict[str, Any]:
+    """The score of a model and what it costs, as a row of an experiment."""
+    score, effort = model.metrics[metric], model.effort
+    row: dict[str, Any] = {"value": round(score.mean, decimals)}
+    if score.low is not None and score.high is not None:
+        row["interval"] = [round(score.low, decimals), round(score.high, decimals)]
+    if effort is not None:
+        row |= {"parameters": effort.parameters, "mb": round(effort.checkpoint_mb, 1)}
+        if effort.multiply_accumulates:
+            row["macs"] = effort.multiply_accumulates
+        if effort.network_ms:
+            row["ms"] = round(effort.network_ms, 1)
+    return row
+
+
+def experiment(results: Results, metric: str, title: str, data: str, decimals: int) -> dict[str, Any]:
+    """What a comparison found, by one metric."""
+    models = {name: told(results.models[name], metric, decimals) for name in MODELS if name in results.models}
+    for test in results.tests:  # the first one of a pair is by the metric that decides
+        if (test.before, test.after) == ("student_alone", "distilled_student"):
+            models["distilled_student"]["p"] = round(test.p_holm, 4)
+            break
+    groups = results.groups
+    of = "" if groups.cases == groups.number else f" of {groups.number} {groups.by}s"
+    return {
+        "data": data,
+        "metric": title,
+        "seeds": len(results.seeds),
+        "cases": f"{groups.cases} cases{of}",
+        "models": models,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("comparison", type=Path)
+    for name in ("metric", "title", "data"):
+        parser.add_argument(name)
+    parser.add_argument("--first", action="store_true")
+    parser.add_argument("--decimals", type=int, default=3)
+    kept = ("note", "networks", "command")
+    for name in kept:
+        parser.add_argument(f"--{name}")
+    options = parser.parse_args()
+    results = Results.read(options.comparison / "results.json")
+    file = RESULTS / f"{results.bundle}.json"
+    content = json.loads(file.read_text("utf-8"))
+    own = experiment(results, options.metric, options.title, options.data, options.decimals)
+    places = [index for index, known in enumerate(content["experiments"]) if known["data"] == options.data]
+    known = content["experiments"][places[0]] if places else {}
+    own |= {name: words for name in kept if (words := getattr(options, name) or known.get(name))}
+    own |= {"settings": known["settings"]} if "settings" in known else {}
+    if places:
+        content["experiments"][places[0]] = own
+    else:
+        content["experiments"].insert(0 if options.first else len(content["experiments"]), own)
+    file.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
