@@ -172,7 +172,7 @@ def effort_of(run: Path, bundle_root: Path, model: str, cases: int = 10) -> Effo
     """
     before = _peak_memory()
     with TemporaryDirectory() as folder:  # what the evaluation writes is of a few cases only
-        settings = {"validate#dataloader#batch_size": 1, "validate#dataloader#num_workers": 0}
+        settings: dict[str, Any] = {"validate#dataloader#batch_size": 1, "validate#dataloader#num_workers": 0}
         workflow = evaluation_workflow(run, bundle_root, model, Path(folder), **settings)
         evaluator = workflow.parser.get_parsed_content("validate#evaluator")
         device = torch.device(evaluator.state.device)

@@ -3,10 +3,10 @@
 
     python tests/results/attention.py RUN
 
-``RUN`` is a run of ``chest_xray_classification`` with both students and their ``cases.csv``. ``lungs.csv``, beside this file, has the two
-lungs of 50 test X-rays, every eleventh of the test side, as boxes in fractions of the image's sides, drawn by eye.
-Attention is rolled out through all blocks (``AttentionRollout``); the map that knows
-nothing has the boxes' share of the area. The p-value is Wilcoxon's over the X-rays.
+``RUN`` is a run of ``chest_xray_classification`` with both students and their ``cases.csv``. ``lungs.csv``, beside
+this file, has the two lungs of 50 test X-rays, every eleventh of the test side, as boxes in fractions of the image's
+sides, drawn by eye. Attention is rolled out through all blocks (``AttentionRollout``); the map that knows nothing has
+the boxes' share of the area. The p-value is Wilcoxon's over the X-rays.
 """
 
 from __future__ import annotations
