@@ -78,7 +78,7 @@ def compare(
     overlays = ["demo.json"] if demo else []
     wanted = {**config_settings(config, bundle, "train.json", *overlays), **settings, **parse(overrides, options)}
     check_scripts(wanted, value_of(trust))
-    results = bundle.run("train.json", *overlays, overrides=taught_by_files(wanted))
+    results = bundle.run("train.json", *overlays, overrides=taught_by_files(wanted, bundle.config("train.json")))
     written = f"the comparison is in {folder}: open report.html, or read table.md"
     say(*(results[-1].splitlines() if dry_run else [written]))
     return DONE

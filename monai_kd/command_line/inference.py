@@ -84,9 +84,12 @@ def infer(
     switches = {"resume": resume, "probabilities": probabilities, "overlay": overlay}
     settings.update(given(**{key: value_of(value) or None for key, value in switches.items()}))
     settings.update(given(device=device, batch_size=value_of(batch_size), format=format))
-    results = bundle.run("inference.json", overrides={**settings, **wanted})
+    workflow = bundle.workflow("inference.json", overrides={**settings, **wanted})
+    results = workflow.run()
+    workflow.finalize()
     if teacher:
-        activation = activation_of({**bundle.config("inference.json"), **settings})
+        told = workflow.parser.get_parsed_content("described")["output"] if "described" in workflow.parser else None
+        activation = activation_of({**bundle.config("inference.json"), **settings}, told)
         say(f"soft labels to teach by: train {name} teacher_dir={plain_path(output)} teacher_activation={activation}")
     return SOME_FAILED if results[-1].failed else DONE
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from monai_kd.bundle import Bundle, read_json
@@ -17,14 +18,20 @@ __all__ = ["activation_of", "taught_by_files", "teacher_of", "without_teacher"]
 _PLACES = {"amp", "bundle_root", "channels_last", "compute_precision", "device", "precision"}
 
 
-def taught_by_files(settings: dict[str, Any]) -> dict[str, Any]:
+def taught_by_files(settings: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings; where ``teacher_activation`` says what soft labels hold, also those that let files teach.
 
     No network of a teacher is made then, by which names of its layers could be looked up.
+
+    Args:
+        settings: of the call.
+        config: the bundle's train.json, which they are laid over.
     """
     if settings.get("teacher_activation") is None:
         return settings
     teacher = {"_target_": "monai_kd.handlers.FileTeacher", "activation": "@teacher_activation"}
+    if "teacher_heads" in config:
+        teacher["heads"] = "@teacher_heads"
     return {**settings, "teacher": teacher, "teacher_def": "@network_def", "teacher_checkpoint": None}
 
 
@@ -63,8 +70,15 @@ def teacher_of(bundle: Bundle, run: str) -> dict[str, Any]:
     return {**settings, **(read_json(overlay) if overlay.is_file() else {})}
 
 
-def activation_of(config: dict[str, Any]) -> str:
-    """What the outputs of an inference are: probabilities, or what the network itself says."""
+def activation_of(config: Mapping[str, Any], described: Mapping[str, Any] | None = None) -> str:
+    """What the outputs of an inference are: probabilities, or what the network itself says.
+
+    Args:
+        config: inference.json with the settings of the call.
+        described: what ``described`` says of the output, where the bundle has that.
+    """
+    if described is not None and "activation" in described:
+        return described["activation"]
     first = config["postprocessing"]["transforms"][0]
     names = [name for name in ("sigmoid", "softmax") if first.get(name) is True]
     return names[0] if names and config.get(f"postprocessing#transforms#0#{names[0]}", True) else "logits"

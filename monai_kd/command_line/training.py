@@ -72,7 +72,7 @@ def train(
             raise ValueError(f"the bundle {bundle.root.name} has no {file}, so it cannot be trained in this way")
     wanted = {**config_settings(config, bundle, "train.json", *overlays), **settings, **parse(overrides, options)}
     check_scripts(wanted, value_of(trust))
-    wanted = taught_by_files(wanted)
+    wanted = taught_by_files(wanted, bundle.config("train.json"))
     merged = {**bundle.config("train.json", *overlays), **wanted}
     if merged["teacher_checkpoint"] is None and stages is None:  # there is no teacher to be trained
         wanted["run"] = without_teacher(merged["run"])

@@ -22,7 +22,7 @@ from monai_kd.data.readers.image_file import image_stem
 from monai_kd.data.readers.soft_label import SOFT_LABEL_SUFFIXES, read_soft_label, read_soft_row
 from monai_kd.names import check_known
 
-__all__ = ["SOFT_LABEL", "FindSoftLabeld", "LoadSoftLabeld", "with_soft_labels"]
+__all__ = ["SOFT_LABEL", "FindSoftLabeld", "LoadSoftLabeld", "check_soft_label", "with_soft_labels"]
 
 SOFT_LABEL = "teacher"
 """Key of an item's soft label: the files before it is read, (C, *spatial) or (C,) behind."""
@@ -143,7 +143,7 @@ class LoadSoftLabeld(MapTransform):
         found, image = data[SOFT_LABEL], data[CommonKeys.IMAGE]
         file = found.files[0]
         values = self._map(found, image) if self.class_names is None else self._row(file, found.image)
-        self._check(values, file)
+        check_soft_label(values, self.activation, file)
         if self.class_names is not None:
             return {**data, SOFT_LABEL: torch.as_tensor(values)}
         meta = {**getattr(image, "meta", {}), "filename_or_obj": file}
@@ -174,23 +174,34 @@ class LoadSoftLabeld(MapTransform):
             )
         return values
 
-    def _check(self, values: np.ndarray, file: str) -> None:
-        if not np.isfinite(values).all():
-            raise ValueError(f"{file}: this soft label holds NaN or infinite values: make it anew, or leave it out")
-        if self.activation == "logits":
-            return
-        if values.min() < -_EDGE or values.max() > 1 + _EDGE:
+
+def check_soft_label(values: np.ndarray, activation: str, file: str) -> None:
+    """Hold a soft label to what probabilities are.
+
+    Args:
+        values: with the classes along the first axis.
+        activation: as in :class:`LoadSoftLabeld`.
+        file: which they are from.
+
+    Raises:
+        ValueError: naming the file, when they are not what they should be.
+    """
+    if not np.isfinite(values).all():
+        raise ValueError(f"{file}: this soft label holds NaN or infinite values: make it anew, or leave it out")
+    if activation == "logits":
+        return
+    if values.min() < -_EDGE or values.max() > 1 + _EDGE:
+        raise ValueError(
+            f"{file}: probabilities are from 0 to 1, got {values.min():.4g} to {values.max():.4g}: for logits say "
+            "teacher_activation=logits"
+        )
+    if activation == "softmax":
+        sums = values.sum(axis=0)
+        if abs(sums - 1).max() > 10 * _EDGE:
             raise ValueError(
-                f"{file}: probabilities are from 0 to 1, got {values.min():.4g} to {values.max():.4g}: for logits say "
-                "teacher_activation=logits"
+                f"{file}: the probabilities of {len(values)} classes must sum to 1, got {sums.min():.4g} to "
+                f"{sums.max():.4g}: a channel is missing (the background's?), or it is teacher_activation=sigmoid"
             )
-        if self.activation == "softmax":
-            sums = values.sum(axis=0)
-            if abs(sums - 1).max() > 10 * _EDGE:
-                raise ValueError(
-                    f"{file}: the probabilities of {len(values)} classes must sum to 1, got {sums.min():.4g} to "
-                    f"{sums.max():.4g}: a channel is missing (the background's?), or it is teacher_activation=sigmoid"
-                )
 
 
 def with_soft_labels(

@@ -173,7 +173,7 @@ class DistillationHandler:
             if cache is not None and cache.mode != "off":
                 teacher = CachedTeacher(teacher, loss, cache)
         if isinstance(teacher, FileTeacher):
-            _check_needs_no_layers(loss)
+            _check_needs_no_layers(loss, teacher.heads)
         self.teacher = teacher
         self.loss = loss
         self._synchronised_loss: nn.Module = loss
@@ -254,8 +254,9 @@ def _plain(image: Any) -> Tensor:
     return image.as_tensor() if isinstance(image, MetaTensor) else torch.as_tensor(image)
 
 
-def _check_needs_no_layers(loss: DistillationLoss) -> None:
-    looking = [name for name, term in loss.active_terms().items() if any(ensure_tuple(term.teacher_layer))]
+def _check_needs_no_layers(loss: DistillationLoss, heads: Sequence[str]) -> None:
+    known = {"", *heads}
+    looking = [name for name, term in loss.active_terms().items() if not {*ensure_tuple(term.teacher_layer)} <= known]
     if looking:
         raise ValueError(
             f"the terms {', '.join(looking)} look at layers of the teacher, and soft labels from files have none: set "

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from monai.data import MetaTensor
 from monai.utils import CommonKeys as Keys
 from monai.utils import ensure_tuple
@@ -30,20 +31,23 @@ class FileTeacher:
     1 - 1e-5. What an image lacks where it was padded or turned counts as the first class, the background. Two classes
     of which a student with one channel predicts the second, as nnU-Net has them, become the difference of both.
 
-    Files have no layers: a term that looks at one is refused.
+    Files have no layers: a term that looks at one is refused. The heads of deep supervision are none in this sense:
+    on each one's coarser grid the answer is the mean of what the files hold there.
 
     Args:
         activation: what the files hold: ``logits``, or probabilities by ``sigmoid`` or ``softmax``.
         key: key of the batch.
+        heads: the teacher's layers that give what the student's prediction, a list, has at each head, the finest first.
 
     Raises:
         ValueError: when there is no such activation.
     """
 
-    def __init__(self, activation: str = "logits", key: str = "teacher") -> None:
+    def __init__(self, activation: str = "logits", key: str = "teacher", heads: Sequence[str] = ()) -> None:
         check_known(activation, _ACTIVATIONS, "teacher_activation")
         self.activation = activation
         self.key = key
+        self.heads = tuple(heads)
 
     def open(self, device: torch.device) -> None:
         """Nothing has to be opened."""
@@ -52,7 +56,7 @@ class FileTeacher:
         """Nor closed."""
 
     def __call__(self, engine: SupervisedTrainer) -> dict[str, Tensor]:
-        """The soft labels of the engine's current batch under ``""``: (B, C, *spatial), or (B, C).
+        """The soft labels of the engine's current batch under ``""``, (B, C, *spatial), or (B, C); and by head.
 
         Raises:
             ValueError: when the batch has none, or they have another size or other classes than what the student
@@ -66,16 +70,23 @@ class FileTeacher:
             )
         values = given.as_tensor() if isinstance(given, MetaTensor) else given
         values = values.to(engine.state.device, torch.float32, non_blocking=engine.non_blocking)
-        prediction = engine.state.output[Keys.PRED]
+        predicted = engine.state.output[Keys.PRED]
+        predictions = list(predicted) if isinstance(predicted, (list, tuple)) else [predicted]
+        answer = self._like(predictions[0], values)
+        if answer.shape != predictions[0].shape:
+            raise ValueError(
+                f"{_file_of(given)}: this soft label gives {tuple(answer.shape[1:])} (classes, *size), where the "
+                f"student predicts {tuple(predictions[0].shape[1:])}: make it for the same classes, on the image's grid"
+            )
+        coarser = [self._like(own, _means(values, own.shape[2:])) for own in predictions[1:]]
+        return {**dict(zip(self.heads, [answer, *coarser])), "": answer}
+
+    def _like(self, prediction: Tensor, values: Tensor) -> Tensor:
+        """Logits with the classes of what the student predicts."""
         logits = self.logits(values)
         if prediction.shape[1] == 1 and logits.shape[1] == 2:
-            logits = logits[:, 1:] - logits[:, :1]
-        if logits.shape != prediction.shape:
-            raise ValueError(
-                f"{_file_of(given)}: this soft label gives {tuple(logits.shape[1:])} (classes, *size), where the "
-                f"student predicts {tuple(prediction.shape[1:])}: make it for the same classes, on the image's grid"
-            )
-        return {"": logits}
+            return logits[:, 1:] - logits[:, :1]
+        return logits
 
     def logits(self, values: Tensor) -> Tensor:
         """Logits of what the files hold.
@@ -90,6 +101,12 @@ class FileTeacher:
         missing = (1 - values.sum(dim=1)).clamp(min=0)
         whole = torch.cat([values[:, :1] + missing[:, None], values[:, 1:]], dim=1)
         return whole.clamp(min=_LEAST).log()
+
+
+def _means(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Soft labels (B, C, *spatial) on a coarser grid."""
+    pool = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[len(size) - 1]
+    return pool(values, tuple(size))  # type: ignore[operator]
 
 
 def _file_of(values: Any) -> str:

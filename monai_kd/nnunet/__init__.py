@@ -15,6 +15,7 @@ from .planning import plan_and_preprocess, preprocessed_dir, samples_folder
 from .plans import NnunetPlans, class_names, label_names, plain_plans, student_plans
 from .samples import NnunetSamples, planned_batch_size
 from .settling import take_plans
+from .soft_labels import NnunetSoftLabels, nnunet_soft_labels
 from .teacher import NnunetTeacherStage
 from .trained import TrainedFolder, read_nnunet_checkpoint
 from .transforms import ClassMasks, ClassMasksd, NnunetPreprocess, NnunetPreprocessd, NnunetSegmentationd
@@ -32,6 +33,7 @@ __all__ = [
     "NnunetPreprocessd",
     "NnunetSamples",
     "NnunetSegmentationd",
+    "NnunetSoftLabels",
     "NnunetTeacherStage",
     "TrainedFolder",
     "channel_names",
@@ -44,6 +46,7 @@ __all__ = [
     "label_names",
     "nnunet_datalist",
     "nnunet_items",
+    "nnunet_soft_labels",
     "nnunet_teacher",
     "plain_plans",
     "plan_and_preprocess",

@@ -14,9 +14,12 @@ import torch
 from monai.utils import CommonKeys as Keys
 from torch.utils.data import Dataset
 
+from monai_kd.data.soft_labels import SOFT_LABEL
+
 from .installed import nnunet
 from .plans import NnunetPlans
 from .recipe import NnunetRecipe
+from .soft_labels import MovedSoftLabels, NnunetSoftLabels
 
 __all__ = ["NnunetSamples", "planned_batch_size"]
 
@@ -44,6 +47,8 @@ class NnunetSamples(Dataset):
         views: number of forms that a place of the epoch has, which come again (see
             :class:`~monai_kd.data.SeededDataset`); None for another one in every epoch.
         augmentation: whether patches are turned, scaled, mirrored and changed in their grey values.
+        soft_labels: of the whole cases, from files; an item then has ``teacher``, (K, *patch), too, and ``data`` the
+            cases' ``label``.
 
     Raises:
         ValueError: when a number is too small.
@@ -60,6 +65,7 @@ class NnunetSamples(Dataset):
         seed: int = 0,
         views: int | None = None,
         augmentation: bool = True,
+        soft_labels: NnunetSoftLabels | None = None,
     ) -> None:
         for name, number in (("batch_size", batch_size), ("batches", batches), ("views", views)):
             if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
@@ -75,7 +81,9 @@ class NnunetSamples(Dataset):
         self.augmentation = augmentation
         self.epoch = 0
         self._patients = {str(item["case"]): str(item.get("patient", item["case"])) for item in data}
+        self.soft_labels = soft_labels
         self._loader: Any = None
+        self._moved: MovedSoftLabels | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch comes: before its iterator is made, for workers have a copy of this data set.
@@ -111,6 +119,7 @@ class NnunetSamples(Dataset):
             Keys.LABEL: [label[0] for label in batch["target"]],
             "case": case,
             "patient": self._patients[case],
+            **({} if self._moved is None else {SOFT_LABEL: self._moved.latest}),
         }
 
     def _make_loader(self) -> Any:
@@ -125,7 +134,7 @@ class NnunetSamples(Dataset):
                 )
         make_dataset = nnunet("training.dataloading.nnunet_dataset").infer_dataset_class(str(self.folder))
         transforms = recipe.augmentation() if self.augmentation else recipe.no_augmentation()
-        return nnunet("training.dataloading.data_loader").nnUNetDataLoader(
+        loader = nnunet("training.dataloading.data_loader").nnUNetDataLoader(
             make_dataset(str(self.folder), cases),
             1,
             recipe.initial_patch_size if self.augmentation else recipe.patch_size,
@@ -133,9 +142,12 @@ class NnunetSamples(Dataset):
             known.labels,
             transforms=transforms,
         )
+        if self.soft_labels is not None:
+            self._moved = MovedSoftLabels(loader, self.soft_labels, {str(item["case"]): item for item in self.data})
+        return loader
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_loader": None}  # open files, which each worker opens for itself
+        return {**self.__dict__, "_loader": None, "_moved": None}  # open files, which each worker opens for itself
 
 
 def planned_batch_size(plans: Mapping[str, Any]) -> int:

@@ -41,6 +41,19 @@ def test_two_classes_teach_a_student_of_the_second():
     torch.testing.assert_close(answer.sigmoid(), values[:, 1:])
 
 
+def test_every_head_of_a_prediction_gets_the_mean_of_what_lies_on_its_grid():
+    values = torch.tensor([[[[0.1, 0.3, 0.5, 0.9]], [[0.9, 0.7, 0.5, 0.1]]]])
+    engine = _engine(values, 2)
+    engine.state.output["pred"] = [torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 1, 2)]
+    answer = FileTeacher("softmax", heads=["fine", "coarse"])(engine)
+    assert answer.keys() == {"", "fine", "coarse"} and answer[""] is answer["fine"]
+    torch.testing.assert_close(answer["coarse"].exp(), torch.tensor([[[[0.2, 0.7]], [[0.8, 0.3]]]]))
+    terms = {"soft": DistillationTerm(nn.MSELoss(), ["a", "b"], ["fine", "coarse"])}
+    DistillationHandler(FileTeacher("softmax", heads=["fine", "coarse"]), DistillationLoss(terms))
+    with pytest.raises(ValueError, match="the terms soft look at layers"):
+        DistillationHandler(FileTeacher("softmax", heads=["fine"]), DistillationLoss(terms))
+
+
 def test_other_classes_and_no_label_are_refused():
     with pytest.raises(ValueError, match=r"gives \(3, 4\).*student predicts \(2, 4\): make it for the same classes"):
         FileTeacher("logits")(_engine(torch.zeros(1, 3, 4), 2))

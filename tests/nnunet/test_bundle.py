@@ -132,6 +132,26 @@ def test_onnx_gives_the_same_and_says_how_to_use_it(run, prepared, predicted, tm
     assert told["output"]["activation"] == "softmax" and told["class_names"]["3"] == "cyst"
 
 
+def test_a_teacher_s_files_teach_elsewhere_at_every_head(run, prepared, tmp_path, capsys):
+    soft = tmp_path / "soft"
+    assert main(["infer", NAME, str(prepared.raw / "imagesTr"), str(soft), "--run", str(run), "--teacher"]) == 0
+    assert f"teacher_dir={soft} teacher_activation=softmax" in capsys.readouterr().out
+    words = [word for word in _words(prepared, tmp_path / "taught", "max_epochs=1", "hint_weight=0") if "," not in word]
+    words.remove("--stages")
+    files = [f"teacher_dir={soft}", "teacher_activation=softmax"]
+    assert main([*words, *files]) == 0, capsys.readouterr().err
+    (epoch,) = _rows(tmp_path / "taught" / "distillation.csv")
+    assert float(epoch["soft_target"]) > 0 and not (tmp_path / "taught" / "teacher.pt").exists()
+    assert main([*words, *files, "hint_weight=1", "--overwrite"]) == 2
+    assert "the terms hint look at layers of the teacher, and soft labels from files" in capsys.readouterr().err
+
+
+def test_files_are_named_and_numbered_as_wanted(run, prepared, tmp_path):
+    words = ["output_postfix=seg", "output_ext=.nii", "output_dtype=int16", "--run", str(run)]
+    assert main(["infer", NAME, str(prepared.raw / "imagesTs"), str(tmp_path), *words]) == 0
+    assert nib.load(tmp_path / "SIM0005_seg.nii").get_data_dtype() == np.int16
+
+
 @pytest.fixture(scope="module")
 def folder(prepared, tmp_path_factory) -> Path:
     """What nnU-Net's own trainer leaves after one epoch of two steps, of fold 0."""
