@@ -68,6 +68,11 @@ class Bundle:
         return self.metadata["network_data_format"]["outputs"]["pred"]["format"] == "segmentation"
 
     @property
+    def can_be_served(self) -> bool:
+        """Whether MONAI Label can serve and train it."""
+        return self.segments and self.metadata.get("label_app", True)
+
+    @property
     def runs(self) -> list[str]:
         """Names of the runs in the bundle's own place for them."""
         return _runs(Path(monai_kd.run_dir(self.root, "")))

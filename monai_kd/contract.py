@@ -36,6 +36,7 @@ class Entry:
 CONTRACT = (
     Entry("metadata.json", "identity", "what tells it from every other bundle; `copy` makes a new one", "all"),
     Entry("metadata.json", "network_data_format", "the student's input `image` and output `pred`", "export, label_app"),
+    Entry("metadata.json", "label_app", "false: MONAI Label cannot serve and train it", "label_app", False),
     Entry("train.json", "bundle_root", "its folder: `$monai_kd.bundle_root('<identity>')`", "all"),
     Entry("train.json", "ckpt_dir", "the run's folder", "train, evaluate, compare"),
     Entry("train.json", "dataset_dir", "folder of the data set", "train, evaluate, compare, export"),

@@ -70,6 +70,17 @@ def test_an_app_holds_a_copy_of_the_bundle_with_the_runs_networks(run, tmp_path,
     assert parser.get_parsed_content("train#stage#checkpoint") == str(copy / "runs" / "default" / "model.pt")
 
 
+def test_by_default_it_takes_the_bundles_that_can_be_served(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MONAI_KD_HOME", str(tmp_path / "home"))
+    runs = {name: _make_run(name, tmp_path / "runs" / name) for name in BUNDLES}
+    monkeypatch.setattr(Bundle, "runs", property(lambda self: ["first"] if self.root.name in runs else []))
+    monkeypatch.setattr(Bundle, "run_folder", lambda self, run: runs[self.root.name])
+    assert main(["label_app", str(tmp_path / "app"), "--run", "first"]) == 0, capsys.readouterr().err
+    assert {path.name for path in (tmp_path / "app" / "model").iterdir()} == set(BUNDLES)
+    assert main(["label_app", str(tmp_path / "other"), "--bundles", "nnunet_segmentation"]) == 2
+    assert "nnunet_segmentation learns from files that MONAI Label does not make" in capsys.readouterr().err
+
+
 def test_a_requests_number_of_epochs_is_not_the_teachers(run, tmp_path):
     assert main(["label_app", str(tmp_path / "app"), "--bundles", FLAGSHIP, "--run", str(run)]) == 0
     parser = ConfigParser(ConfigParser.load_config_file(tmp_path / "app/model" / FLAGSHIP / "configs/train.json"))

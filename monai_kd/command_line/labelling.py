@@ -35,7 +35,7 @@ def label_app(dir: str, bundles: str | None = None, run: str | None = None) -> i
     Args:
         dir: a new folder, or an earlier app, which gets further bundles.
         bundles: names or paths of bundles that segment, with commas between them; by default all that come with
-            monai_kd.
+            monai_kd and can be served.
         run: name or path of a run, whose student, teacher and settings are used. By default models/model.pt, for which
             a teacher is trained when it is fine-tuned.
     """
@@ -47,7 +47,7 @@ def label_app(dir: str, bundles: str | None = None, run: str | None = None) -> i
         raise FileExistsError(f"{target} is neither empty nor an app; choose a new folder")
     chosen = [Bundle(name) for name in (monai_kd.bundle_names() if bundles is None else bundles.split(","))]
     if bundles is None:
-        chosen = [bundle for bundle in chosen if bundle.segments]
+        chosen = [bundle for bundle in chosen if bundle.can_be_served]
     if run is not None and os.sep in run and len(chosen) > 1:
         raise ValueError(f"the run {run} is of one bundle: name that one by --bundles, and add others by further calls")
     trained = ",".join(bundle.root.name for bundle in chosen if run in bundle.runs)
@@ -56,6 +56,11 @@ def label_app(dir: str, bundles: str | None = None, run: str | None = None) -> i
     for bundle in chosen:
         if not bundle.segments:
             raise ValueError(f"{bundle.root.name} does not outline anything, which MONAI Label is for here")
+        if not bundle.can_be_served:
+            raise ValueError(
+                f"{bundle.root.name} learns from files that MONAI Label does not make; use `infer`, or what the bundle "
+                "exports to"
+            )
         if (target / "model" / bundle.root.name).exists():
             raise FileExistsError(f"{target} has {bundle.root.name} already; choose a new folder")
         if run is not None:

@@ -105,8 +105,8 @@ class FileTeacher:
 
 def _means(values: Tensor, size: Sequence[int]) -> Tensor:
     """Soft labels (B, C, *spatial) on a coarser grid."""
-    pool = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[len(size) - 1]
-    return pool(values, tuple(size))  # type: ignore[operator]
+    pools: Any = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+    return pools[len(size) - 1](values, tuple(size))
 
 
 def _file_of(values: Any) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Soft labels from files for nnU-Net's samples: on the grid of its preprocessed cases, and moved as its loader moves them."""
+"""Soft labels from files for nnU-Net's samples: on the grid of its preprocessed cases, moved by its own loader."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class NnunetSoftLabels:
 
     A case's file is ``<case>.npz``, as ``nnUNetv2_predict --save_probabilities`` writes it, or another of those that
     :class:`~monai_kd.data.FindSoftLabeld` finds by the case's name; or, for each class, ``<case>_prob_<class>.nii.gz``,
-    as ``infer --teacher`` writes them. It lies on the case's own grid. nnU-Net's order of the axes, its cropping and its
-    resampling of probabilities follow, once for each file: the result is kept as an array that is read in parts.
+    as ``infer --teacher`` writes them. It lies on the case's own grid. nnU-Net's order of the axes, its cropping and
+    its resampling of probabilities follow, once for each file: the result is kept as an array that is read in parts.
 
     Args:
         activation: as in :class:`~monai_kd.data.LoadSoftLabeld`.
@@ -97,8 +97,8 @@ class NnunetSoftLabels:
             by_class = [f"{stem}{name}.nii.gz" for name in class_names(self.description)]
             if all(map(os.path.isfile, by_class)):
                 return by_class
-        named = {SOFT_LABEL: item[SOFT_LABEL]} if SOFT_LABEL in item else {}
-        return list(self._find({Keys.IMAGE: item[Keys.LABEL], **named})[SOFT_LABEL].files)
+        wanted: dict[Any, Any] = {SOFT_LABEL: item[SOFT_LABEL]} if SOFT_LABEL in item else {}
+        return list(self._find({**wanted, Keys.IMAGE: item[Keys.LABEL]})[SOFT_LABEL].files)
 
     def _read(self, files: list[str], item: Mapping[str, Any]) -> np.ndarray:
         """Soft labels (K, x, y, z) on the case's own grid."""
@@ -131,8 +131,8 @@ class NnunetSoftLabels:
         values = values.transpose(0, 3, 2, 1).transpose(0, *(axis + 1 for axis in forward))
         if values.shape[1:] != tuple(properties["shape_before_cropping"]):
             raise ValueError(
-                f"{file}: the case was preprocessed on another grid, {tuple(properties['shape_before_cropping'])}, than "
-                f"this soft label, {values.shape[1:]}: preprocess the data set anew by nnUNetv2_preprocess"
+                f"{file}: this soft label has the size {values.shape[1:]}, and its case was preprocessed with "
+                f"{tuple(properties['shape_before_cropping'])}: preprocess the data set anew by nnUNetv2_preprocess"
             )
         values = values[(slice(None), *(slice(*box) for box in properties["bbox_used_for_cropping"]))]
         own = [properties["spacing"][axis] for axis in forward]
