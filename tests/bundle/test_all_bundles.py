@@ -143,6 +143,13 @@ def test_training_and_inference_are_about_the_same_network(bundle):
     assert "network_def" in inference["model_ids"]
 
 
+def test_what_a_bundle_says_it_reads_is_what_its_reader_reads(bundle):
+    first = _config(bundle, "inference.json")["preprocessing"]["transforms"][0]
+    told = Bundle(bundle).metadata["data_type"]
+    assert "NIfTI" in told or bundle.startswith("chest_xray")
+    assert ("DICOM" in told) == first.get("reader", "").startswith("monai_kd.data.")
+
+
 def test_every_way_to_start_it_is_there(bundle):
     for overlay in ("train_teacher.json", "student_alone.json", "demo.json", "multi_gpu_train.json", "evaluate.json"):
         merged = _config(bundle, "train.json", overlay)
