@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import nibabel as nib
@@ -68,6 +69,25 @@ def test_it_goes_where_image_and_label_go_and_changes_neither(prepared, soft, au
         wrong.append((values.argmax(0)[inside] == label.flip(1)[inside]).float().mean())
     agreement, turned = (float(torch.stack(each).nanmean()) for each in (agreeing, wrong))
     assert agreement > 0.9 > 0.7 > turned
+
+
+def test_slices_of_a_flat_configuration_get_theirs(prepared, soft):
+    plans = copy.deepcopy(prepared.plans)
+    flat = plans["configurations"].pop("3d_fullres")
+    flat.update(patch_size=PATCH[1:], spacing=flat["spacing"][1:])
+    network = flat["architecture"]["arch_kwargs"]
+    network.update(conv_op="torch.nn.modules.conv.Conv2d", norm_op="torch.nn.modules.instancenorm.InstanceNorm2d")
+    network.update(kernel_sizes=[[3, 3]] * 3, strides=[[1, 1], [2, 2], [2, 2]])
+    plans["configurations"]["2d"] = flat
+    labels = NnunetSoftLabels("softmax", soft, plans, prepared.description, soft / "kept")
+    samples = _samples(prepared, labels, plans=plans)
+    agreeing = []
+    for place in range(1, len(samples), 2):  # which show a class
+        sample = samples[place]
+        label = sample["label"][0][0]
+        assert sample["teacher"].shape == (4, *PATCH[1:]) and label.shape == tuple(PATCH[1:])
+        agreeing.append((sample["teacher"].argmax(0)[label > 0] == label[label > 0]).float().mean())
+    assert float(torch.stack(agreeing).nanmean()) > 0.9
 
 
 def test_files_by_class_say_the_same_and_a_file_that_changes_is_read_anew(prepared, soft, tmp_path):
