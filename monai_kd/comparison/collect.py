@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
 from monai.utils import CommonKeys as Keys
 from monai.utils import ensure_tuple
 
@@ -23,6 +24,7 @@ from monai_kd.engines import (
     describe_data,
     describe_licence,
     generated_by,
+    is_generated,
     plain_settings,
     read_epochs,
     reproduce,
@@ -83,7 +85,7 @@ def collect_results(
     results = Results(
         bundle=bundle_root.name,
         title=metadata["name"],
-        generated_data=generated_by(dataset_dir) is not None,
+        generated_data=is_generated({**config, "dataset_dir": dataset_dir}),
         metrics=dict(directions),
         groups=Groups(group_by, len(set(first.groups)), len(first.inputs)),
         seeds=[int(path.name.removeprefix("seed_")) for path in rows[0].folders],
@@ -193,8 +195,9 @@ def _shares(row: Row, config: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _stage_names(config: Mapping[str, Any]) -> dict[str, str]:
-    """What the log calls the stage that trains each model."""
-    return {model: config[section]["stage"]["name"] for model, section in zip(MODELS, STAGES)}
+    """What the log calls the stage that trains each model; a configuration may say it by a reference."""
+    parser = ConfigParser(dict(config))
+    return {model: parser.get_parsed_content(f"{section}#stage#name") for model, section in zip(MODELS, STAGES)}
 
 
 def _data(
@@ -207,8 +210,9 @@ def _data(
     for side, items in datalist.items():
         patients = {str(item["patient"]) for item in items if item.get("patient") is not None}
         split[side] = Side(len(items), len(patients) or None)
-    source = describe_data({**config, "dataset_dir": dataset_dir}, metadata)
-    return Data(source, generated_by(dataset_dir), split, _fingerprint(datalist))
+    known = {**config, "dataset_dir": dataset_dir}
+    made = generated_by(dataset_dir) if is_generated(known) else None
+    return Data(describe_data(known, metadata), made, split, _fingerprint(datalist))
 
 
 def _fingerprint(datalist: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

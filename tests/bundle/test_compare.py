@@ -58,6 +58,8 @@ def test_it_leaves_a_table_a_report_and_a_card(folder):
     assert found["generated_data"] and found["data"]["split"]["test"]["patients"] == found["groups"]["number"]
     assert {one["value"] for one in found["tests"]} == {"dice", "iou"}
     assert found["by_group"]["class"] and found["paper"]["results"]
+    assert [stage["stage"] for stage in found["stages"]] == ["teacher", "student_alone", "distillation"]
+    assert all("val_mean_dice" in model["curves"] for model in found["models"].values())
 
 
 def test_all_models_are_drawn_and_measured(folder):

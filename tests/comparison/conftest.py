@@ -56,6 +56,7 @@ def comparison(tmp_path, monkeypatch) -> Callable[..., Results]:
         epochs: list[dict[str, Any]] = EPOCHS,
         others: dict[str, float] | None = None,
         teacher_metrics: tuple[str, str] = ("dice", "distance_mm"),
+        own_list: str | None = None,
     ) -> Results:
         generator = np.random.default_rng(0)
         listed = [(f"p{case // 2}", str(data / f"{case}.png")) for case in range(20)]
@@ -98,8 +99,9 @@ def comparison(tmp_path, monkeypatch) -> Callable[..., Results]:
         config = {
             "batch_size": 4,
             "dataset_dir": "/somewhere",
+            "datalist_file": own_list,
             **{
-                section: {"stage": {"name": name}}
+                section: {"name": name, "stage": {"name": "@##name"}}  # as the bundles have it
                 for section, name in (
                     ("teacher_training", "teacher"),
                     ("student_alone", "student_alone"),

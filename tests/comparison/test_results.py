@@ -96,6 +96,12 @@ def test_generated_data_and_groups_are_said(comparison):
     assert not comparison().by_group.get("patient")
 
 
+def test_a_list_of_one_s_own_is_no_generated_data_wherever_the_folder_is(comparison):
+    found = comparison(generated=True, own_list="/data/own.json")
+    assert not found.generated_data and found.data.generated_by is None and "own.json" in found.data.source
+    assert not any("GENERATED" in note for note in found.notes)
+
+
 def test_the_fingerprint_follows_the_split_and_the_files(comparison, tmp_path):
     first = comparison().data.fingerprint
     assert comparison().data.fingerprint == first
