@@ -41,7 +41,7 @@ def segmentation_overlay(
     planes: Sequence[str],
     projection: bool,
 ) -> Image.Image:
-    """The input in grey with each class's outline in its colour, and with a legend where there are several classes.
+    """The input in grey with each class's outline in its colour, and with a legend below where there are several.
 
     Args:
         source: path of the input file.
@@ -73,16 +73,19 @@ def segmentation_overlay(
         else:
             coloured[(layer & ~ndimage.binary_erosion(layer, iterations=width)).T] = colour
     picture = Image.fromarray(stacked(grey, coloured) if projection else coloured)
-    if len(names) > 1:
-        _write_legend(picture, names)
-    return picture
+    return _with_legend(picture, names) if len(names) > 1 else picture
 
 
-def _write_legend(picture: Image.Image, names: Sequence[str]) -> None:
-    """Write the names of the classes into the upper left corner, each behind a square of its colour."""
-    size = max(8, min(picture.height // (2 * len(names) + 1), picture.height // 24, 32))
-    font, draw = ImageFont.load_default(size), ImageDraw.Draw(picture)
+def _with_legend(picture: Image.Image, names: Sequence[str]) -> Image.Image:
+    """A picture with the names of the classes below it, each behind a square of its colour: nothing is covered."""
+    size = max(10, min(picture.height // 24, 32))
+    font, line = ImageFont.load_default(size), size + size // 4
+    width = 2 * size + int(max(font.getlength(name) for name in names))
+    legend = Image.new("RGB", (max(picture.width, width), picture.height + line * len(names) + size // 4))
+    legend.paste(picture)
+    draw = ImageDraw.Draw(legend)
     for number, (name, colour) in enumerate(zip(names, class_colours(len(names)))):
-        left, top = size // 4, size // 4 + number * (size + size // 4)
-        draw.rectangle((left, top, left + size // 2, top + size // 2), colour, "black")
-        draw.text((left + size, top - size // 4), name, colour, font, stroke_width=1, stroke_fill="black")
+        left, top = size // 4, picture.height + size // 4 + number * line
+        draw.rectangle((left, top + size // 4, left + size // 2, top + 3 * size // 4), colour)
+        draw.text((left + size, top), name, colour, font)
+    return legend

@@ -374,14 +374,16 @@ def test_an_overlay_has_a_colour_and_a_legend_for_each_class(tmp_path, view):
     classes[90:100, 60:65, 20] = 2
     writer = SegmentationWriter(overlay=True, label_name=NAMES, view=view)
     writer({"pred": meta_tensor(classes, tmp_path / "v.nii.gz", np.eye(4))}, tmp_path / "v")
-    shown = np.asarray(read_picture(tmp_path / "v_overlay.png"))[-120:]
+    whole = np.asarray(read_picture(tmp_path / "v_overlay.png"))
+    height = 120 if view == "section" else 248
+    shown, legend = whole[height - 120 : height], whole[height:].reshape(-1, 3)
     first, second = (np.array(colour) for colour in class_colours(2))
     share = 1.0 if view == "section" else 0.6
     row, *columns = 120 - 70, 120 - 60 - 1, 120 - 90 - 1  # the patient's left is on the right
     for column, colour in zip(columns, (first, second)):
         np.testing.assert_array_equal(shown[row, column], (share * colour).astype(np.uint8))
-    legend = np.asarray(read_picture(tmp_path / "v_overlay.png"))[:40, :60].reshape(-1, 3)
     assert all((legend == colour).all(axis=1).any() for colour in (first, second))
+    assert not shown[:40, :10].any()  # of the image, which is black, nothing is covered
 
 
 def test_classes_of_a_picture_are_numbers_that_a_palette_shows_in_colour(tmp_path):
