@@ -18,10 +18,10 @@ from .errors import DONE
 from .inference import evaluate
 from .output import say
 
-__all__ = ["publish"]
+__all__ = ["halve", "publish"]
 
 
-def publish(name: str, run: str) -> int:
+def publish(name: str, run: str, data: str | None = None) -> int:
     """Make a run's student the bundle's own: models/model.pt, with docs/model_card.md and the metrics in metadata.json.
 
     A student of more than 16 MB is stored in half precision, provided that no metric of the test cases moves.
@@ -29,6 +29,8 @@ def publish(name: str, run: str) -> int:
     Args:
         name: a bundle's name, or the path of a bundle's directory.
         run: name or path of a completed run.
+        data: what it was trained on, and the licence, in a sentence for model card and metadata, where it is not the
+            data set that the bundle is made for.
     """
     bundle = Bundle(name)
     if Path(monai_kd.run_dir(bundle.root)).parents[1] != bundle.root:
@@ -47,14 +49,16 @@ def publish(name: str, run: str) -> int:
     checkpoint = folder / "model.pt"
     summary = _measure(bundle, folder, checkpoint, "distilled_student")
     if checkpoint.stat().st_size > LARGEST_MODEL:
-        checkpoint = _halve(checkpoint)
+        checkpoint = halve(checkpoint)
         halved = _measure(bundle, folder, checkpoint, "half_precision")
         values = monai_kd.engines.values_of(halved)
         for metric, before in monai_kd.engines.values_of(summary).items():
             if abs(values[metric] - before) > 1e-3:
                 raise ValueError(f"half precision moves {metric} from {before} to {values[metric]}")
         summary = halved
-    text = _model_card(bundle, folder, read_json(folder / "model.json"), summary)
+    trained_by = read_json(folder / "model.json")
+    trained_on = data or monai_kd.engines.describe_data(trained_by, bundle.metadata)
+    text = _model_card(bundle, folder, trained_by, trained_on, summary)
     published = bundle.root / "models" / "model.pt"
     card = bundle.root / "docs" / "model_card.md"
     for place in (published.parent, card.parent):
@@ -63,7 +67,7 @@ def publish(name: str, run: str) -> int:
     with whole_file(card) as written:
         written.write_text(text, encoding="utf-8")
         monai_kd.engines.replace_weights(published, checkpoint)  # the card follows it, or neither is replaced
-    _note_origin(bundle, read_json(folder / "model.json"), summary)
+    _note_origin(bundle, trained_by, trained_on, summary)
     say(f"published {checkpoint} as {published}, described in {card}")
     return DONE
 
@@ -76,18 +80,24 @@ def _measure(bundle: Bundle, run: Path, checkpoint: Path, name: str) -> dict[str
     return read_json(summary)
 
 
-def _halve(checkpoint: Path) -> Path:
-    """A copy of a checkpoint, beside it, with its weights in half precision."""
+def halve(checkpoint: Path) -> Path:
+    """A copy of a checkpoint, beside it, with the weights of its layers in half precision.
+
+    What normalises, and what is added, stays as it is: it takes no room, and is what half precision moves most.
+    """
     import torch
 
     weights = monai_kd.engines.read_weights(checkpoint)
-    half = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    is_large = {name: value.is_floating_point() and value.ndim > 1 for name, value in weights.items()}
+    half = {name: value.half() if is_large[name] else value for name, value in weights.items()}
     copied = checkpoint.with_name("model_half.pt")
     torch.save(half, copied)
     return copied
 
 
-def _model_card(bundle: Bundle, run: Path, trained: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+def _model_card(
+    bundle: Bundle, run: Path, trained: Mapping[str, Any], trained_on: str, summary: Mapping[str, Any]
+) -> str:
     """What a published student says about itself."""
     monai_kd.engines.tabulate_run(run, bundle.root, keep=True)
     rows = [["metric", "value or mean over cases", "standard deviation over cases", "median", "interval", "cases"]]
@@ -99,7 +109,7 @@ def _model_card(bundle: Bundle, run: Path, trained: Mapping[str, Any], summary: 
     return monai_kd.engines.describe_model(
         bundle.metadata,
         {
-            "Data": monai_kd.engines.describe_data(trained, bundle.metadata),
+            "Data": trained_on,
             "Licence": monai_kd.engines.describe_licence(bundle.root, bundle.metadata),
             "Size": f"{summary['parameters']:,} parameters.",
         },
@@ -114,12 +124,12 @@ def _model_card(bundle: Bundle, run: Path, trained: Mapping[str, Any], summary: 
     )
 
 
-def _note_origin(bundle: Bundle, trained: Mapping[str, Any], summary: Mapping[str, Any]) -> None:
+def _note_origin(bundle: Bundle, trained: Mapping[str, Any], trained_on: str, summary: Mapping[str, Any]) -> None:
     """Write what the published student was trained on, and what it scores, into the bundle's metadata."""
     metadata = bundle.metadata
     noted = {
         "eval_metrics": {metric: rounded(value) for metric, value in monai_kd.engines.values_of(summary).items()},
-        "training_data": monai_kd.engines.describe_data(trained, metadata),
+        "training_data": trained_on,
         "generated": monai_kd.engines.is_generated(trained),
     }
     write_text(bundle.root / "configs" / "metadata.json", json.dumps({**metadata, **noted}, indent=4) + "\n")

@@ -444,6 +444,10 @@ def test_a_copy_is_complete_and_writes_to_itself(run, data, tmp_path, capsys, mo
     metadata = json.loads((copy / "configs" / "metadata.json").read_text())
     assert metadata["eval_metrics"] == {name: round(scores[name]["mean"], 4) for name in ("dice", "iou")}
     assert metadata["generated"] is True and metadata["training_data"].startswith("GENERATED images by Figshare")
+    words = "Slices of my own, CC0."
+    assert main(["publish", str(copy), str(run), "--data", words]) == 0
+    assert f"**Data.** {words}\n" in (copy / "docs" / "model_card.md").read_text()
+    assert json.loads((copy / "configs" / "metadata.json").read_text())["training_data"] == words
     student = tmp_path / "student.ts"
     assert main(["export", str(copy), str(student), "--format", "torchscript", f"dataset_dir={tmp_path}"]) == 0
     told = read_metadata(student)
