@@ -83,7 +83,7 @@ def _measure(bundle: Bundle, run: Path, checkpoint: Path, name: str) -> dict[str
 def halve(checkpoint: Path) -> Path:
     """A copy of a checkpoint, beside it, with the weights of its layers in half precision.
 
-    What normalises, and what is added, stays as it is: it takes no room, and is what half precision moves most.
+    What normalises, and what is added, stays as it is: it takes hardly any room.
     """
     import torch
 

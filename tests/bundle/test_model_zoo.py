@@ -23,6 +23,7 @@ from PIL import Image
 
 import monai_kd
 from monai_kd.bundle import Bundle
+from monai_kd.command_line.publishing import halve
 
 # MONAI tells everybody that a configuration is code, and that nobody vouches for the schema that is there.
 pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file", "ignore:No hash value provided")
@@ -77,8 +78,9 @@ def moved(request, tmp_path) -> Path:
         parser.read_config(str(folder / "configs" / "inference.json"))
         torch.manual_seed(1)
         (folder / "models").mkdir()
-        weights = parser.get_parsed_content("network_def").half().state_dict()  # as `publish` does with large ones
-        torch.save(weights, folder / "models" / "model.pt")
+        whole = folder / "models" / "model.pt"
+        torch.save(parser.get_parsed_content("network_def").state_dict(), whole)
+        halve(whole).replace(whole)  # as `publish` does with large ones
     return folder
 
 
