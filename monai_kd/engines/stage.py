@@ -27,10 +27,11 @@ from monai_kd.locations import running_parser
 from monai_kd.networks.feature_tap import unwrapped
 
 from .epoch_clock import EpochClock
-from .epoch_table import drop_epochs
+from .epoch_table import drop_epochs, read_epochs
 from .provenance import TRAINED_ON, Datalist, check_data, check_settings, learned_from, made_by, patients_of, sign
 from .run_config import running_config, write_run_config
 from .stage_log import StageLog
+from .validation_choice import ALIKE, ValidationChoice
 from .weight_average import WeightAverage
 from .weights import read_progress
 
@@ -44,7 +45,7 @@ class Stage:
       therefore see the same batches and augmentations, whatever ran before, and a resumed run continues exactly as it
       would have gone on.
     - The weights that score best in validation are written to ``checkpoint`` as ``{"model": state_dict}``, or as
-      ``weights`` says.
+      ``weights`` says; the last ones, with a warning, where validation cannot choose (`ValidationChoice`).
     - At the start and after every epoch, what is needed to go on is written beside it (``<name>_resume.pt``). It is
       removed when the stage is completed, so a checkpoint without such a neighbour is a finished one.
     - One line an epoch goes to the log, with the averages of the loss and of every term: to the console and
@@ -133,6 +134,7 @@ class Stage:
         self._told: StageLog | None = None
         self._saved: dict[str, Any] = {}
         self._origin: dict[str, str] = {}
+        self._choice = ValidationChoice(evaluator, name)
         self._clock = EpochClock()
         self._clock.attach(trainer)
         trainer.add_event_handler(Events.STARTED, self._started)
@@ -215,6 +217,8 @@ class Stage:
             self._check_settings(self.resume_file)
             self._load_progress()
             self.logger.info(f"{self.name}: going on after epoch {state.epoch} of {state.max_epochs}")
+            if state.epoch == state.max_epochs:
+                self._load_weights(self.trainer)  # which is not started any more, and these may be what is kept
         if state.epoch < state.max_epochs:
             if state.epoch_length == 0:
                 raise ValueError(
@@ -224,8 +228,9 @@ class Stage:
             self._log(f"{state.max_epochs} epochs of {state.epoch_length} iterations, in {self.checkpoint.parent}")
             self.trainer.run()
         if self._writes:
-            if not self.checkpoint.is_file():
-                self.logger.warning(f"{self.name}: there was no validation, so the last weights are kept")
+            fault = self._choice.fault(read_epochs(self.epoch_table))
+            if fault is not None or not self.checkpoint.is_file():
+                self.logger.warning(f"{self.name}: {fault or 'there was no validation'}, so the last weights are kept")
                 self._save_weights()
             self.resume_file.unlink(missing_ok=True)
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -233,8 +238,7 @@ class Stage:
         self._log(f"done, {self.checkpoint}")
 
     def _started(self, engine: Any) -> None:
-        # This is the last handler of this event: the teacher, the taps and the weights to start from are in order, and
-        # what is loaded here is not replaced by those.
+        # The last handler of this event: what loads the teacher or weights to start from replaces nothing of this.
         if self._saved:
             self._load_weights(engine)
         elif self._average is not None:
@@ -288,7 +292,11 @@ class Stage:
                 "model": self._signed(self._network),
                 "trainer": {"epoch": state.epoch, "iteration": state.iteration},
                 # As a float, because loading with `weights_only` refuses NumPy's scalars.
-                "evaluator": {"best_metric": float(best.best_metric), "best_metric_epoch": best.best_metric_epoch},
+                "evaluator": {
+                    "best_metric": float(best.best_metric),
+                    "best_metric_epoch": best.best_metric_epoch,
+                    ALIKE: self._choice.alike,
+                },
                 "state": {name: value.state_dict() for name, value in self.state.items()},
                 "scaler": {} if scaler is None else scaler.state_dict(),
             },
@@ -305,7 +313,7 @@ class Stage:
         for name, value in self.state.items():
             value.load_state_dict(self._saved["state"][name])
         # MONAI makes the gradient scaler when the trainer is run, and none without mixed precision.
-        if self._saved["scaler"] and engine.scaler is not None:
+        if self._saved["scaler"] and getattr(engine, "scaler", None) is not None:
             engine.scaler.load_state_dict(self._saved["scaler"])
         self._saved = {}
 

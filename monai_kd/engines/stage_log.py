@@ -17,6 +17,7 @@ from monai_kd.handlers import GRADIENT_SHARE
 
 from .epoch_clock import EpochClock
 from .epoch_table import EPOCH_COLUMNS, add_epoch
+from .validation_choice import ALIKE
 
 __all__ = ["StageLog"]
 
@@ -74,7 +75,9 @@ class StageLog:
         self._board.flush()  # type: ignore[union-attr]
         # Shares of the gradient have had a line of their own.
         words = [f"{name} {value:.4g}" for name, value in scalars.items() if not name.startswith(GRADIENT_SHARE)]
-        if best.best_metric_epoch == state.epoch:
+        if getattr(best, ALIKE, ""):
+            pass  # none is the best, as has been said
+        elif best.best_metric_epoch == state.epoch:
             words.append("the best so far")
         elif best.best_metric_epoch > 0:
             which = "" if best.key_metric_name in scalars else f"{best.key_metric_name} "  # which is said once

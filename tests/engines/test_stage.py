@@ -157,6 +157,42 @@ def test_without_validation_the_last_weights_are_saved(tmp_path):
     assert _saved_weight(stage) == weights[-1]
 
 
+@pytest.mark.parametrize("scores", [(0.5, 0.5, 0.5), (float("nan"),) * 3])
+def test_the_last_weights_are_kept_where_the_key_metric_does_not_move(scores, tmp_path, caplog):
+    stage = _stage(tmp_path, scores=scores)
+    weights = _weights_by_epoch(stage)
+    stage.run()
+    assert _saved_weight(stage) == weights[-1]
+    assert f"val_score was {scores[0]:g} after every epoch, so the last weights are kept" in caplog.text
+
+
+def test_the_last_weights_are_kept_where_all_validation_labels_are_alike(tmp_path, caplog):
+    stage = _stage(tmp_path, scores=(0.3, 0.9, 0.1))
+    for sample in stage.evaluator.data_loader.dataset.data:
+        sample["label"] = torch.ones(1, 4)
+    weights = _weights_by_epoch(stage)
+    stage.run()
+    assert _saved_weight(stage) == weights[-1]
+    assert caplog.text.count("labels are alike (1), so val_score cannot tell which weights are better") == 1
+    assert "cannot tell the better weights, so the last weights are kept" in caplog.text
+    assert "best" not in (tmp_path / "student.log").read_text()
+
+
+@pytest.mark.parametrize("scores", [(0.5, 0.5, 0.5), (0.3, 0.9, 0.1)])
+def test_a_stage_interrupted_at_its_end_keeps_the_last_weights_too(scores, tmp_path, monkeypatch):
+    def make(**arguments) -> Stage:
+        stage = _stage(tmp_path, scores=scores, **arguments)
+        for sample in stage.evaluator.data_loader.dataset.data:
+            sample["label"] = torch.ones(1, 4)
+        return stage
+
+    begun = make()
+    weights = _weights_by_epoch(begun)
+    _interrupt(begun, Events.COMPLETED)
+    make(resume=True).run()
+    assert _saved_weight(begun) == weights[-1]
+
+
 def test_a_wrapped_network_is_saved_as_it_is_alone(tmp_path):
     stage = _stage(tmp_path, network=nn.DataParallel(_one_weight()))
     stage.run()
