@@ -74,7 +74,8 @@ def compare(
     else:
         chosen["paper"] = paper
         call = f"$monai_kd.comparison.compare(@ckpt_dir, @dataset_dir, @datalist, @bundle_root, **{chosen})"
-    settings |= {"ckpt_dir": folder, "run": [call]}
+    needed = [] if dry_run else ["$monai_kd.data.require(@datalist['training'], @datalist['test'])"]
+    settings |= {"ckpt_dir": folder, "run": [*needed, call]}
     overlays = ["demo.json"] if demo else []
     wanted = {**config_settings(config, bundle, "train.json", *overlays), **settings, **parse(overrides, options)}
     check_scripts(wanted, value_of(trust))

@@ -67,7 +67,11 @@ def as_typed(word: str, switches: set[str]) -> str:
 
 
 def parse(overrides: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings from words like ``key=value`` and from options like ``--key value``."""
+    """Settings from words like ``key=value`` and from options like ``--key value``.
+
+    Raises:
+        ValueError: when a word is none of these, or gives a run's name as the list of steps that ``run`` is.
+    """
     parsed: dict[str, Any] = {}
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -75,6 +79,12 @@ def parse(overrides: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any
             raise ValueError(f"expected key=value, got {override!r}")
         parsed[key] = value_of(text)
     parsed.update({key: value_of(value) for key, value in options.items()})
+    steps = parsed.get("run", [])
+    if not isinstance(steps, list) and str(steps)[:1] not in ("$", "@", "%"):  # it would be taken for a step, and done
+        raise ValueError(
+            f"the setting run is the list of steps, got {steps!r}; a run is named by --run NAME, the folder of a "
+            "comparison by --out FOLDER"
+        )
     return {key: _absolute(key, value) for key, value in parsed.items()}
 
 

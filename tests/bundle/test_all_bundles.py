@@ -157,6 +157,13 @@ def test_every_way_to_start_it_is_there(bundle):
     assert _config(bundle, "train.json")["training"] == "%run"
 
 
+def test_what_ends_with_a_test_looks_for_test_cases_first(bundle):
+    for overlay in ("demo.json", "cross_validate.json"):
+        if (Path(monai_kd.bundle_root(bundle)) / "configs" / overlay).is_file():
+            steps = _config(bundle, "train.json", overlay)["run"]
+            assert steps[0] == "$monai_kd.data.require(@train#dataset#data, @datalist['test'])", overlay
+
+
 def test_a_demo_s_settings_on_a_list_of_one_s_own_generate_nothing(bundle, tmp_path):
     parser = ConfigParser({**_config(bundle, "train.json", "demo.json"), "ckpt_dir": str(tmp_path)})
     parser["datalist_file"] = "list.json"

@@ -348,6 +348,19 @@ def test_a_training_that_cannot_be_meant_writes_nothing(words, message, data, tm
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("verb", [["train", NAME, "--config", "demo.json"], ["compare", NAME, "--seeds", "1"]])
+def test_a_list_without_test_cases_is_refused_before_three_trainings_that_end_with_a_test(verb, data, tmp_path, capsys):
+    paths = sorted(data.glob("*.mat"))
+    sides = {side: [{"image": str(path), "patient": side} for path in paths[:2]] for side in ("training", "validation")}
+    sides["validation"][0]["image"], sides["validation"][1]["image"] = map(str, paths[2:4])
+    (tmp_path / "list.json").write_text(json.dumps(sides))
+    out = ["--run" if verb[0] == "train" else "--out", str(tmp_path / "run")]
+    assert main([*verb, "--datalist", str(tmp_path / "list.json"), *out, *as_words(**TINY)]) == 2
+    error = capsys.readouterr().err
+    assert "no list `test`, found: training, validation; add it to the file" in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 def test_weights_of_another_network_are_refused_in_one_line(run, data, tmp_path, capfd):
     for words in (
         ["evaluate", NAME, "--run", str(run), "--checkpoint", str(run / "model.pt"), "network_def#out_channels=2"],

@@ -26,6 +26,19 @@ def test_paths_of_settings_mean_the_current_folder_wherever_they_are_used(tmp_pa
     ]
 
 
+def test_the_name_of_a_run_is_no_step(tmp_path, capsys):
+    for words in (
+        ["compare", "brain_tumor_segmentation", "--run", "first"],
+        ["compare", "brain_tumor_segmentation", "run=first"],
+        ["infer", "brain_tumor_segmentation", str(tmp_path), str(tmp_path / "out"), "run=7"],
+        ["train", "brain_tumor_segmentation", "--dataset_dir", str(tmp_path), "run=first"],
+    ):
+        assert main(words) == 2
+        shown = capsys.readouterr()
+        assert "a run is named by --run NAME" in shown.err and shown.err.count("\n") == 1 and not shown.out
+    assert parse(["run=%training"], {}) == {"run": "%training"} and parse(['run=["$1"]'], {}) == {"run": ["$1"]}
+
+
 def test_an_option_that_is_given_several_times():
     words = ["a", "--config", "b.json", "--seeds", "3", "--config=c.json,d.json", "e=--config"]
     assert joined(words, "--config") == ["a", "--seeds", "3", "e=--config", "--config=b.json,c.json,d.json"]
