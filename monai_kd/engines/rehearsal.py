@@ -25,6 +25,7 @@ from monai_kd.handlers.file_teacher import FileTeacher
 from monai_kd.networks.ensemble_network import EnsembleNetwork
 from monai_kd.networks.feature_tap import unwrapped
 
+from .loaded_teacher import load_what_is_there, warn_of_unknown_patients
 from .provenance import patients_of
 from .run_config import running_config
 from .stage import Stage
@@ -38,7 +39,8 @@ _OTHER_SEED = 65_537  # than any that a training would be given
 def rehearse(*stages: Stage) -> None:
     """Try every stage that is to train with one small batch: names, shapes and finite values.
 
-    The batch goes through the network, the loss, the teacher and the distillation's terms. Where the last batch of an
+    Weights that are there and that a stage starts with, such as a teacher's, are loaded as it will do. The batch goes
+    through the network, the loss, the teacher and the distillation's terms. Where the last batch of an
     epoch holds one item only, that one is tried as well, since some terms compare items. No step is done, and random
     states, statistics of batch normalisation and modes are as before, so a training is the same with it and without. At
     the end, labels that show nothing but 0 are said. What each network costs is said, too: parameters,
@@ -57,8 +59,12 @@ def rehearse(*stages: Stage) -> None:
     for stage in waiting:
         with _as_before(stage):
             _find_soft_labels(stage)
+            load_what_is_there(stage, waiting)
             for number, batch in enumerate(_batches(stage.trainer.data_loader)):
                 _try(stage, batch, say_cost=number == 0)
+            for handler in stage.handlers:
+                if isinstance(handler, DistillationHandler):
+                    warn_of_unknown_patients(stage, handler, waiting)
     if waiting:
         with _as_before(waiting[0]):
             _look_at_labels(waiting[0])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,13 @@ def explain_unreadable(checkpoint: str | os.PathLike, error: Exception) -> str:
     """
     if os.path.getsize(checkpoint) == 0:
         return f"{checkpoint} is empty: whoever wrote it was cut off; copy it again, or train it again"
+    if _is_exported(checkpoint):
+        kind = "OnnxNetwork" if os.fspath(checkpoint).endswith(".onnx") else "TorchScriptNetwork"
+        return (
+            f"{checkpoint} is an exported network, and weights alone are wanted: name a .pt file; as a teacher it is "
+            f'teacher_checkpoint=null \'teacher_def={{"_target_": "monai_kd.networks.{kind}", "file": '
+            f'"{checkpoint}"}}\''
+        )
     held = re.search(r"GLOBAL (\S+)|Unsupported class (\S+)", str(error))
     if isinstance(error, pickle.UnpicklingError) and held:
         return (
@@ -84,6 +92,15 @@ def explain_unreadable(checkpoint: str | os.PathLike, error: Exception) -> str:
             f"nothing of it was read; take a file of weights alone, and see `verify --untrusted {checkpoint}`"
         )
     return f"{checkpoint} is no checkpoint that torch can read, or damaged; copy it again, or name another one"
+
+
+def _is_exported(file: str | os.PathLike) -> bool:
+    """Whether a file is ONNX or TorchScript, by its suffix or, of the latter, by the code in it."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except Exception:  # zipfile has many ways to say that a file is none, or damaged
+        return os.fspath(file).endswith(".onnx")
 
 
 def read_weights(checkpoint: str | os.PathLike) -> dict[str, Tensor]:

@@ -348,6 +348,25 @@ def test_a_training_that_cannot_be_meant_writes_nothing(words, message, data, tm
     assert not any(tmp_path.iterdir())
 
 
+def test_an_exported_teacher_is_no_checkpoint_and_the_cure_is_said_before_the_student_trains(data, tmp_path, capsys):
+    torch.jit.script(torch.nn.Conv2d(3, 1, 1)).save(str(tmp_path / "teacher.ts"))
+    words = ["--dataset_dir", str(data), "--run", str(tmp_path / "run"), "--stages", "student_alone,distill", "--trust"]
+    assert main(["train", NAME, *words, f"teacher_checkpoint={tmp_path / 'teacher.ts'}", *as_words(**TINY)]) == 2
+    error = capsys.readouterr().err
+    cure = f'"monai_kd.networks.TorchScriptNetwork", "file": "{tmp_path / "teacher.ts"}"'
+    assert cure in error and "teacher_checkpoint=null" in error and error.count("\n") == 1
+    assert not (tmp_path / "run" / "student_alone.pt").exists()
+
+
+def test_a_teacher_of_another_network_is_refused_before_the_student_trains(run, data, tmp_path, capsys):
+    words = ["--dataset_dir", str(data), "--run", str(tmp_path / "run"), "--stages", "student_alone,distill"]
+    settings = {**TINY, "teacher_features": [4, 4, 4, 8, 4, 4]}
+    assert main(["train", NAME, *words, f"teacher_checkpoint={run / 'teacher.pt'}", *as_words(**settings)]) == 2
+    error = capsys.readouterr().err
+    assert "these weights belong to another network" in error and error.count("\n") == 1
+    assert not (tmp_path / "run" / "student_alone.pt").exists()
+
+
 @pytest.mark.parametrize("verb", [["train", NAME, "--config", "demo.json"], ["compare", NAME, "--seeds", "1"]])
 def test_a_list_without_test_cases_is_refused_before_three_trainings_that_end_with_a_test(verb, data, tmp_path, capsys):
     paths = sorted(data.glob("*.mat"))

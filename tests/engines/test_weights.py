@@ -26,6 +26,14 @@ def test_what_does_not_fit_is_named(tmp_path):
         load_weights(nn.Linear(2, 1), tmp_path / "model.pt")
 
 
+def test_an_exported_network_is_named_with_what_takes_it(tmp_path):
+    torch.jit.script(nn.Linear(2, 1)).save(str(tmp_path / "net.pt"))  # whatever it is called
+    (tmp_path / "net.onnx").write_bytes(b"onnx")
+    for file, kind in (("net.pt", "TorchScriptNetwork"), ("net.onnx", "OnnxNetwork")):
+        with pytest.raises(ValueError, match=f"{file} is an exported network, .*monai_kd.networks.{kind}"):
+            read_weights(tmp_path / file)
+
+
 @pytest.mark.parametrize("wrap", [lambda weights: weights, lambda weights: {"model": weights}], ids=["bare", "nested"])
 def test_replaced_weights_are_a_bare_state_dictionary_in_one_file(wrap, tmp_path):
     target = tmp_path / "models" / "model.pt"
