@@ -71,7 +71,11 @@ def describe_data(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> str
     if is_generated(config):
         by = f" by {made['generator']}" if made else ""
         return f"GENERATED images{by}, no patient's, free to use: the results say nothing about real ones."
-    return f"{metadata['data_source']}. Licence: see `data_license.txt` of the bundle."
+    # Where the images of a folder come from can't be told from it, only how it is laid out.
+    return (
+        f"Those of a folder that is laid out as the bundle's own data ({metadata['data_source']}). Where they are "
+        "these, their licence is in the bundle's `data_license.txt`."
+    )
 
 
 def describe_licence(bundle_root: Path, metadata: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
 from monai.utils import CommonKeys
 
 from .run_config import read_run_config
@@ -129,6 +130,7 @@ def check_settings(begun: Path, checkpoint: Path, config: Mapping[str, Any], own
     kept = read_run_config(checkpoint)
     before, now = _deciding(kept), _deciding(config)
     differing = sorted(_differences(before, now)) if kept else []
+    differing = [name for name in differing if not _say_the_same(name, kept, config)]
     if differing:
         raise ValueError(
             f"{checkpoint} was begun with other settings ({', '.join(differing[:5])}): resume it with the same ones, "
@@ -174,3 +176,18 @@ def _differences(before: Any, now: Any, where: str = "") -> set[str]:
         both = before.keys() & now.keys()
         return {found for key in both for found in _differences(before[key], now[key], f"{where}#{key}".lstrip("#"))}
     return set() if before == now else {where}
+
+
+def _say_the_same(name: str, *configs: Mapping[str, Any]) -> bool:
+    """Whether an id has the same plain value in configurations that reach it by different references.
+
+    So that what `train` has trained is not strange to `compare`, which counts the epochs of the student alone itself.
+    """
+    parsers = [ConfigParser(dict(config)) for config in configs]
+    given = [parser[name] for parser in parsers]
+    if not any(isinstance(value, str) and value.startswith("@") for value in given):
+        return False
+    if not all(isinstance(value, (str, int, float)) and not str(value).startswith("$") for value in given):
+        return False
+    first, *others = (parser.get_parsed_content(name) for parser in parsers)
+    return isinstance(first, (str, int, float)) and all(first == other for other in others)

@@ -130,6 +130,10 @@ class DistillationHandler:
     backward pass, all under the same autocast. So it is enough to replace that loss when the event fires: no trainer
     is subclassed, and mixed precision, gradient accumulation and compilation stay MONAI's.
 
+    A teacher's network answers right before the trainer applies the student, so that what it needs to compute is given
+    back before the student's graph is kept: where the teacher is not much the larger one, a step's peak memory is the
+    student's own.
+
     Every active term's value, and the task's own loss as ``task``, are added to ``engine.state.output`` by name for
     logging. Under `torch.distributed` the projectors are synchronised as the student is.
 
@@ -178,6 +182,9 @@ class DistillationHandler:
         self.loss = loss
         self._synchronised_loss: nn.Module = loss
         self._student: FeatureTap | None = None
+        self._asked_for: Any = None  # the output of the iteration that the answer below is for
+        self._answer: dict[str, Tensor] = {}
+        self._give_back: Callable[[], None] = lambda: None  # the trainer's own inferer
 
     def attach(self, engine: Engine) -> None:
         """
@@ -199,6 +206,8 @@ class DistillationHandler:
         # The student also runs in validation, perhaps under a sliding window: none of that may be captured.
         self._student = FeatureTap(engine.network, self.loss.student_layers(), training_only=True)
         self.teacher.open(engine.state.device)
+        if isinstance(self.teacher, (LiveTeacher, CachedTeacher)) and hasattr(engine, "inferer"):
+            self._ask_before(engine)
 
     def completed(self, engine: SupervisedTrainer) -> None:
         """Close the taps on both networks."""
@@ -213,7 +222,9 @@ class DistillationHandler:
         labelled, label = _labelled_rows(engine), output.get(Keys.LABEL)
         task = output[Keys.LOSS] if labelled is None else _task_loss(engine, labelled)
         if self.loss.active_terms():
-            output[Keys.LOSS], values = self._synchronised_loss(task, student, self.teacher(engine), label, labelled)
+            answer = self._answer if self._asked_for is output else self.teacher(engine)
+            self._asked_for, self._answer = None, {}
+            output[Keys.LOSS], values = self._synchronised_loss(task, student, answer, label, labelled)
         else:  # neither teacher nor projectors have anything to do
             output[Keys.LOSS], values = self.loss(task, student, {})
         if not self.loss.task_weight and isinstance(engine.network, DistributedDataParallel):
@@ -221,10 +232,32 @@ class DistillationHandler:
             output[Keys.LOSS] = output[Keys.LOSS] + 0 * task
         output.update(values, task=task.detach())
 
+    def _ask_before(self, engine: SupervisedTrainer) -> None:
+        """Have the teacher asked whenever the trainer is about to apply the student."""
+        # MONAI fires no event there, and a hook on the student would run under the student's own autocast.
+        apply = engine.inferer
+
+        def ask_and_apply(*args: Any, **kwargs: Any) -> Any:
+            output = engine.state.output
+            if self._student is not None and self.loss.active_terms() and self._asked_for is not output:
+                self._asked_for, self._answer = output, self.teacher(engine)
+            return apply(*args, **kwargs)
+
+        engine.inferer = ask_and_apply  # type: ignore[assignment]
+
+        def give_back() -> None:
+            # Another handler may have done the same since: then this stays in its place, and does nothing any more.
+            if engine.inferer is ask_and_apply:
+                engine.inferer = apply
+
+        self._give_back = give_back
+
     def _close(self) -> None:
         if self._student is not None:
             self._student.remove()
             self._student = None
+        self._give_back()
+        self._asked_for, self._answer = None, {}
         self.teacher.close()
 
 

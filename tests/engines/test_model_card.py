@@ -35,7 +35,9 @@ def test_a_card_says_what_is_known_and_leaves_out_what_is_not():
 
 
 def test_what_a_model_was_trained_on_is_said(tmp_path):
-    assert describe_data({"dataset_dir": tmp_path}, METADATA).startswith("Real slices. Licence: see `data_license.txt`")
+    # A folder may be laid out as the bundle's data set and hold other images: it is not said to be that data set.
+    layout = "Those of a folder that is laid out as the bundle's own data (Real slices). Where they are these, "
+    assert describe_data({"dataset_dir": tmp_path}, METADATA).startswith(layout)
     assert describe_data({"dataset_dir": "$@generator.once(@ckpt_dir)"}, METADATA).startswith("GENERATED images, no")
     assert "`own.json`" in describe_data({"dataset_dir": "", "datalist_file": "/x/own.json"}, METADATA)
     assert describe_data({"datalist_file": "$@dataset_dir + '/own.json'"}, METADATA) == "Those of a data list."

@@ -248,6 +248,45 @@ def test_taps_are_open_during_the_run_only():
     assert not student[0]._forward_hooks and not teacher[0]._forward_hooks
 
 
+@pytest.mark.parametrize("teachers", [1, 2])
+def test_the_teacher_has_answered_before_the_student_computes(teachers):
+    # Or both would be in memory at once: the graph of the student, and whatever the teacher needs on the way.
+    calls = []
+    teacher, student, loss = _network(4, 1), _network(2, 0), _loss()
+    teacher.register_forward_hook(lambda *_: calls.append("teacher"))
+    student.register_forward_hook(lambda *_: calls.append("student"))
+    trainer = _trainer(student, [DistillationHandler(teacher, loss) for _ in range(teachers)], loss)
+    inferer = trainer.inferer
+    for epochs in (2, 4):  # nothing of a run is left for the one that goes on
+        trainer.state.max_epochs = epochs
+        trainer.run()
+        assert calls == [*["teacher"] * teachers, "student"] * 4
+        calls.clear()
+        trainer.inferer(torch.zeros(1, 1, 8, 8), student)
+        assert calls == ["student"]
+        calls.clear()
+    assert teachers > 1 or trainer.inferer is inferer
+
+
+def test_whoever_applies_the_student_between_steps_changes_no_answer():
+    def hints(between):
+        found = []
+
+        def note(engine):
+            found.append(float(engine.state.output["hint"]))
+            if between:
+                with torch.no_grad():
+                    engine.inferer(torch.zeros(1, 1, 8, 8), engine.network.eval())
+
+        loss = _loss()
+        trainer = _trainer(_network(2, 0), [DistillationHandler(_network(4, 1), loss)], loss, decollate=False)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, note)
+        trainer.run()
+        return found
+
+    assert hints(between=True) == hints(between=False) and len(set(hints(between=False))) == 4
+
+
 def test_validation_under_a_sliding_window_is_not_captured():
     student = _network(2, 0)
     validator = SupervisedEvaluator(
