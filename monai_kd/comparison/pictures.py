@@ -162,7 +162,7 @@ def _write(writer: Callable[[Mapping[str, Any], Path], Any], sample: Mapping[str
         try:
             writer(sample, Path(output) / "case")
         except (AttributeError, KeyError, ValueError) as error:  # what the writer needs is not there
-            logging.getLogger("monai_kd").info(f"no picture {target.name}: {error}")
+            logging.getLogger("monai_kd").info(f"no picture {target.name}, the evaluation gives other things: {error}")
         _keep(Path(output), target)
 
 

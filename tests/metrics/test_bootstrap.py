@@ -78,6 +78,14 @@ def test_intervals_of_scores_by_name():
     assert found["auroc_Mass"] == found["auroc_macro"] == (low, high)
 
 
+def test_cases_of_one_class_only_have_no_interval():
+    def scores(rows: np.ndarray) -> dict[str, float]:
+        return multi_task_scores(np.full((2, 2), 0.5)[rows], np.zeros((2, 2))[rows], ["Mass", "abnormal"])
+
+    assert scores(np.arange(2)).keys() == {"auroc_skipped"}  # as of the two normal X-rays that a report draws
+    assert score_intervals(scores, [0, 1]) == {}
+
+
 def test_a_draw_without_a_class_has_no_mean_over_the_classes():
     probabilities = np.array([[0.9, 0.1]] * 10)  # all are taken for the first class
     labels = np.array([0] * 9 + [1])
