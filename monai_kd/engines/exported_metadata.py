@@ -41,8 +41,8 @@ _STEPS = {
     "Spacing": "resample to voxels of {pixdim} mm, linearly; -1 keeps the image's own",
     "SpatialPad": "pad with 0 to at least {spatial_size} voxels, as much before as behind",
     "DivisiblePad": "pad with 0 to multiples of {k} voxels, as much before as behind",
-    "ReduceResolution": "reduce the resolution, to {spatial_size} pixels or by the factor {factor}, and bring the size "
-    "back",
+    "ReduceResolution": "reduce every axis {reduction}, where a new pixel is the mean of those that it covers, and "
+    "bring it back to the size that it had, {back}",
     "LowerResolution": "keep 1 / {factor} of k-space in its centre, and 0 elsewhere: as large, and less sharp",
     "Undersample": "keep the acquired lines of k-space along y (`acquired_lines`), and 0 elsewhere; the channels are "
     "the real and the imaginary part",
@@ -189,16 +189,38 @@ def _applied(
             disabled = parser.get_parsed_content("is_disabled")
         if not disabled:
             name = str(step.get("_target_", "")).rpartition(".")[-1].removesuffix("d")
-            yield name.removeprefix("Served").removesuffix("InPlace"), step  # which do the same
+            plain = {key: value if key == "_target_" else _evaluated(value, parser) for key, value in step.items()}
+            yield name.removeprefix("Served").removesuffix("InPlace"), plain  # which do the same
+
+
+def _evaluated(value: Any, parser: ConfigParser) -> Any:
+    """What an expression gives, where that is a number or text, or several; any other value as it is."""
+    if not isinstance(value, str) or not value.startswith("$"):
+        return value
+    parser["evaluated"] = value
+    found = parser.get_parsed_content("evaluated")
+    return found if isinstance(found, (bool, int, float, str, list, tuple)) else value
 
 
 def _in_words(steps: list[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """What each transform does; one that is not known here by its name, as `preprocessing` has its arguments."""
     return [
-        _STEPS.get(name, f"apply {name}").format_map(defaultdict(lambda: "(not set)", arguments)).replace("$np.", "")
+        _STEPS.get(name, f"apply {name}")
+        .format_map(defaultdict(lambda: "(not set)", {**arguments, **_reduction(arguments)}))
+        .replace("$np.", "")
         for name, arguments in steps
         if name not in _CHANGE_NOTHING
     ]
+
+
+def _reduction(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """How far and how `ReduceResolution` goes there and back, in words."""
+    by, nearest = arguments.get("factor"), str(arguments.get("mode_back", "")).startswith("nearest")
+    return {
+        "reduction": f"to {arguments.get('spatial_size')} pixels" if by is None else f"by the factor {by}, n pixels to "
+        f"round(n / {by})",
+        "back": "by the nearest pixel" if nearest else "linearly between the centres of pixels",
+    }
 
 
 def embedded_config(config: Mapping[str, Any]) -> dict[str, Any]:

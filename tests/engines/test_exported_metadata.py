@@ -162,7 +162,7 @@ def test_generated_data_are_told_from_real_ones(tmp_path):
     text, is_generated = told({"dataset_dir": str(tmp_path)})
     assert is_generated is True and text.startswith("GENERATED images by Maker")
     text, is_generated = told({"dataset_dir": str(tmp_path / "slices")})
-    assert is_generated is False and text.startswith("Real slices.")
+    assert is_generated is False and "laid out as the bundle's own data (Real slices)" in text
     assert told({})[1] is None and told({})[0].startswith("not known")
     assert told({}, training_data="Real ones", generated=False) == ("Real ones", False)
 
@@ -193,3 +193,27 @@ def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "a.ts").write_bytes(b"no archive")
     with pytest.raises(ValueError, match="a.ts is no TorchScript file, or damaged"):
         read_metadata(tmp_path / "a.ts")
+
+
+@pytest.mark.parametrize(
+    "step, words",
+    [
+        (
+            {"_target_": "m.ReduceResolutiond", "spatial_size": "@image_size", "mode_back": "nearest"},
+            "reduce every axis to 8 pixels, where a new pixel is the mean of those that it covers, and bring it "
+            "back to the size that it had, by the nearest pixel",
+        ),
+        (
+            {"_target_": "m.ReduceResolutiond", "factor": 2},
+            "reduce every axis by the factor 2, n pixels to round(n / 2), where a new pixel is the mean of those that "
+            "it covers, and bring it back to the size that it had, linearly between the centres of pixels",
+        ),
+        ({"_target_": "Orientationd", "axcodes": "$'RAS'[:@image_size - 5]"}, "turn the axes to RAS"),
+        ({"_target_": "Spacingd", "pixdim": "$[1] * 3"}, "resample to voxels of [1, 1, 1] mm, linearly; -1 keeps"),
+    ],
+)
+def test_steps_have_values_and_no_expressions(step, words):
+    config = {**CONFIG, "preprocessing": {"_target_": "Compose", "transforms": [{**step, "keys": "image"}]}}
+    described = describe_network(config, BUNDLE, "L")["input"]
+    assert described["steps"][0].startswith(words)
+    assert "$" not in json.dumps([described["orientation"], described["spacing"]])
