@@ -79,6 +79,7 @@ CONTRACT = (
     Entry("inference.json", "batch_inference", "the `BatchInference`, last in `run`", "infer"),
     Entry("inference.json", "resume", "whether what is done is skipped", "infer"),
     Entry("inference.json", "exported_ids", "those of `model_ids` that an exported file has fixed", "infer", False),
+    Entry("inference.json", "free_ids", "those of `model_ids` whose weights serve any value", "publish", False),
     Entry("inference.json", "described", "what an exported file says of `input`, `output`", "export", False),
     Entry("inference.json", "class_names", "names of the classes, by channel", "infer, export", False),
 )
@@ -108,9 +109,9 @@ def broken_promises(configs: Mapping[str, Any]) -> list[str]:
             broken.append(f"model_ids: {key} is not the same in train.json and inference.json")
     if "network_def" not in inference["model_ids"]:
         broken.append("model_ids lacks network_def")
-    if "exported_ids" in inference:
-        others = sorted({*inference["exported_ids"]} - {*inference["model_ids"]})
-        broken += [f"exported_ids: {key} is none of the model_ids" for key in others]
+    for chosen in ("exported_ids", "free_ids"):
+        others = sorted({*(inference[chosen] if chosen in inference else ())} - {*inference["model_ids"]})
+        broken += [f"{chosen}: {key} is none of the model_ids" for key in others]
     data_ids = train["teacher_training#stage#data_ids"]
     broken += [f"data_ids: train.json has no {key}" for key in data_ids if key not in train]
     words = train["number_words"] if "number_words" in train else {}
@@ -132,8 +133,8 @@ def contract_page() -> str:
     """The contract in Markdown."""
     lines = ["# The contract of a bundle", ""]
     lines += ["Beside what MONAI asks of a bundle, the verbs of `python -m monai_kd` rely on the ids below; `verify`"]
-    lines += ["checks them, and that `model_ids`, `exported_ids`, `data_ids` and `run` fit the rest. An id in brackets"]
-    lines += ["is not needed. `python -m monai_kd.contract > docs/contract.md` writes this page."]
+    lines += ["checks them, and that `model_ids`, `exported_ids`, `free_ids`, `data_ids` and `run` fit the rest. An id"]
+    lines += ["in brackets is not needed. `python -m monai_kd.contract > docs/contract.md` writes this page."]
     for file, title in _TITLES.items():
         lines += ["", f"## configs/{file}: {title}", "", "| id | means | for |", "|---|---|---|"]
         for entry in CONTRACT:

@@ -59,6 +59,7 @@ def _without(parser: ConfigParser, key: str) -> ConfigParser:
         ("train.json", "image_size", 3, "model_ids: image_size is not the same in train.json and inference.json"),
         ("inference.json", "model_ids", ["image_size"], "model_ids lacks network_def"),
         ("inference.json", "exported_ids", ["spacing"], "exported_ids: spacing is none of the model_ids"),
+        ("inference.json", "free_ids", ["spacing"], "free_ids: spacing is none of the model_ids"),
         ("train.json", "teacher_training#stage#data_ids", ["weather"], "data_ids: train.json has no weather"),
         ("train.json", "number_words", {"weather": ["wet"]}, "number_words: train.json has no weather"),
         ("evaluate.json", "compared_metrics", {"dice": "up"}, 'compared_metrics must give "higher" or "lower"'),

@@ -40,7 +40,8 @@ def publish(name: str, run: str, data: str | None = None) -> int:
     folder = bundle.completed_run(run)
     monai_kd.engines.check_origin(folder / "model.pt")
     own, trained = bundle.config("inference.json"), bundle.model_of(run)
-    others = ", ".join(key for key, value in trained.items() if key != "checkpoint" and value != own.get(key))
+    free = {"checkpoint", *own.get("free_ids", ())}
+    others = ", ".join(key for key, value in trained.items() if key not in free and value != own.get(key))
     if others:
         raise ValueError(
             f"the run differs from inference.json in {others}, so its student does not fit the bundle; copy the "
@@ -56,6 +57,8 @@ def publish(name: str, run: str, data: str | None = None) -> int:
             if abs(values[metric] - before) > 1e-3:
                 raise ValueError(f"half precision moves {metric} from {before} to {values[metric]}")
         summary = halved
+    if any(value != own.get(key) for key, value in trained.items() if key in own.get("free_ids", ())):
+        checkpoint = fit(bundle, checkpoint)
     trained_by = read_json(folder / "model.json")
     trained_on = data or monai_kd.engines.describe_data(trained_by, bundle.metadata)
     text = _model_card(bundle, folder, trained_by, trained_on, summary)
@@ -92,6 +95,21 @@ def halve(checkpoint: Path) -> Path:
     half = {name: value.half() if is_large[name] else value for name, value in weights.items()}
     copied = checkpoint.with_name("model_half.pt")
     torch.save(half, copied)
+    return copied
+
+
+def fit(bundle: Bundle, checkpoint: Path) -> Path:
+    """A copy of a checkpoint, beside it, that has what the bundle's own network has and no more.
+
+    A mask of k-space, for instance, belongs to one size of images: the bundle's takes the place of the run's.
+    """
+    import torch
+
+    network = bundle.workflow("inference.json", overrides={}).network_def
+    names = set(network.state_dict())
+    monai_kd.engines.load_weights(network, checkpoint)
+    copied = checkpoint.with_name("model_fitted.pt")
+    torch.save({name: value for name, value in network.state_dict().items() if name in names}, copied)
     return copied
 
 

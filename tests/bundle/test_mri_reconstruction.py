@@ -421,6 +421,30 @@ def test_what_was_measured_in_part_is_not_trained_on(volume, tmp_path, capsys):
     assert "only a part of its k-space was measured, so there is no truth" in error and error.count("\n") == 1
 
 
+def test_a_student_is_published_whatever_the_size_that_it_was_trained_in(run, volume, tmp_path, capsys):
+    copy = tmp_path / "my_reconstruction"
+    assert main(["copy", NAME, str(copy)]) == 0
+    inference = json.loads((copy / "configs" / "inference.json").read_text())
+    trained = Bundle(str(copy)).model_of(str(run))
+    assert trained["image_size"] == SIZE != inference["image_size"]  # which a network without fixed sizes need not mind
+    for name in ("inference.json", "train.json"):
+        config = json.loads((copy / "configs" / name).read_text())
+        own = {key: value for key, value in trained.items() if key in inference["model_ids"] and key != "image_size"}
+        (copy / "configs" / name).write_text(json.dumps({**config, **own}))
+    assert main(["publish", str(copy), str(run)]) == 0
+    network = Bundle(str(copy)).workflow("inference.json", overrides={}).network_def
+    published, before = read_weights(copy / "models"), read_weights(run)
+    assert published.keys() == network.state_dict().keys()  # the mask is that of the bundle's size
+    assert all(torch.equal(published[name], before[name]) for name in before if not name.startswith("mask"))
+    np.save(tmp_path / "a.npy", volume)
+    results = []
+    for name, words in ((str(copy), []), (NAME, ["--run", str(run)])):
+        assert main(["infer", name, str(tmp_path / "a.npy"), str(tmp_path / f"out{len(results)}"), *words]) == 0
+        results.append(nib.load(tmp_path / f"out{len(results)}" / "a_pred.nii.gz").get_fdata())
+    np.testing.assert_allclose(*results, atol=1e-5)
+    capsys.readouterr()
+
+
 def test_the_network_with_its_mask_can_be_exported(workflow, tmp_path):
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
