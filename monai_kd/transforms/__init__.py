@@ -5,6 +5,7 @@ from .binary_label import BinaryLabel, BinaryLabeld
 from .cartesian_mask import CartesianMask
 from .check_image import CheckImage, CheckImaged
 from .crop_in_plane import CropInPlane, CropInPlaned
+from .flat_slice import FlatSliced
 from .label_server import LabelServerMaskd, ServedSpacingd
 from .largest_component import LargestComponent, LargestComponentd
 from .mask_file import read_mask_file
@@ -26,6 +27,7 @@ from .undersample import (
 )
 
 __all__ = [
+    "FlatSliced",
     "MASK_KEY",
     "BinaryLabel",
     "BinaryLabeld",

@@ -348,6 +348,26 @@ def test_a_training_that_cannot_be_meant_writes_nothing(words, message, data, tm
     assert not any(tmp_path.iterdir())
 
 
+def test_slices_in_a_folder_of_nnunet_train_as_pictures_do(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for folder in ("imagesTr", "labelsTr"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    for number in range(10):
+        mask = np.zeros((36, 34, 1), np.uint8)
+        mask[8 : 20 + number, 10:26] = 1
+        image = rng.random(mask.shape, np.float32) + 3 * mask
+        nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "set" / "imagesTr" / f"c_{number}_0000.nii.gz")
+        nib.save(nib.Nifti1Image(mask, np.eye(4)), tmp_path / "set" / "labelsTr" / f"c_{number}.nii.gz")
+    described = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "tumor": 1}, "file_ending": ".nii.gz"}
+    (tmp_path / "set" / "dataset.json").write_text(json.dumps({**described, "numTraining": 10}))
+    run, settings = tmp_path / "run", as_words(**{**TINY, "max_epochs": 1})
+    words = ["--dataset_dir", str(tmp_path / "set"), "--run", str(run)]
+    assert main(["train", NAME, *words, *settings]) == 0, capsys.readouterr().err
+    assert 0 < read_curves(run, "distillation")["task"][0] < 2
+    assert main(["infer", NAME, str(tmp_path / "set" / "imagesTr"), str(tmp_path / "out"), "--run", str(run)]) == 0
+    assert nib.load(tmp_path / "out" / "c_0_0000_pred.nii.gz").shape == (36, 34, 1)
+
+
 def test_an_exported_teacher_is_no_checkpoint_and_the_cure_is_said_before_the_student_trains(data, tmp_path, capsys):
     torch.jit.script(torch.nn.Conv2d(3, 1, 1)).save(str(tmp_path / "teacher.ts"))
     words = ["--dataset_dir", str(data), "--run", str(tmp_path / "run"), "--stages", "student_alone,distill", "--trust"]

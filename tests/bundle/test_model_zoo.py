@@ -124,6 +124,24 @@ def test_the_zoo_takes_it(moved, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", monai_kd.bundle_names())
+def test_ids_have_the_names_that_the_zoo_asks_for(name):
+    """Of its CONTRIBUTING.md, beside MONAI's properties; what it asks for where it is used is not asked of all."""
+    bundle = Bundle(name)
+    inference, train = (ConfigParser(bundle.config(f"{file}.json")) for file in ("inference", "train"))
+    for key in ("bundle_root", "device", "network_def", "inferer", "output_dir", "preprocessing", "postprocessing"):
+        assert key in inference, key
+    wanted = ["bundle_root", "device", "dataset_dir", "train#trainer", "train#trainer#max_epochs", "train#dataset"]
+    wanted += ["train#dataset#data", "train#handlers", "train#inferer", "val_interval"]
+    wanted += ["validate#evaluator", "validate#handlers", "validate#dataset", "validate#dataset#data"]
+    wanted += ["validate#preprocessing", "validate#inferer", "validate#key_metric"]
+    train.resolve_macro_and_relative_ids()
+    assert [key for key in wanted if key not in train] == []
+    assert bundle.metadata["name"] and bundle.metadata["changelog"][bundle.metadata["version"]]
+    largest = max(path.stat().st_size for path in bundle.root.rglob("*") if "runs" not in path.parts and path.is_file())
+    assert largest <= 25_000_000
+
+
+@pytest.mark.parametrize("name", monai_kd.bundle_names())
 def test_it_names_the_packages_that_it_needs(name):
     metadata = Bundle(name).metadata
     wanted = metadata["required_packages_version"]
