@@ -18,7 +18,8 @@ __all__ = ["STAGES", "keep_settings", "rehearse_run", "run_steps", "train_run"]
 STAGES = ("teacher_training", "student_alone", "train")
 """Sections of a bundle's configuration that have a stage, in the order in which they are trained."""
 
-_PLACES = {"ckpt_dir", "dataset_dir", "bundle_root", "device", "num_workers", "cache_rate", "resume"}
+# `_meta_` too: to publish a student of a comparison changes what the bundle says of itself.
+_PLACES = {"ckpt_dir", "dataset_dir", "bundle_root", "device", "num_workers", "cache_rate", "resume", "_meta_"}
 
 
 def keep_settings(path: Path, config: dict[str, Any], kind: str, free: Collection[str] = ()) -> Path:

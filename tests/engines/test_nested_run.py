@@ -18,3 +18,8 @@ def test_places_and_what_is_said_to_be_free_may_differ(tmp_path):
     keep_settings(tmp_path / "a", {"ckpt_dir": "x", "run": ["one"]}, "comparison")
     kept = keep_settings(tmp_path / "a", {"ckpt_dir": "y", "run": ["two"]}, "comparison", free=("run",))
     assert json.loads(kept.read_text())["run"] == ["two"]
+
+
+def test_what_a_bundle_says_of_itself_may_change(tmp_path):
+    keep_settings(tmp_path / "a", {"_meta_": {"eval_metrics": {}}, "seed": 0}, "comparison")
+    keep_settings(tmp_path / "a", {"_meta_": {"eval_metrics": {"dice": 0.9}}, "seed": 0}, "comparison")
