@@ -143,6 +143,14 @@ def test_training_and_inference_are_about_the_same_network(bundle):
     assert "network_def" in inference["model_ids"]
 
 
+def test_a_student_is_measured_as_it_was_trained_and_as_it_infers(bundle):
+    # With channels last, as its teacher, or a comparison would time it in another layout than what it is beside.
+    configs = Path(monai_kd.bundle_root(bundle), "configs")
+    files = (configs / name for name in ("train.json", "evaluate.json", "inference.json"))
+    placed = {json.loads(file.read_text())["network"] for file in files}
+    assert len(placed) == 1 and "@channels_last" in placed.pop()
+
+
 def test_what_a_bundle_says_it_reads_is_what_its_reader_reads(bundle):
     first = _config(bundle, "inference.json")["preprocessing"]["transforms"][0]
     told = Bundle(bundle).metadata["data_type"]
