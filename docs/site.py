@@ -69,7 +69,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     parts = re.split(r"(^[ ]*```.*?^[ ]*```)", markdown, flags=re.DOTALL | re.MULTILINE)
     link = re.compile(r"(?<!!)\[([^\[\]]*)\]\((?!\w+:|#)([^)#]+)(#[^)]*)?\)")
     text = "".join(part if "```" in part else link.sub(seen_from_here, part) for part in parts)
-    return text.replace('="docs/images/', '="images/')  # README's picture, in a tag because it is dark on dark pages
+    # Pictures that are dark on dark pages are in tags, which MkDocs leaves as they are.
+    images = posixpath.relpath("images", posixpath.dirname(here) or ".")
+    return re.sub(r'="(\.\./)*docs/images/', f'="{images}/', text)
 
 
 def meanings(bundle: str) -> dict[str, str]:
