@@ -27,7 +27,6 @@ from .undersample import (
 )
 
 __all__ = [
-    "FlatSliced",
     "MASK_KEY",
     "BinaryLabel",
     "BinaryLabeld",
@@ -36,6 +35,7 @@ __all__ = [
     "CheckImaged",
     "CropInPlane",
     "CropInPlaned",
+    "FlatSliced",
     "LabelServerMaskd",
     "LargestComponent",
     "LargestComponentd",
