@@ -18,7 +18,7 @@ from .errors import DONE
 from .inference import evaluate
 from .output import say
 
-__all__ = ["halve", "publish"]
+__all__ = ["fit", "halve", "publish"]
 
 
 def publish(name: str, run: str, data: str | None = None) -> int:
@@ -40,9 +40,8 @@ def publish(name: str, run: str, data: str | None = None) -> int:
     folder = bundle.completed_run(run)
     monai_kd.engines.check_origin(folder / "model.pt")
     own, trained = bundle.config("inference.json"), bundle.model_of(run)
-    free = {"checkpoint", *own.get("free_ids", ())}
-    others = ", ".join(key for key, value in trained.items() if key not in free and value != own.get(key))
-    if others:
+    differing = [key for key, value in trained.items() if key != "checkpoint" and value != own.get(key)]
+    if others := ", ".join(key for key in differing if key not in own.get("free_ids", ())):
         raise ValueError(
             f"the run differs from inference.json in {others}, so its student does not fit the bundle; copy the "
             "bundle, set these in the copy's inference.json and train.json, and publish there"
@@ -57,7 +56,7 @@ def publish(name: str, run: str, data: str | None = None) -> int:
             if abs(values[metric] - before) > 1e-3:
                 raise ValueError(f"half precision moves {metric} from {before} to {values[metric]}")
         summary = halved
-    if any(value != own.get(key) for key, value in trained.items() if key in own.get("free_ids", ())):
+    if differing:
         checkpoint = fit(bundle, checkpoint)
     trained_by = read_json(folder / "model.json")
     trained_on = data or monai_kd.engines.describe_data(trained_by, bundle.metadata)
@@ -106,10 +105,10 @@ def fit(bundle: Bundle, checkpoint: Path) -> Path:
     import torch
 
     network = bundle.workflow("inference.json", overrides={}).network_def
-    names = set(network.state_dict())
-    monai_kd.engines.load_weights(network, checkpoint)
+    own, weights = network.state_dict(), monai_kd.engines.read_weights(checkpoint)
+    monai_kd.engines.load_weights(network, checkpoint)  # or what it lacks would come from an untrained network
     copied = checkpoint.with_name("model_fitted.pt")
-    torch.save({name: value for name, value in network.state_dict().items() if name in names}, copied)
+    torch.save({name: weights.get(name, value) for name, value in own.items()}, copied)
     return copied
 
 

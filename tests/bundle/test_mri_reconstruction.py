@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from monai_kd.bundle import Bundle
 from monai_kd.cli import main
+from monai_kd.command_line.publishing import fit, halve
 from monai_kd.data import CineGenerator
 from monai_kd.engines import export_network, load_exported
 from monai_kd.transforms import CartesianMask
@@ -436,6 +437,8 @@ def test_a_student_is_published_whatever_the_size_that_it_was_trained_in(run, vo
     published, before = read_weights(copy / "models"), read_weights(run)
     assert published.keys() == network.state_dict().keys()  # the mask is that of the bundle's size
     assert all(torch.equal(published[name], before[name]) for name in before if not name.startswith("mask"))
+    fitted = torch.load(fit(Bundle(str(copy)), halve(run / "model.pt")), weights_only=True)
+    assert {fitted[name].dtype for name in fitted if name.endswith("conv.weight")} == {torch.float16}  # as halved
     np.save(tmp_path / "a.npy", volume)
     results = []
     for name, words in ((str(copy), []), (NAME, ["--run", str(run)])):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -183,11 +184,11 @@ def main() -> None:
         outlines, milliseconds = {}, {}
         for model in next(iter(chosen.values())):
             outlines[model], milliseconds[model] = predict(run, root, model, list(chosen))
-        draw = lambda ink: draw_outlines(chosen, outlines, milliseconds, ink)  # noqa: E731
+        draw = partial(draw_outlines, chosen, outlines, milliseconds)
     else:
         chosen = choose(rows, of_the_truth, options.cases)
         seen = as_seen(run, root, list(chosen)) if options.seen else {}
-        draw = lambda ink: draw_names(chosen, seen, ink)  # noqa: E731
+        draw = partial(draw_names, chosen, seen)
     options.out.mkdir(parents=True, exist_ok=True)
     for colour, ink in INK.items():
         draw(ink).savefig(options.out / f"{options.name}_{colour}.png", dpi=110, transparent=True)
