@@ -5,6 +5,7 @@ from .binary_label import BinaryLabel, BinaryLabeld
 from .cartesian_mask import CartesianMask
 from .check_image import CheckImage, CheckImaged
 from .crop_in_plane import CropInPlane, CropInPlaned
+from .flat_slice import FlatSliced
 from .label_server import LabelServerMaskd, ServedSpacingd
 from .largest_component import LargestComponent, LargestComponentd
 from .mask_file import read_mask_file
@@ -34,6 +35,7 @@ __all__ = [
     "CheckImaged",
     "CropInPlane",
     "CropInPlaned",
+    "FlatSliced",
     "LabelServerMaskd",
     "LargestComponent",
     "LargestComponentd",
