@@ -24,6 +24,8 @@ class FlatSliced(MapTransform):
     torch.Size([1, 4, 5])
     """
 
+    moves_soft_labels = True
+
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
 

@@ -26,7 +26,7 @@ from monai.transforms import (
 from PIL import Image
 
 from monai_kd.data import ImageFileReader, LoadSoftLabeld, MRIReader, SeededDataset, SliceDataset, with_soft_labels
-from monai_kd.transforms import CropInPlaned, ResizeInPlaned, ScaleByMaximumd
+from monai_kd.transforms import CropInPlaned, FlatSliced, ResizeInPlaned, ScaleByMaximumd
 
 AFFINE = np.array([[0.0, -2, 0, 1], [3, 0, 0, 2], [0, 0, 4, 3], [0, 0, 0, 1]])
 BOTH = ["image", "label"]
@@ -171,6 +171,19 @@ def test_an_image_has_one_row_of_classes(volume, tmp_path):
     (tmp_path / "predictions.csv").write_text("input,a,b\nimage.nii.gz,0.25,0.25\n")
     message = _refused(item, activation="softmax", class_names=["b", "a"], folder=tmp_path)
     assert "must sum to 1, got 0.5" in message
+
+
+def test_a_slice_that_is_a_volume_becomes_a_picture_with_its_soft_label(tmp_path):
+    values = np.random.default_rng(0).random((6, 5, 1)).astype(np.float32)
+    for name in ("image", "teacher"):
+        nib.save(nib.Nifti1Image(values, AFFINE), tmp_path / f"{name}.nii.gz")
+    load = [LoadImaged("image", reader=ImageFileReader), EnsureChannelFirstd("image")]
+    load += [ResizeInPlaned("image", [4, 3], mode="bilinear"), FlatSliced("image")]
+    flips = [RandFlipd("image", prob=0.5, spatial_axis=axis) for axis in (0, 1)]
+    files = {name: str(tmp_path / f"{name}.nii.gz") for name in ("image", "teacher")}
+    for item in Dataset([files] * 4, Compose(with_soft_labels([*load, *flips], "sigmoid"))):
+        assert item["teacher"].shape == (1, 4, 3)
+        assert torch.equal(item["teacher"].as_tensor(), item["image"].as_tensor())
 
 
 def test_an_unknown_activation_is_refused():

@@ -32,20 +32,20 @@ from monai_kd.nnunet.planning import run_nnunet
 
 NAME = "nnunet_segmentation"
 REDUCTION = 4
-Writer = Callable[[Path, str, Path, Path], None]
+Writer = Callable[[Path, str, Path, Path, int], None]
 
 
-def _head(images: Path, case: str, image: Path, label: Path) -> None:
+def _head(images: Path, case: str, image: Path, label: Path, _: int) -> None:
     shutil.copyfile(images / "T1" / f"{case}.nii.gz", image)
     mask = nib.load(images / "mask" / f"{case}.nii.gz")
     nib.save(nib.Nifti1Image((np.asarray(mask.dataobj) > 0).astype(np.uint8), mask.affine), label)
 
 
-def _slice(images: Path, case: str, image: Path, label: Path) -> None:
-    """A slice of half the resolution, 256 x 256, as a volume of one; millimetres are nominal."""
+def _slice(images: Path, case: str, image: Path, label: Path, size: int) -> None:
+    """A slice of ``size`` x ``size`` pixels as a volume of one; millimetres are nominal."""
     affine = np.diag([1.0, 1.0, 10.0, 1.0])
-    grey = Image.open(images / "images" / f"{case}.jpg").convert("L").resize((256, 256), Image.Resampling.BOX)
-    mask = Image.open(images / "masks" / f"{case}.png").convert("L").resize((256, 256), Image.Resampling.BOX)
+    grey = Image.open(images / "images" / f"{case}.jpg").convert("L").resize((size, size), Image.Resampling.BOX)
+    mask = Image.open(images / "masks" / f"{case}.png").convert("L").resize((size, size), Image.Resampling.BOX)
     nib.save(nib.Nifti1Image(np.asarray(grey).T[..., None].astype(np.int16), affine), image)
     inside = (np.asarray(mask).T[..., None] > 127).astype(np.uint8)
     nib.save(nib.Nifti1Image(inside, affine), label)
@@ -57,7 +57,7 @@ _DATA: dict[str, tuple[str, str, str, str, str, Writer]] = {
 }
 
 
-def make_data(source: Path, out: Path, kind: str) -> Path:
+def make_data(source: Path, out: Path, kind: str, size: int) -> Path:
     """The raw data set, split by patient as the images' own index says; its folder."""
     folder, name, _, channel, label, write = _DATA[kind]
     raw, preprocessed = out / "nnUNet_raw" / name, out / "nnUNet_preprocessed" / name
@@ -73,7 +73,7 @@ def make_data(source: Path, out: Path, kind: str) -> Path:
             side = "Ts" if split == "test" else "Tr"
             for case in cases:
                 files = (raw / f"images{side}" / f"{case}_0000.nii.gz", raw / f"labels{side}" / f"{case}.nii.gz")
-                write(source / folder, case, *files)
+                write(source / folder, case, *files, size)
         with (raw / "index.csv").open("w", newline="") as file:
             table = csv.writer(file)
             table.writerows([("id", "patient"), *((row["id"], row["patient"]) for row in rows)])
@@ -115,9 +115,9 @@ def _call(*words: str) -> None:
         sys.exit(status)
 
 
-def run(source: Path, out: Path, kind: str, settings: list[str], seeds: int) -> None:
+def run(source: Path, out: Path, kind: str, settings: list[str], seeds: int, size: int) -> None:
     """All of it, as far as it is not there."""
-    raw = make_data(source, out, kind)
+    raw = make_data(source, out, kind, size)
     configuration = _DATA[kind][2]
     plan_and_preprocess(raw, out / "nnUNet_preprocessed", configuration)
     places = [f"preprocessed_dir={out / 'nnUNet_preprocessed'}", f"configuration={configuration}"]
@@ -145,6 +145,7 @@ if __name__ == "__main__":
     parser.add_argument("--teacher_epochs", type=int, default=120)
     parser.add_argument("--batches", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--size", type=int, default=256, help="pixels of a tumour slice in each direction")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("settings", nargs="*", help="further ones as key=value")
     given = parser.parse_args()
@@ -152,4 +153,4 @@ if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = str(given.threads)  # of what it starts
     wanted = [f"max_epochs={given.epochs}", f"teacher_epochs={given.teacher_epochs}", f"batches={given.batches}"]
     wanted += ["num_workers=0", "val_interval=10", *given.settings]
-    run(given.source.resolve(), given.out.resolve() / given.data, given.data, wanted, given.seeds)
+    run(given.source.resolve(), given.out.resolve() / given.data, given.data, wanted, given.seeds, given.size)
