@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from monai_kd.data.soft_labels import SOFT_LABEL
 
-__all__ = ["LABELLED", "MixedDataset", "RepeatedDataset", "labelled_epoch", "mixed_epoch"]
+__all__ = ["LABELLED", "MixedDataset", "RepeatedDataset", "check_share", "labelled_epoch", "mixed_epoch"]
 
 LABELLED = "labelled"
 """Key of a mixed batch: whether an item has a label of its own."""
@@ -131,12 +131,21 @@ def labelled_epoch(labelled: Any, unlabelled: Sequence[Any], share: float = 0.5)
     return RepeatedDataset(labelled, len(labelled) + added) if added else labelled
 
 
-def _added(labelled: int, share: float) -> int:
-    """How many items without a label stand beside so many with one."""
+def check_share(share: float) -> None:
+    """Refuse what is no share of items without a label.
+
+    Raises:
+        ValueError: when it is not from 0 and below 1.
+    """
     if not 0 <= share < 1:
         raise ValueError(
             f"unlabelled_share must be a number from 0 and below 1, since some items need labels, got {share!r}"
         )
+
+
+def _added(labelled: int, share: float) -> int:
+    """How many items without a label stand beside so many with one."""
+    check_share(share)
     return round(labelled * share / (1 - share))
 
 

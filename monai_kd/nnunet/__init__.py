@@ -19,6 +19,7 @@ from .soft_labels import NnunetSoftLabels, nnunet_soft_labels
 from .teacher import NnunetTeacherStage
 from .trained import TrainedFolder, read_nnunet_checkpoint
 from .transforms import ClassMasks, ClassMasksd, NnunetPreprocess, NnunetPreprocessd, NnunetSegmentationd
+from .unlabelled import NnunetMixedSamples, nnunet_epoch, unlabelled_samples
 
 __all__ = [
     "ClassMasks",
@@ -27,6 +28,7 @@ __all__ = [
     "NnunetEnsemble",
     "NnunetInferer",
     "NnunetLoss",
+    "NnunetMixedSamples",
     "NnunetNetwork",
     "NnunetPlans",
     "NnunetPreprocess",
@@ -45,6 +47,7 @@ __all__ = [
     "hint_projectors",
     "label_names",
     "nnunet_datalist",
+    "nnunet_epoch",
     "nnunet_items",
     "nnunet_soft_labels",
     "nnunet_teacher",
@@ -59,4 +62,5 @@ __all__ = [
     "student_plans",
     "take_members",
     "take_plans",
+    "unlabelled_samples",
 ]

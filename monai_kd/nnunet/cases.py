@@ -15,8 +15,9 @@ from monai.utils import CommonKeys as Keys
 
 from monai_kd.data.datalists.image_files import natural_order
 from monai_kd.data.datalists.index import INDEX, name_patients
-from monai_kd.data.datalists.splits import check_no_patient_leaks
+from monai_kd.data.datalists.splits import UNLABELLED, check_no_patient_leaks
 from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData, explain_empty_sides, unavailable
+from monai_kd.data.datalists.unlabelled import without_known
 
 from .installed import nnunet
 from .plans import read_description
@@ -57,18 +58,19 @@ def nnunet_datalist(
             is made as nnU-Net makes it if there is none.
         fold: nnU-Net's number of the fold, from 0, or ``"all"``.
         datalist: not supported here: nnU-Net knows its cases by their folders.
-        unlabelled_dir: not supported here either: nnU-Net preprocesses what has a label.
+        unlabelled_dir: folder of cases without labels, named as in ``imagesTr``, for the list ``unlabelled`` that a
+            distillation learns from as well; an ``index.csv`` there may name their patients. Training cases with a
+            label are left out of it.
         plans_name: of the plans that must lie beside the preprocessed data.
         bundle: name of the bundle that asks, for the hint how to generate a data set.
 
     Raises:
         FileNotFoundError: when a case lacks a channel.
-        ValueError: when there is no such fold, it names a case that is not there, or a patient is on two sides.
+        ValueError: when there is no such fold, it names a case that is not there, a patient is on two sides, or a case
+            without a label cannot be read.
     """
     if datalist is not None:
         raise ValueError("an nnU-Net data set is split by its splits_final.json; --datalist cannot be used with it")
-    if unlabelled_dir is not None:
-        raise ValueError("nnU-Net preprocesses labelled cases only; unlabelled_dir cannot be used with it")
     folder = Path(dataset_dir)
     if not (folder / "dataset.json").is_file():
         return unavailable(
@@ -92,6 +94,10 @@ def nnunet_datalist(
         splits["training"] = [item for item in taught if item["case"] in held_out["train"]]
         splits["validation" if tested else "test"] = [item for item in taught if item["case"] in held_out["val"]]
     check_no_patient_leaks(splits)
+    if unlabelled_dir is not None:
+        unlabelled = _unlabelled(Path(unlabelled_dir), folder, splits)
+        if unlabelled or isinstance(unlabelled, UnavailableData):
+            splits[UNLABELLED] = unlabelled
     splits = explain_empty_sides(splits, folder)
     if not splits["validation"]:
         splits["validation"] = UnavailableData(f"{folder}: nothing validates, as imagesTs has no labelsTs", ValueError)
@@ -123,6 +129,28 @@ def case_items(folder: Path, side: str) -> list[Item]:
         label = str(folder / f"labels{side}" / f"{case}{ending}")
         items.append({Keys.IMAGE: files[0], "files": files, Keys.LABEL: label, "case": case, "patient": case})
     return name_patients(items, folder / INDEX, lambda item: [item["case"]])
+
+
+def _unlabelled(folder: Path, raw: Path, splits: Datalist) -> list[Item]:
+    """The cases of a folder that are not trained on with a label, of people who neither validate nor test."""
+    found = nnunet_items(folder, read_description(raw / "dataset.json"))
+    if isinstance(found, UnavailableData):
+        return UnavailableData(f"unlabelled_dir={folder}: {found.reason}", found.error)
+    items: list[Item] = []
+    for item in found:
+        if item.get("unreadable"):
+            raise ValueError(f"unlabelled_dir={folder}: {item[Keys.IMAGE]}: {item['unreadable']}")
+        case = _CHANNEL.sub("", _parts(Path(item[Keys.IMAGE]))[0])
+        items.append({Keys.IMAGE: item[Keys.IMAGE], "files": item["files"], "case": case, "patient": case})
+    for index in (raw / INDEX, folder / INDEX):
+        items = name_patients(items, index, lambda item: [item["case"]])
+    kept = without_known(items, splits)
+    try:
+        check_no_patient_leaks({**splits, UNLABELLED: kept})
+    except ValueError as error:
+        raise ValueError(f"unlabelled_dir={folder}: {error}, or take its images out of this folder") from error
+    logger.info("%s: %d cases without labels", folder, len(kept))
+    return kept
 
 
 def channels_of(first: str | os.PathLike, description: Mapping[str, Any]) -> list[str]:

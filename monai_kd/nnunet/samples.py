@@ -37,7 +37,8 @@ class NnunetSamples(Dataset):
     finest first; ``case``, its name, and ``patient``, whose it is.
 
     Args:
-        data: the cases, with their name under ``case``, and ``patient`` where it has another one.
+        data: the cases, with their name under ``case``, ``patient`` where it has another one, and ``kept_as`` where
+            the preprocessed files have another one.
         folder: nnU-Net's preprocessed files of the configuration.
         plans: as :func:`~monai_kd.nnunet.plans.plain_plans` gives them.
         description: what ``dataset.json`` says: channels and labels.
@@ -80,7 +81,7 @@ class NnunetSamples(Dataset):
         self.views = views
         self.augmentation = augmentation
         self.epoch = 0
-        self._patients = {str(item["case"]): str(item.get("patient", item["case"])) for item in data}
+        self._items = {str(item.get("kept_as", item["case"])): item for item in data}
         self.soft_labels = soft_labels
         self._loader: Any = None
         self._moved: MovedSoftLabels | None = None
@@ -113,19 +114,19 @@ class NnunetSamples(Dataset):
         self._loader.get_do_oversample = lambda sample: shows_a_class
         with _seeded([self.seed, place, view]):
             batch = self._loader.generate_train_batch()
-        case = str(batch["keys"][0])
+        item = self._items[str(batch["keys"][0])]
         return {
             Keys.IMAGE: batch["data"][0],
             Keys.LABEL: [label[0] for label in batch["target"]],
-            "case": case,
-            "patient": self._patients[case],
+            "case": str(item["case"]),
+            "patient": str(item.get("patient", item["case"])),
             **({} if self._moved is None else {SOFT_LABEL: self._moved.latest}),
         }
 
     def _make_loader(self) -> Any:
         """nnU-Net's loader of one sample at a time."""
         known = NnunetPlans(self.plans, self.description)
-        recipe, cases = NnunetRecipe(known), sorted({str(item["case"]) for item in self.data})
+        recipe, cases = NnunetRecipe(known), sorted(self._items)
         for case in cases:
             if not list(self.folder.glob(f"{case}.pkl")):
                 raise FileNotFoundError(
@@ -143,7 +144,7 @@ class NnunetSamples(Dataset):
             transforms=transforms,
         )
         if self.soft_labels is not None:
-            self._moved = MovedSoftLabels(loader, self.soft_labels, {str(item["case"]): item for item in self.data})
+            self._moved = MovedSoftLabels(loader, self.soft_labels, self._items)
         return loader
 
     def __getstate__(self) -> dict[str, Any]:

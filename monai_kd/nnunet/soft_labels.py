@@ -69,7 +69,7 @@ class NnunetSoftLabels:
         """The soft label of a case.
 
         Args:
-            item: with the case's name and its ``label``, whose grid is that of the files.
+            item: with the case's name and its ``image``, whose grid is that of the files.
             properties: what nnU-Net has kept of the case's preprocessing.
             shape: of the preprocessed case, (z, y, x) in nnU-Net's order of the axes.
 
@@ -98,11 +98,12 @@ class NnunetSoftLabels:
             if all(map(os.path.isfile, by_class)):
                 return by_class
         wanted: dict[Any, Any] = {SOFT_LABEL: item[SOFT_LABEL]} if SOFT_LABEL in item else {}
-        return list(self._find({**wanted, Keys.IMAGE: item[Keys.LABEL]})[SOFT_LABEL].files)
+        named_after = os.path.join(os.path.dirname(item[Keys.IMAGE]), f"{item['case']}.nii.gz")
+        return list(self._find({**wanted, Keys.IMAGE: named_after})[SOFT_LABEL].files)
 
     def _read(self, files: list[str], item: Mapping[str, Any]) -> np.ndarray:
         """Soft labels (K, x, y, z) on the case's own grid."""
-        grid: Any = nib.load(item[Keys.LABEL])
+        grid: Any = nib.load(item[Keys.IMAGE])
         maps = []
         for file in files:
             is_flat = len(grid.shape) == 2 and not file.lower().endswith(".npz")  # in which nnU-Net has (C, 1, y, x)

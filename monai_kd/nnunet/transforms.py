@@ -59,6 +59,24 @@ class NnunetPreprocess(Transform):
             ValueError: when a file is damaged, complex, or so large or small by its header that no grid fits, when the
                 channels differ in shape or voxel size, or the plans' reader is not for NIfTI.
         """
+        image, _, properties = self.case(path)
+        meta = {ImageMetaKey.FILENAME_OR_OBJ: os.fspath(path), _PROPERTIES: json.dumps(properties, default=_as_list)}
+        return MetaTensor(torch.from_numpy(np.asarray(image, np.float32)), meta=meta)
+
+    def case(self, path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """A case as nnU-Net's preprocessor gives it.
+
+        Args:
+            path: as above.
+
+        Returns:
+            Image (C, z, y, x), the segmentation (1, z, y, x) of a case without a label, which is -1 outside of what
+            was scanned and else 0, and nnU-Net's properties.
+
+        Raises:
+            FileNotFoundError: as above.
+            ValueError: as above.
+        """
         self._known = self._known or NnunetPlans(self.plans, self.description)
         manager = self._known.manager
         reader = manager.plans["image_reader_writer"]
@@ -69,14 +87,10 @@ class NnunetPreprocess(Transform):
             self._check(file, self._known, reader)
         preprocessor = self._known.configuration.preprocessor_class(verbose=False)
         try:
-            image, _, properties = preprocessor.run_case(
-                files, None, manager, self._known.configuration, self._known.description
-            )
+            return preprocessor.run_case(files, None, manager, self._known.configuration, self._known.description)
         except (AssertionError, RuntimeError) as error:  # which has no words where the channels do not fit
             reason = str(error) or "its channels differ in shape or voxel size, or are no NIfTI files"
             raise ValueError(f"{files[0]}: {reason}") from error
-        meta = {ImageMetaKey.FILENAME_OR_OBJ: files[0], _PROPERTIES: json.dumps(properties, default=_as_list)}
-        return MetaTensor(torch.from_numpy(np.asarray(image, np.float32)), meta=meta)
 
     def _check(self, file: str, known: NnunetPlans, reader: str) -> None:
         """Refuse what nnU-Net's readers would make something else of in silence.

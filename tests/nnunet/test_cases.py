@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_kd.data import KidneyGenerator, UnavailableData, require
+from monai_kd.data import KidneyGenerator, UnavailableData, require, unlabelled_items
 from monai_kd.nnunet.cases import nnunet_datalist, nnunet_items
 
 NAME = "Dataset901_Generated"
@@ -94,6 +94,31 @@ def test_what_is_missing_is_an_error_once_a_run_needs_it(raw, preprocessed, tmp_
             require(splits["training"])
     with pytest.raises(ValueError, match="--datalist cannot be used"):
         nnunet_datalist(raw, preprocessed, datalist="list.json")
+
+
+def test_cases_without_labels_are_those_of_a_folder_that_no_one_tests_with(raw, preprocessed, tmp_path):
+    others = tmp_path / "others"
+    others.mkdir()
+    for case in ("bert", "SIM0001"):
+        for channel in (0, 1):
+            shutil.copy(raw / "imagesTr" / f"SIM0001_000{channel}.nii.gz", others / f"{case}_000{channel}.nii.gz")
+    for channel in (0, 1):  # the very file that is trained on with its label
+        (others / f"SIM0001_000{channel}.nii.gz").unlink()
+        (others / f"SIM0001_000{channel}.nii.gz").symlink_to(raw / "imagesTr" / f"SIM0001_000{channel}.nii.gz")
+    splits = nnunet_datalist(raw, preprocessed, fold=0, unlabelled_dir=others)
+    (item,) = splits["unlabelled"]
+    assert item["files"] == [str(others / f"bert_000{channel}.nii.gz") for channel in (0, 1)]
+    assert item["case"] == item["patient"] == "bert" and "label" not in item
+    (others / "index.csv").write_text("id,patient\nbert,SIM0003\n")  # who validates
+    with pytest.raises(ValueError, match=f"unlabelled_dir={others}: .*SIM0003 is in validation and unlabelled"):
+        nnunet_datalist(raw, preprocessed, fold=0, unlabelled_dir=others)
+    (others / "index.csv").unlink()
+    (others / "bert_0001.nii.gz").unlink()
+    with pytest.raises(ValueError, match="unlabelled_dir=.*bert_0001.nii.gz: no such file; a case .* has 2 channels"):
+        nnunet_datalist(raw, preprocessed, fold=0, unlabelled_dir=others)
+    nothing = nnunet_datalist(raw, preprocessed, fold=0, unlabelled_dir=tmp_path / "nothing")["unlabelled"]
+    with pytest.raises(FileNotFoundError, match="unlabelled_dir=.*no image there"):
+        unlabelled_items({"unlabelled": nothing})
 
 
 def test_a_case_without_a_channel_names_it(raw, preprocessed):
