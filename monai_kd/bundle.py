@@ -17,6 +17,7 @@ from typing import Any
 
 import monai_kd
 
+from .files import write_json
 from .locations import identity, is_bundle
 from .names import check_known
 from .overrides import check_choices, check_overrides
@@ -99,7 +100,7 @@ class Bundle:
         before = {key: value for key, value in before.items() if key not in ("training_data", "generated")}
         of_it = {"identity": own, "copied_from": self.identity, "name": target.name, "eval_metrics": {}}
         of_it["changelog"] = {before["version"]: f"a copy of {self.identity} {before['version']}, to be changed"}
-        (target / "configs" / "metadata.json").write_text(json.dumps({**before, **of_it}, indent=4) + "\n")
+        write_json(target / "configs" / "metadata.json", {**before, **of_it})
         docs = target / "docs"
         os.replace(docs / "README.md", docs / "README_of_the_original.md")
         (docs / "README.md").write_text(_README.format(name=target.name, original=self.identity))

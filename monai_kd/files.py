@@ -9,20 +9,33 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import platform
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
 except ImportError:  # not on Windows, where what a killed process leaves behind is not told from what is being written
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["put_in_place", "remove_unfinished", "temporary_folder", "whole_file", "whole_folder", "write_text"]
+__all__ = [
+    "put_in_place",
+    "remove_unfinished",
+    "temporary_folder",
+    "whole_file",
+    "whole_folder",
+    "write_json",
+    "write_text",
+]
 
+# No text of JSON has an end of line in it.
+_NUMBERS = re.compile(r"\[\n\s*([-+.\w]+(?:,\n\s*[-+.\w]+)*)\n\s*\]")
 _PREFIX = f".writing-{platform.node().partition('.')[0]}-"  # locks of other machines may not be seen here
 
 
@@ -86,6 +99,12 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Write a text file, in UTF-8, as a whole."""
     with whole_file(path) as written:
         written.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Write ``content`` to ``path`` as JSON that people read: lists of numbers in one line."""
+    text = json.dumps(content, indent=4)
+    write_text(path, _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n")
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files that are there as a whole or not at all."""
 
+import json
 import os
 import stat
 import subprocess
@@ -11,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from monai_kd import files
-from monai_kd.files import put_in_place, remove_unfinished, temporary_folder, whole_file, whole_folder, write_text
+from monai_kd.files import (
+    put_in_place,
+    remove_unfinished,
+    temporary_folder,
+    whole_file,
+    whole_folder,
+    write_json,
+    write_text,
+)
 
 
 def test_a_file_is_the_old_one_until_the_new_one_is_complete(tmp_path):
@@ -31,6 +40,15 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(error, tmp_path):
         written.write_text("half")
         raise error
     assert os.listdir(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_numbers_stand_in_one_line_and_nothing_else_changes(tmp_path):
+    content = {"shape": [1, -2.5, 1e-07], "mixed": [True, None], "words": ["[\n  1\n]", "2"], "deep": [[1, 2]]}
+    write_json(tmp_path / "a.json", content)
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text) == content and text.endswith("}\n")
+    assert '"shape": [1, -2.5, 1e-07],' in text and '"mixed": [true, null],' in text and text.count("[1, 2]") == 1
+    assert text.count("\n") == 11
 
 
 def test_a_file_has_the_rights_that_the_user_gives_new_files(tmp_path):

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import monai_kd
 from monai_kd.bundle import Bundle, read_json
 from monai_kd.csv_tables import rounded
-from monai_kd.files import remove_unfinished, whole_file, write_text
+from monai_kd.files import remove_unfinished, whole_file, write_json
 from monai_kd.verification import LARGEST_MODEL
 
 from .errors import DONE
@@ -149,4 +148,4 @@ def _note_origin(bundle: Bundle, trained: Mapping[str, Any], trained_on: str, su
         "training_data": trained_on,
         "generated": monai_kd.engines.is_generated(trained),
     }
-    write_text(bundle.root / "configs" / "metadata.json", json.dumps({**metadata, **noted}, indent=4) + "\n")
+    write_json(bundle.root / "configs" / "metadata.json", {**metadata, **noted})
