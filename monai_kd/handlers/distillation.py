@@ -219,7 +219,7 @@ class DistillationHandler:
             raise RuntimeError("the distillation handler has not seen Events.STARTED: attach it before the run")
         output = engine.state.output
         student = {"": output[Keys.PRED], **self._student.pop()}
-        labelled, label = _labelled_rows(engine), output.get(Keys.LABEL)
+        labelled, label = _labelled_rows(engine), _finest(output.get(Keys.LABEL))
         task = output[Keys.LOSS] if labelled is None else _task_loss(engine, labelled)
         if self.loss.active_terms():
             answer = self._answer if self._asked_for is output else self.teacher(engine)
@@ -295,6 +295,11 @@ def _check_needs_no_layers(loss: DistillationLoss, heads: Sequence[str]) -> None
             f"the terms {', '.join(looking)} look at layers of the teacher, and soft labels from files have none: set "
             "their weight to 0, or let the teacher's network teach"
         )
+
+
+def _finest(label: Any) -> Any:
+    """Of a label for each head of a network that of the first one, on the finest grid."""
+    return label[0] if isinstance(label, (list, tuple)) else label
 
 
 def _labelled_rows(engine: SupervisedTrainer) -> LabelledRows | None:

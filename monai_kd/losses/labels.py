@@ -10,7 +10,7 @@ from typing import NamedTuple, Union
 import torch
 from torch import Tensor, nn
 
-__all__ = ["LabelledRows", "at_rows", "call_with_label", "zero_of"]
+__all__ = ["LabelledRows", "at_rows", "call_with_label", "looks_at_label", "zero_of"]
 
 Side = Union[Tensor, Sequence[Tensor]]
 
@@ -37,21 +37,30 @@ def zero_of(side: Side) -> Tensor:
     return torch.stack([part[:0].sum() for part in ([side] if isinstance(side, Tensor) else side)]).sum()
 
 
+def looks_at_label(loss: nn.Module) -> bool:
+    """Whether a loss looks at the label: its ``forward`` has such a parameter, or ``looks_at_label`` decides.
+
+    So what wraps another loss says it for that one, which may not want the label that it can pass on.
+    """
+    said = getattr(loss, "looks_at_label", None)
+    return _label_of(loss) is not None if said is None else bool(said)
+
+
 def call_with_label(
     loss: nn.Module, student: Side, teacher: Side, label: Tensor | None, labelled: LabelledRows | None = None
 ) -> Tensor:
-    """``loss(student, teacher)``, with ``label=label`` as well where the loss's ``forward`` has such a parameter.
+    """``loss(student, teacher)``, with ``label=label`` as well where the loss looks at it.
 
-    Most losses don't, PyTorch's and MONAI's among them: they are called as ever. One that does sees only the samples
-    that have a label; without any its value is 0.
+    Most losses don't, PyTorch's and MONAI's among them: they are called as ever, with all samples. One that does sees
+    only the samples that have a label; without any its value is 0.
 
     Raises:
         ValueError: when the loss cannot do without a label and there is none.
     """
-    wanted = inspect.signature(getattr(loss, "forward", loss)).parameters.get("label")
-    if wanted is None:
+    if not looks_at_label(loss):
         return loss(student, teacher)
-    if label is None and wanted.default is inspect.Parameter.empty:
+    wanted = _label_of(loss)
+    if label is None and wanted is not None and wanted.default is inspect.Parameter.empty:
         raise ValueError(
             f"{type(loss).__name__} looks at the label, but the batch has none: give its images a label, or leave the "
             "term out (weight 0)"
@@ -62,3 +71,7 @@ def call_with_label(
         return zero_of(student) + zero_of(teacher)
     s, t = at_rows(student, labelled.rows), at_rows(teacher, labelled.rows)
     return labelled.factor * loss(s, t, label=label[labelled.rows])
+
+
+def _label_of(loss: nn.Module) -> inspect.Parameter | None:
+    return inspect.signature(getattr(loss, "forward", loss)).parameters.get("label")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from monai_kd.losses.labels import call_with_label
+from monai_kd.losses.labels import call_with_label, looks_at_label
 
 __all__ = ["LayerwiseLoss"]
 
@@ -41,6 +41,11 @@ class LayerwiseLoss(nn.Module):
         self.loss = loss
         self.layers_per_loss = layers_per_loss
         self.weights = None if weights is None else [float(weight) for weight in weights]
+
+    @property
+    def looks_at_label(self) -> bool:
+        """Whether the loss of a pair does."""
+        return looks_at_label(self.loss)
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor], label: Tensor | None = None) -> Tensor:
         """

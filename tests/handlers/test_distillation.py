@@ -190,6 +190,36 @@ def test_a_term_that_looks_at_the_label_sees_the_images_that_have_one():
     assert float(_step([False] * 4, loss)[0]["labelled"]) == 0 and len(seen) == 1
 
 
+def test_of_labels_for_several_heads_it_is_the_finest_with_and_without_others_that_have_none():
+    class Labelled(nn.Module):
+        def forward(self, student, teacher, label):
+            seen.append(label)
+            return (student - teacher).mean()
+
+    class FirstHead(nn.MSELoss):
+        def forward(self, pred, label):
+            return super().forward(pred, label[0])
+
+    seen: list = []
+    loss = DistillationLoss({"labelled": DistillationTerm(Labelled())})
+    for marks, rows in (([True] * 4, slice(None)), ([False, False, True, False], slice(2, 3))):
+        batch = next(iter(_loader(4)))
+        heads = [batch["label"], batch["label"][..., ::2]]
+        trainer = SupervisedTrainer(
+            device=torch.device("cpu"),
+            max_epochs=1,
+            train_data_loader=[{**batch, "label": heads, "labelled": torch.tensor(marks)}],
+            network=(student := _network(2, 0)),
+            optimizer=torch.optim.SGD(student.parameters(), lr=0.0),
+            loss_function=FirstHead(),
+            prepare_batch=plain_batch,
+            train_handlers=[DistillationHandler(_network(4, 1), loss)],
+            decollate=False,
+        )
+        trainer.run()
+        assert torch.equal(seen[-1], batch["label"][rows])
+
+
 def _train_as_one_of_two(rank: int, folder) -> None:
     batch = next(iter(_loader(4)))
     # Of the first half one image has a label, of the other one none or two.

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from monai_kd.losses import DistillationLoss, DistillationTerm, LayerwiseLoss, at_least_float32
+from monai_kd.losses.labels import LabelledRows
 
 
 class Masked(nn.Module):
@@ -48,3 +49,13 @@ def test_a_loss_may_do_without_the_label():
 def test_a_label_that_is_missing_is_named():
     with pytest.raises(ValueError, match="Masked looks at the label, but the batch has none: .*weight 0"):
         DistillationTerm(Masked())({"": STUDENT}, {"": TEACHER})
+
+
+def test_layers_that_need_no_label_are_compared_for_all_samples():
+    two = LabelledRows(torch.tensor([0, 1]))
+    term = DistillationTerm(LayerwiseLoss(nn.L1Loss()), ["a", "b"], ["a", "b"])
+    sides = {"a": STUDENT, "b": STUDENT + 1}, {"a": TEACHER, "b": TEACHER}
+    assert term(*sides, LABEL, two) == pytest.approx((7 / 3 + 10 / 3) / 2)
+    masked = DistillationTerm(LayerwiseLoss(Masked()), ["a", "b"], ["a", "b"])
+    assert masked(*sides, LABEL, two) == (1 + 2) / 2
+    assert masked(*sides, LABEL, LabelledRows(torch.tensor([], dtype=torch.int64))) == 0
