@@ -51,8 +51,14 @@ SMALL_TUMORS = {
     "channels_last": True,
     "fusion_weight": 0,  # so that all teachers teach by the same term
 }
+STUDENTS_LOSS = {"_target_": "DiceCELoss", "sigmoid": True, "smooth_nr": 1, "smooth_dr": 1}
 XRAY_STEPS = {"batch_size": 32, "teacher_epochs": 62, "max_epochs": 190, "val_interval": 10}
 """A tenth of the X-rays fill 8 batches: 500 steps for the teacher, 1,520 for a student."""
+XRAY_STUDENTS = {
+    "precision": "auto",  # by which the teacher's depthwise layers gain nothing
+    "views": None,  # of few images some forms are learned by heart
+    "teacher_cache": "off",
+}
 SHARE_WITH_LABELS = 0.1
 TEACHERS = 3
 
@@ -68,6 +74,10 @@ class Runs:
         self.rows: list[dict[str, Any]] = []
 
     def train(self, run: str, stages: str, **settings: Any) -> None:
+        last = {"teacher": "teacher.pt", "distill": "model.pt"}[stages.rpartition(",")[2]]
+        folder = self.out / run
+        if (folder / last).is_file() and not list(folder.glob("*_resume.pt")):
+            return
         words = [f"{key}={json.dumps(value)}" for key, value in {**self.settings, **settings}.items()]
         place = ["--datalist", str(self.datalist), "--run", str(self.out / run), "--resume", "--stages", stages]
         self.command("train", self.bundle, *self.overlay, *place, *words)
@@ -82,7 +92,8 @@ class Runs:
         folder = self.out / run
         output = folder / f"scores_{Path(checkpoint).stem}"
         words = ["--run", str(folder), "--checkpoint", str(folder / checkpoint), "--output", str(output)]
-        self.command("evaluate", self.bundle, *words)
+        if not (output / "summary.json").is_file():
+            self.command("evaluate", self.bundle, *words)
         summary = json.loads((output / "summary.json").read_text())
         name = "dice" if "dice" in summary else "auroc_macro"
         own = summary[name]
@@ -99,6 +110,7 @@ def tumors(out: Path, data: Path, options: argparse.Namespace) -> list[dict[str,
         runs.train(f"teacher_{seed}", "teacher", seed=seed)
         runs.score(f"teacher, seed {seed}", f"teacher_{seed}", "teacher.pt")
     members = [str(out / f"teacher_{seed}" / "teacher.pt") for seed in range(TEACHERS)]
+    runs.settings |= {"loss": STUDENTS_LOSS, "max_epochs": options.student_epochs}
 
     soft = out / "soft"
     if not (soft / "summary.csv").is_file():
@@ -131,14 +143,15 @@ def unlabelled(out: Path, data: Path, options: argparse.Namespace) -> list[dict[
     print({side: len(items) for side, items in lists.items()})
     settings = {**XRAY_STEPS, "imagenet_weights": options.imagenet_weights}
     runs = Runs(out, XRAYS, out / "xrays.json", settings, "shipped.json")
+    teacher = out / "teacher" / "teacher.pt"
+    runs.train("teacher", "teacher")
+    runs.score("teacher, on a tenth", "teacher", teacher.name)
+    runs.settings |= {**XRAY_STUDENTS, "teacher_checkpoint": str(teacher)}
     for seed in range(options.seeds):
-        own = {"seed": seed, "teacher_checkpoint": str(out / "few_0" / "teacher.pt")}
-        runs.train(f"few_{seed}", "student_alone,distill" if seed else "teacher,student_alone,distill", **own)
+        runs.train(f"few_{seed}", "student_alone,distill", seed=seed, unlabelled_share=0)
         # Half of each batch has no labels, so in as many steps the few are seen half as often.
         half = {"unlabelled_share": 0.5, "max_epochs": XRAY_STEPS["max_epochs"] // 2, "val_interval": 5}
-        runs.train(f"all_{seed}", "distill", **own, **half)
-        if not seed:
-            runs.score("teacher, on a tenth", "few_0", "teacher.pt")
+        runs.train(f"all_{seed}", "distill", seed=seed, **half)
         runs.score(f"alone, on a tenth, seed {seed}", f"few_{seed}", "student_alone.pt")
         runs.score(f"distilled, on a tenth, seed {seed}", f"few_{seed}")
         runs.score(f"distilled, on all, seed {seed}", f"all_{seed}")
@@ -206,7 +219,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", default=",".join(EXPERIMENTS))
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=12, help="of the teachers of tumours")
+    parser.add_argument("--student_epochs", type=int, default=8, help="of the students of tumours")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--imagenet_weights", help="folder made by imagenet_weights.py; else timm's own")
     options = parser.parse_args()
