@@ -95,6 +95,8 @@ def _find_soft_labels(stage: Stage) -> None:
     while waiting:
         dataset = waiting.pop()
         waiting += [*getattr(dataset, "datasets", ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
+        if hasattr(dataset, "find_soft_labels"):
+            dataset.find_soft_labels()
         first = next(iter(getattr(getattr(dataset, "transform", None), "transforms", ())), None)
         if first is not None and getattr(first, "finds_soft_labels", False):
             for item in dataset.data:

@@ -94,6 +94,16 @@ class NnunetSamples(Dataset):
         """
         self.epoch = epoch
 
+    def find_soft_labels(self) -> None:
+        """Look whether every case has the soft label that is read when it is drawn.
+
+        Raises:
+            FileNotFoundError: naming the case that has none.
+        """
+        if self.soft_labels is not None:
+            for item in self.data:
+                self.soft_labels.files(item)
+
     def __len__(self) -> int:
         return self.batch_size * self.batches if self.data else 0
 

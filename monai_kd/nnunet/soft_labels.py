@@ -80,7 +80,7 @@ class NnunetSoftLabels:
             FileNotFoundError: when the case has no soft label.
             ValueError: naming the file, when it lies on another grid, or its values are not what they should be.
         """
-        files = self._files(item)
+        files = self.files(item)
         states = [(file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in files]
         key = hashlib.sha256(repr((states, shape, self.activation)).encode()).hexdigest()[:16]
         kept = self.kept_in / f"{item['case']}_{key}.npy"
@@ -91,7 +91,15 @@ class NnunetSoftLabels:
                 np.save(written, values)
         return np.load(kept, mmap_mode="r")
 
-    def _files(self, item: Mapping[str, Any]) -> list[str]:
+    def files(self, item: Mapping[str, Any]) -> list[str]:
+        """The files that are the soft label of a case.
+
+        Args:
+            item: as above.
+
+        Raises:
+            FileNotFoundError: when it has none.
+        """
         if self.folder is not None and SOFT_LABEL not in item:
             stem = os.path.join(self.folder, f"{item['case']}_prob_")
             by_class = [f"{stem}{name}.nii.gz" for name in class_names(self.description)]

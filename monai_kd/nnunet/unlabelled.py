@@ -44,14 +44,13 @@ class NnunetMixedSamples(Dataset):
 
     def __init__(self, labelled: NnunetSamples, unlabelled: NnunetSamples, share: float = 0.5) -> None:
         check_share(share)
-        self.labelled = labelled
-        self.unlabelled = unlabelled
+        self.datasets = (labelled, unlabelled)
         self.share = share
 
     @property
     def data(self) -> Sequence[Any]:
         """The cases that have labels."""
-        return self.labelled.data
+        return self.datasets[0].data
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch comes: before its iterator is made.
@@ -59,11 +58,11 @@ class NnunetMixedSamples(Dataset):
         Args:
             epoch: its number, >= 0.
         """
-        self.labelled.set_epoch(epoch)
-        self.unlabelled.set_epoch(epoch)
+        for samples in self.datasets:
+            samples.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return len(self.labelled)
+        return len(self.datasets[0])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """
@@ -71,14 +70,13 @@ class NnunetMixedSamples(Dataset):
             index: the sample's place in the epoch; a negative one counts from the end.
         """
         place = range(len(self))[index]
-        batch, inside = divmod(place, self.labelled.batch_size)
+        batch, inside = divmod(place, self.datasets[0].batch_size)
         is_labelled = inside >= self._until(batch + 1) - self._until(batch)
-        samples = self.labelled if is_labelled else self.unlabelled
-        return {**samples[place], LABELLED: is_labelled}
+        return {**self.datasets[not is_labelled][place], LABELLED: is_labelled}
 
     def _until(self, batch: int) -> int:
         """How many samples without a label there are in the batches before this one."""
-        return int(batch * self.labelled.batch_size * self.share + 0.5)  # round() would go to even numbers
+        return int(batch * self.datasets[0].batch_size * self.share + 0.5)  # round() would go to even numbers
 
 
 def unlabelled_samples(

@@ -16,7 +16,7 @@ import torch
 
 from monai_kd.cli import main
 from monai_kd.engines import read_metadata
-from monai_kd.nnunet import NnunetNetwork
+from monai_kd.nnunet import NnunetNetwork, nnunet_datalist
 from monai_kd.nnunet.planning import run_nnunet
 
 from .conftest import PATCH, Prepared, prepare, small_plans
@@ -144,6 +144,13 @@ def test_a_teacher_s_files_teach_elsewhere_at_every_head(run, prepared, tmp_path
     assert float(epoch["soft_target"]) > 0 and not (tmp_path / "taught" / "teacher.pt").exists()
     assert main([*words, *files, "hint_weight=1", "--overwrite"]) == 2
     assert "the terms hint look at layers of the teacher, and soft labels from files" in capsys.readouterr().err
+    taught = nnunet_datalist(prepared.raw, prepared.preprocessed)["training"][-1]["case"]
+    for file in soft.glob(f"{taught}_*"):
+        file.unlink()
+    words[words.index(str(tmp_path / "taught"))] = str(tmp_path / "again")
+    assert main([*words, "--stages", "student_alone,distill", *files]) == 2
+    assert f"{taught}.nii.gz: has no soft label in teacher_dir={soft}" in capsys.readouterr().err
+    assert not (tmp_path / "again" / "student_alone.pt").exists()
 
 
 def test_files_are_named_and_numbered_as_wanted(run, prepared, tmp_path):
