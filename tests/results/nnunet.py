@@ -148,7 +148,7 @@ if __name__ == "__main__":
     parser.add_argument("--size", type=int, default=256, help="pixels of a tumour slice in each direction")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("settings", nargs="*", help="further ones as key=value")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     torch.set_num_threads(given.threads)
     os.environ["OMP_NUM_THREADS"] = str(given.threads)  # of what it starts
     wanted = [f"max_epochs={given.epochs}", f"teacher_epochs={given.teacher_epochs}", f"batches={given.batches}"]
