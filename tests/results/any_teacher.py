@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from datalists import SIDES, brain_tumor_list
 from monai.data import CacheDataset, DataLoader
+from monai.losses import DiceCELoss
 from monai.networks.nets import SegResNet
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, NormalizeIntensityd, Resized
 
@@ -125,7 +126,7 @@ def tumors(out: Path, data: Path, options: argparse.Namespace) -> list[dict[str,
 
     theirs = out / "theirs"
     if not (theirs / "models" / "model.pt").is_file():
-        _train_theirs(theirs, json.loads(datalist.read_text())["training"], options.epochs)
+        _train_theirs(theirs, json.loads(datalist.read_text())["training"], options.student_epochs)
     own = {key: value for key, value in runs.settings.items() if not key.startswith("teacher_def")}
     runs.settings = {**own, "teacher_checkpoint": None}
     definition = {"_target_": "monai_kd.networks.BundleNetwork", "folder": str(theirs), "input_channels": [0]}
@@ -184,8 +185,11 @@ def _train_theirs(folder: Path, items: list[dict[str, Any]], epochs: int) -> Non
     config.write_text(json.dumps({"network_def": definition}, indent=1))
     network = SegResNet(2, 16, 1, 1)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.002)
+    loss_function = DiceCELoss(sigmoid=True, smooth_nr=1, smooth_dr=1)
     for number, (image, label) in enumerate(_batches(items, epochs)):
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(network(image), (label > 0.5).float())
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(image)
+        loss = loss_function(logits.float(), (label > 0.5).float())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
