@@ -52,6 +52,7 @@ SMALL_TUMORS = {
     "channels_last": True,
     "fusion_weight": 0,  # so that all teachers teach by the same term
 }
+BOUNDED = {"_target_": "monai_kd.losses.BinarySoftTargetLoss"}
 STUDENTS_LOSS = {"_target_": "DiceCELoss", "sigmoid": True, "smooth_nr": 1, "smooth_dr": 1}
 XRAY_STEPS = {"batch_size": 32, "teacher_epochs": 62, "max_epochs": 190, "val_interval": 10}
 """A tenth of the X-rays fill 8 batches: 500 steps for the teacher, 1,520 for a student."""
@@ -130,8 +131,11 @@ def tumors(out: Path, data: Path, options: argparse.Namespace) -> list[dict[str,
     own = {key: value for key, value in runs.settings.items() if not key.startswith("teacher_def")}
     runs.settings = {**own, "teacher_checkpoint": None}
     definition = {"_target_": "monai_kd.networks.BundleNetwork", "folder": str(theirs), "input_channels": [0]}
-    runs.train("bundle", "distill", teacher_def=definition, teacher_preprocessing=[{"_target_": "NormalizeIntensity"}])
+    theirs_teaches = {"teacher_def": definition, "teacher_preprocessing": [{"_target_": "NormalizeIntensity"}]}
+    runs.train("bundle", "distill", **theirs_teaches)
     runs.score("a SegResNet from a bundle, seed 0", "bundle")
+    runs.train("bundle_soft", "distill", **theirs_teaches, **{"distillation#terms#logits#loss": BOUNDED})
+    runs.score("the same by a bounded term, seed 0", "bundle_soft")
     together = {"_target_": "monai_kd.engines.ensemble", "members": members, "average": "sigmoid"}
     runs.train("three", "distill", teacher_def=together)
     runs.score("three teachers averaged, seed 0", "three")
