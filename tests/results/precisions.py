@@ -35,16 +35,17 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {  # the score of validation, and
             "student_features": [8, 8, 16, 16, 32, 8],
             "batch_size": 16,
             "learning_rate": 0.003,
-            "max_epochs": 10,
+            "loss": {"_target_": "DiceCELoss", "sigmoid": True, "smooth_nr": 1, "smooth_dr": 1},
+            "max_epochs": 6,
         },
     ),
     "brain_tumor_classification": (
         "val_balanced_accuracy",
-        {"student": "mobilenetv3_small_050", "image_size": 96, "batch_size": 32, "max_epochs": 10},
+        {"student": "mobilenetv3_small_050", "image_size": 96, "batch_size": 32, "max_epochs": 6},
     ),
     "brain_extraction": (
         "val_mean_dice",
-        {"split": "index", "crop_size": [48, 48, 48], "batch_size": 2, "val_interval": 2, "max_epochs": 10},
+        {"split": "index", "crop_size": [48, 48, 48], "batch_size": 2, "val_interval": 3, "max_epochs": 6},
     ),
 }
 

@@ -96,7 +96,7 @@ def test_one_slice_an_empty_mask_and_an_image_without_a_place(tmp_path, write_se
 def test_a_header_that_is_malformed_or_incomplete(tmp_path, write_series, recwarn, caplog):
     write_series(tmp_path / "T1", VOLUME, PatientBirthDate="1980", StudyInstanceUID=None)
     malformed = tmp_path / "T1" / "IM3"
-    malformed.write_bytes(malformed.read_bytes().replace(b"1980", b"Ann."))
+    malformed.write_bytes(malformed.read_bytes().replace(b"DA\x04\x001980", b"DA\x04\x00Ann."))
     with pytest.raises(ValueError, match="IM3: a DICOM-SEG refers to its image by StudyInstanceUID, which its header"):
         write(MASK[..., 1], malformed, tmp_path / "slice")
     dicom = dcmread(malformed)
