@@ -59,8 +59,7 @@ def call_with_label(
     """
     if not looks_at_label(loss):
         return loss(student, teacher)
-    wanted = _label_of(loss)
-    if label is None and wanted is not None and wanted.default is inspect.Parameter.empty:
+    if label is None and (wanted := _label_of(loss)) and wanted.default is inspect.Parameter.empty:
         raise ValueError(
             f"{type(loss).__name__} looks at the label, but the batch has none: give its images a label, or leave the "
             "term out (weight 0)"

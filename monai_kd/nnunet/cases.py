@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from monai_kd.data.datalists.image_files import natural_order
 from monai_kd.data.datalists.index import INDEX, name_patients
 from monai_kd.data.datalists.splits import UNLABELLED, check_no_patient_leaks
 from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData, explain_empty_sides, unavailable
-from monai_kd.data.datalists.unlabelled import without_known
+from monai_kd.data.datalists.unlabelled import beside
 
 from .installed import nnunet
 from .plans import read_description
@@ -28,8 +27,6 @@ SPLITS = "splits_final.json"
 """nnU-Net's file of folds, beside the preprocessed data."""
 
 _CHANNEL = re.compile(r"_(\d{4})$")
-
-logger = logging.getLogger(__name__)
 
 
 def nnunet_datalist(
@@ -142,15 +139,7 @@ def _unlabelled(folder: Path, raw: Path, splits: Datalist) -> list[Item]:
             raise ValueError(f"unlabelled_dir={folder}: {item[Keys.IMAGE]}: {item['unreadable']}")
         case = _CHANNEL.sub("", _parts(Path(item[Keys.IMAGE]))[0])
         items.append({Keys.IMAGE: item[Keys.IMAGE], "files": item["files"], "case": case, "patient": case})
-    for index in (raw / INDEX, folder / INDEX):
-        items = name_patients(items, index, lambda item: [item["case"]])
-    kept = without_known(items, splits)
-    try:
-        check_no_patient_leaks({**splits, UNLABELLED: kept})
-    except ValueError as error:
-        raise ValueError(f"unlabelled_dir={folder}: {error}, or take its images out of this folder") from error
-    logger.info("%s: %d cases without labels", folder, len(kept))
-    return kept
+    return beside(splits, items, folder, raw, lambda item: [item["case"]])
 
 
 def channels_of(first: str | os.PathLike, description: Mapping[str, Any]) -> list[str]:

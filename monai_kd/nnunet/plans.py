@@ -44,22 +44,6 @@ class NnunetPlans:
         _check_sources(self.architecture, "the plans")  # which a file may have brought
         self.labels = self.manager.get_label_manager(self.description)
 
-    def save_case(self, image: Any, segmentation: Any, properties: dict[str, Any], stem: str) -> None:
-        """Write a preprocessed case as nnU-Net's own preprocessing does.
-
-        Args:
-            image: (C, z, y, x).
-            segmentation: (1, z, y, x).
-            properties: nnU-Net's.
-            stem: path of the files without their endings.
-        """
-        form = nnunet("training.dataloading.nnunet_dataset").nnUNetDatasetBlosc2
-        arrays = image.astype("float32", copy=False), segmentation.astype("int16", copy=False)
-        patch = tuple(self.configuration.patch_size)
-        blocks, chunks = zip(*(form.comp_blosc2_params(array.shape, patch, array.itemsize) for array in arrays))
-        where = {"chunks": chunks[0], "blocks": blocks[0], "chunks_seg": chunks[1], "blocks_seg": blocks[1]}
-        form.save_case(*arrays, properties, stem, **where)
-
     @property
     def architecture(self) -> dict[str, Any]:
         """Name and arguments of the network."""

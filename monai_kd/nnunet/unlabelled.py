@@ -8,7 +8,6 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,9 @@ from torch.utils.data import Dataset
 
 from monai_kd.data.datalists.unavailable import Item
 from monai_kd.data.mixed_dataset import LABELLED, check_share
+from monai_kd.files import put_in_place, remove_unfinished, temporary_folder
 
+from .installed import nnunet
 from .plans import NnunetPlans
 from .samples import NnunetSamples
 from .transforms import NnunetPreprocess
@@ -99,12 +100,24 @@ def unlabelled_samples(
     if not items:
         return None
     folder = Path(kept_in)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(folder)
+    known = NnunetPlans(like.plans, like.description)
     read = NnunetPreprocess(like.plans, like.description, max_voxels)
-    kept = [{**item, "kept_as": _preprocess(item, read, folder)} for item in items]
-    samples = NnunetSamples(kept, str(folder), like.plans, like.description, like.batch_size, like.batches)
-    samples.seed, samples.views, samples.augmentation = like.seed, like.views, like.augmentation
-    samples.soft_labels = like.soft_labels
-    return samples
+    made_for = json.dumps([like.plans, like.description], sort_keys=True)
+    kept = [{**item, "kept_as": _preprocess(item, read, known, made_for, folder)} for item in items]
+    return NnunetSamples(
+        kept,
+        str(folder),
+        like.plans,
+        like.description,
+        like.batch_size,
+        like.batches,
+        like.seed,
+        like.views,
+        like.augmentation,
+        like.soft_labels,
+    )
 
 
 def nnunet_epoch(labelled: NnunetSamples, unlabelled: NnunetSamples | None, share: float = 0.5) -> Dataset:
@@ -119,23 +132,30 @@ def nnunet_epoch(labelled: NnunetSamples, unlabelled: NnunetSamples | None, shar
     return labelled if unlabelled is None or not share else NnunetMixedSamples(labelled, unlabelled, share)
 
 
-def _preprocess(item: Item, read: NnunetPreprocess, folder: Path) -> str:
+def _preprocess(item: Item, read: NnunetPreprocess, known: NnunetPlans, made_for: str, folder: Path) -> str:
     """Write what nnU-Net makes of a case, unless it is there; its name in the folder."""
     states = [(file, os.stat(file).st_size, os.stat(file).st_mtime_ns) for file in item["files"]]
-    key = hashlib.sha256(json.dumps([states, read.plans, read.description], sort_keys=True).encode()).hexdigest()[:16]
-    name = f"{item['case']}_{key}"
+    name = f"{item['case']}_{hashlib.sha256(repr((states, made_for)).encode()).hexdigest()[:16]}"
     if (folder / f"{name}.pkl").is_file():
         return name
     image, segmentation, properties = read.case(item["image"])
-    known = NnunetPlans(read.plans, read.description)
     properties["class_locations"] = _anywhere(known, image.shape)
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder) as place:
-        known.save_case(image, segmentation, properties, str(Path(place, name)))
+    with temporary_folder(folder) as place:
+        _save(image, segmentation, properties, known, place / name)
         # That which says that a case is there comes last.
-        for file in sorted(Path(place).iterdir(), key=lambda file: file.suffix == ".pkl"):
-            os.replace(file, folder / file.name)
+        for file in sorted(place.iterdir(), key=lambda file: file.suffix == ".pkl"):
+            put_in_place(file, folder / file.name)
     return name
+
+
+def _save(image: Any, segmentation: Any, properties: dict[str, Any], known: NnunetPlans, stem: Path) -> None:
+    """Write a case as nnU-Net's `run_case_save` does, which knows of no ``class_locations`` where there is no label."""
+    form = nnunet("training.dataloading.nnunet_dataset").nnUNetDatasetBlosc2
+    arrays = image.astype(np.float32, copy=False), segmentation.astype(np.int16, copy=False)
+    patch = tuple(known.configuration.patch_size)
+    blocks, chunks = zip(*(form.comp_blosc2_params(array.shape, patch, array.itemsize) for array in arrays))
+    where = {"chunks": chunks[0], "blocks": blocks[0], "chunks_seg": chunks[1], "blocks_seg": blocks[1]}
+    form.save_case(*arrays, properties, str(stem), **where)
 
 
 def _anywhere(known: NnunetPlans, shape: tuple[int, ...]) -> dict[Any, np.ndarray]:

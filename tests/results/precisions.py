@@ -15,16 +15,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from datalists import brain_tumor_list
+from views import train_alone
 
 from monai_kd.csv_tables import write_table
-from monai_kd.engines import read_epochs
 
 PRECISIONS = {"float32": {"channels_last": False}, "bfloat16": {"channels_last": True}}
 TASKS: dict[str, tuple[str, dict[str, Any]]] = {  # the score of validation, and a small size
@@ -63,10 +61,8 @@ def train(folder: Path, name: str, precision: str, seed: int) -> float:
         data = ["--datalist", str(datalist)]
     run = folder / f"{name}_{precision}_{seed}"
     chosen = {**settings, **PRECISIONS[precision], "precision": precision, "seed": seed, "num_workers": 0}
-    words = ["train", name, "--stages", "student_alone", "--run", str(run), "--resume", *data]
-    words += [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
-    subprocess.run([sys.executable, "-m", "monai_kd", *words], check=True)
-    return max(epoch[metric] for epoch in read_epochs(run / "student_alone.csv") if metric in epoch)
+    epochs = train_alone(name, run, [*data, *(f"{key}={json.dumps(value)}" for key, value in chosen.items())])
+    return max(epoch[metric] for epoch in epochs if metric in epoch)
 
 
 def main() -> None:

@@ -49,16 +49,21 @@ SETTINGS = {
 }
 
 
+def train_alone(bundle: str, run: Path, words: list[str]) -> list[dict[str, float]]:
+    """The epochs of a student alone, which is trained, or as far as it is not."""
+    place = ["--stages", "student_alone", "--run", str(run), "--resume"]
+    subprocess.run([sys.executable, "-m", "monai_kd", "train", bundle, *place, *words], check=True)
+    return read_epochs(run / "student_alone.csv")
+
+
 def train(folder: Path, datalist: Path, views: int, seed: int, epochs: int) -> list[dict[str, float]]:
     """The epochs of one training, which is begun, gone on with or read."""
     run = folder / f"views_{views}_seed_{seed}"
     settings = folder / "settings.json"
     settings.write_text(json.dumps(SETTINGS))
-    words = ["train", "brain_tumor_classification", "--stages", "student_alone", "--run", str(run), "--resume"]
-    words += ["--datalist", str(datalist), "--config", str(settings)]
+    words = ["--datalist", str(datalist), "--config", str(settings)]
     words += [f"views={views}", f"seed={seed}", f"max_epochs={epochs}"]
-    subprocess.run([sys.executable, "-m", "monai_kd", *words], check=True)
-    return read_epochs(run / "student_alone.csv")
+    return train_alone("brain_tumor_classification", run, words)
 
 
 def scores_of(epochs: list[dict[str, float]]) -> dict[str, float]:

@@ -20,7 +20,7 @@ from monai_kd.data.datalists.index import INDEX, find_index, name_patients, spli
 from monai_kd.data.datalists.nnunet import TaskFolder, case_of, is_task_folder
 from monai_kd.data.datalists.splits import UNLABELLED, check_no_patient_leaks, split_by_patient
 from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData, explain_empty_sides, unavailable
-from monai_kd.data.datalists.unlabelled import without_known, without_label
+from monai_kd.data.datalists.unlabelled import beside, without_label
 from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, image_stem
 
 __all__ = ["DatasetLayout", "take_labelled"]
@@ -137,17 +137,10 @@ class DatasetLayout(ABC):
             return {**splits, UNLABELLED: UnavailableData(str(error), UnreadableFiles)}
         if self.segments and is_task_folder(dataset_dir):
             items = [{**item, "patient": case_of(item[CommonKeys.IMAGE])} for item in items]
-        for index in (dataset_dir / INDEX, folder / INDEX):
-            items = name_patients(items, index, self.ids)
-        kept = without_known(items, {**splits, UNLABELLED: listed})
-        try:
-            check_no_patient_leaks({**splits, UNLABELLED: [*listed, *kept]})
-        except ValueError as error:
-            raise ValueError(f"unlabelled_dir={folder}: {error}, or take its images out of this folder") from error
+        kept = beside({**splits, UNLABELLED: listed}, items, folder, dataset_dir, self.ids)
         if not items:
             reason = f"unlabelled_dir={folder}: no image there: name a folder of images, or leave it out"
             return {**splits, UNLABELLED: UnavailableData(reason)}
-        logger.info("%s: %d images without labels", folder, len(kept))
         return {**splits, UNLABELLED: [*listed, *kept]} if listed or kept else splits
 
     def _labelled(

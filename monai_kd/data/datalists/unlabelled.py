@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from monai.utils import CommonKeys, ensure_tuple
 
-from monai_kd.data.datalists.splits import UNLABELLED
+from monai_kd.data.datalists.index import INDEX, name_patients
+from monai_kd.data.datalists.splits import UNLABELLED, check_no_patient_leaks
 from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData
 
-__all__ = ["unlabelled_items", "without_known", "without_label"]
+__all__ = ["beside", "unlabelled_items", "without_known", "without_label"]
+
+logger = logging.getLogger(__name__)
 
 _SAYS_THE_LABEL = (CommonKeys.LABEL, "class")
 
@@ -50,6 +55,36 @@ def without_known(items: Iterable[Item], datalist: Datalist) -> list[Item]:
     """The items whose image is not one of those that are trained on with their label, nor listed already."""
     known = {file for side in ("training", UNLABELLED) for item in datalist.get(side, ()) for file in _files(item)}
     return [item for item in items if not known.issuperset(_files(item))]
+
+
+def beside(
+    datalist: Datalist, items: Iterable[Item], folder: Path, dataset_dir: Path, ids_of: Callable[[Item], Sequence[str]]
+) -> list[Item]:
+    """The items of a folder without labels that may join a datalist, with their patients.
+
+    Args:
+        datalist: items by side.
+        items: of the folder, with the key ``patient``.
+        folder: ``unlabelled_dir``; its ``index.csv`` may name patients, as may that of ``dataset_dir``.
+        dataset_dir: where the datalist's images are.
+        ids_of: the names under which those files may know an item.
+
+    Returns:
+        Those that are not trained on with a label, nor listed without one already.
+
+    Raises:
+        ValueError: when a patient of another side than the training is among them.
+    """
+    named: Iterable[Item] = items
+    for index in (dataset_dir / INDEX, folder / INDEX):
+        named = name_patients(named, index, ids_of)
+    kept = without_known(named, datalist)
+    try:
+        check_no_patient_leaks({**datalist, UNLABELLED: [*datalist.get(UNLABELLED, ()), *kept]})
+    except ValueError as error:
+        raise ValueError(f"unlabelled_dir={folder}: {error}, or take its images out of this folder") from error
+    logger.info("%s: %d images without labels", folder, len(kept))
+    return kept
 
 
 def _files(item: Item) -> list[str]:
