@@ -22,7 +22,7 @@ from monai_kd.data.readers.image_file import image_stem
 from monai_kd.data.readers.soft_label import SOFT_LABEL_SUFFIXES, read_soft_label, read_soft_row
 from monai_kd.names import check_known
 
-__all__ = ["SOFT_LABEL", "FindSoftLabeld", "LoadSoftLabeld", "check_soft_label", "with_soft_labels"]
+__all__ = ["SOFT_LABEL", "FindSoftLabeld", "LoadSoftLabeld", "SameClasses", "check_soft_label", "with_soft_labels"]
 
 SOFT_LABEL = "teacher"
 """Key of an item's soft label: the files before it is read, (C, *spatial) or (C,) behind."""
@@ -128,6 +128,7 @@ class LoadSoftLabeld(MapTransform):
         self.activation = activation
         self.class_names = class_names
         self.max_voxels = max_voxels
+        self._same_classes = SameClasses()
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
@@ -138,12 +139,14 @@ class LoadSoftLabeld(MapTransform):
             the sample with its soft label: a MetaTensor (classes, *spatial) on the image's grid, or (classes,).
 
         Raises:
-            ValueError: naming the file, when it lies on another grid, or its values are not what they should be.
+            ValueError: naming the file, when it lies on another grid, has other classes than one before, or its values
+                are not what they should be.
         """
         found, image = data[SOFT_LABEL], data[CommonKeys.IMAGE]
         file = found.files[0]
         values = self._map(found, image) if self.class_names is None else self._row(file, found.image)
         check_soft_label(values, self.activation, file)
+        self._same_classes.check(values, file)
         if self.class_names is not None:
             return {**data, SOFT_LABEL: torch.as_tensor(values)}
         meta = {**getattr(image, "meta", {}), "filename_or_obj": file}
@@ -201,6 +204,30 @@ def check_soft_label(values: np.ndarray, activation: str, file: str) -> None:
             raise ValueError(
                 f"{file}: the probabilities of {len(values)} classes must sum to 1, got {sums.min():.4g} to "
                 f"{sums.max():.4g}: a channel is missing (the background's?), or it is teacher_activation=sigmoid"
+            )
+
+
+class SameClasses:
+    """Hold each soft label to the number of classes that the first one had: they become one batch."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, str] | None = None
+
+    def check(self, values: np.ndarray, file: str) -> None:
+        """
+        Args:
+            values: with the classes along the first axis.
+            file: which they are from.
+
+        Raises:
+            ValueError: naming both files, when there are more classes, or fewer.
+        """
+        self._first = self._first or (len(values), file)
+        number, first = self._first
+        if len(values) != number:
+            raise ValueError(
+                f"{file}: this soft label has {len(values)} channel(s), one for each class, and {first} has {number}: "
+                "make both for the classes of the student"
             )
 
 

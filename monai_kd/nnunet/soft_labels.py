@@ -17,7 +17,7 @@ from torch import Tensor
 
 from monai_kd.data.readers.soft_label import read_soft_label
 from monai_kd.data.readers.volume_file import affine_in_millimetres
-from monai_kd.data.soft_labels import ACTIVATIONS, SOFT_LABEL, FindSoftLabeld, check_soft_label
+from monai_kd.data.soft_labels import ACTIVATIONS, SOFT_LABEL, FindSoftLabeld, SameClasses, check_soft_label
 from monai_kd.files import whole_file
 from monai_kd.names import check_known
 
@@ -64,6 +64,7 @@ class NnunetSoftLabels:
         self.kept_in = Path(kept_in)
         self.max_voxels = max_voxels
         self._find = FindSoftLabeld(folder)
+        self._same_classes = SameClasses()
 
     def of(self, item: Mapping[str, Any], properties: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
         """The soft label of a case.
@@ -89,7 +90,9 @@ class NnunetSoftLabels:
             self.kept_in.mkdir(parents=True, exist_ok=True)
             with whole_file(kept) as written:
                 np.save(written, values)
-        return np.load(kept, mmap_mode="r")
+        answer = np.load(kept, mmap_mode="r")
+        self._same_classes.check(answer, files[0])
+        return answer
 
     def files(self, item: Mapping[str, Any]) -> list[str]:
         """The files that are the soft label of a case.

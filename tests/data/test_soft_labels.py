@@ -157,6 +157,18 @@ def test_a_wrong_one_is_named_with_the_cure(values, affine, activation, message,
     assert message in found and found.startswith(f"{tmp_path / 'wrong.nii.gz'}: ") and "\n" not in found
 
 
+def test_files_of_one_training_have_the_same_classes(volume, tmp_path):
+    values = np.zeros((12, 10, 8, 3), np.float32)
+    nib.save(nib.Nifti1Image(values, AFFINE), tmp_path / "three.nii.gz")
+    transform = Compose(with_soft_labels(_load(), "sigmoid"))
+    assert transform(volume)["teacher"].shape[0] == 1 == transform(volume)["teacher"].shape[0]
+    with pytest.raises(Exception) as raised:
+        transform({**volume, "teacher": str(tmp_path / "three.nii.gz")})
+    message = str(raised.value.__cause__ or raised.value)
+    assert "three.nii.gz: this soft label has 3 channel(s), one for each class, and " in message
+    assert f"{volume['teacher']} has 1: make both for the classes of the student" in message
+
+
 def test_an_image_has_one_row_of_classes(volume, tmp_path):
     (tmp_path / "predictions.csv").write_text("input,a,b\nimage.nii.gz,0.25,0.75\n")
     item = {key: volume[key] for key in BOTH}
