@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,11 @@ def samples_folder(folder: str | None, plans: Mapping[str, Any]) -> str:
 
 
 def plan_and_preprocess(
-    dataset_dir: str | os.PathLike, folder: str | os.PathLike, configuration: str = "3d_fullres", processes: int = 1
+    dataset_dir: str | os.PathLike,
+    folder: str | os.PathLike,
+    configuration: str = "3d_fullres",
+    processes: int = 1,
+    options: Sequence[str] = (),
 ) -> str:
     """Let nnU-Net plan and preprocess a data set, unless that was done.
 
@@ -46,6 +50,7 @@ def plan_and_preprocess(
         folder: nnU-Net's folder of preprocessed data.
         configuration: such as ``3d_fullres``.
         processes: of its own that nnU-Net starts, >= 1.
+        options: further ones of ``nnUNetv2_plan_and_preprocess``, such as ``("-gpu_memory_target", "2")``.
 
     Returns:
         The folder.
@@ -64,7 +69,7 @@ def plan_and_preprocess(
         nnunet("")  # which says how to install it
     place.mkdir(parents=True, exist_ok=True)
     logging.getLogger("monai_kd").info(f"nnU-Net plans and preprocesses {raw.name} for {configuration}")
-    words = ["-d", name[1], "-c", configuration, "-npfp", str(processes), "-np", str(processes), "--no_pbar"]
+    words = ["-d", name[1], "-c", configuration, "-npfp", str(processes), "-np", str(processes), "--no_pbar", *options]
     folders = {"nnUNet_raw": str(raw.parent), "nnUNet_preprocessed": str(place), "nnUNet_results": str(place)}
     run_nnunet("experiment_planning.plan_and_preprocess_entrypoints:plan_and_preprocess_entry", *words, **folders)
     return str(place)

@@ -3,6 +3,7 @@
 
     python tests/results/nnunet.py FOLDER_OF_THE_REAL_IMAGES OUT --data brain --epochs 60 --teacher_epochs 120
 
+A processor wants smaller patches than a graphics card: ``--gigabytes 1`` is nnU-Net's planner's ``-gpu_memory_target``.
 Everything is kept in OUT, and the same call goes on where it was interrupted. OUT/<data>/table.md is the result.
 """
 
@@ -115,11 +116,11 @@ def _call(*words: str) -> None:
         sys.exit(status)
 
 
-def run(source: Path, out: Path, kind: str, settings: list[str], seeds: int, size: int) -> None:
+def run(source: Path, out: Path, kind: str, settings: list[str], seeds: int, size: int, planner: list[str]) -> None:
     """All of it, as far as it is not there."""
     raw = make_data(source, out, kind, size)
     configuration = _DATA[kind][2]
-    plan_and_preprocess(raw, out / "nnUNet_preprocessed", configuration)
+    plan_and_preprocess(raw, out / "nnUNet_preprocessed", configuration, options=planner)
     places = [f"preprocessed_dir={out / 'nnUNet_preprocessed'}", f"configuration={configuration}"]
     words = ["compare", NAME, "--dataset_dir", str(raw), "--out", str(out / "compare"), "--seeds", str(seeds)]
     _call(*words, *places, f"reduction={REDUCTION}", *settings)
@@ -146,6 +147,7 @@ if __name__ == "__main__":
     parser.add_argument("--batches", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--size", type=int, default=256, help="pixels of a tumour slice in each direction")
+    parser.add_argument("--gigabytes", help="of memory that nnU-Net plans its patches for; its own default where none")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("settings", nargs="*", help="further ones as key=value")
     given = parser.parse_intermixed_args()
@@ -153,4 +155,5 @@ if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = str(given.threads)  # of what it starts
     wanted = [f"max_epochs={given.epochs}", f"teacher_epochs={given.teacher_epochs}", f"batches={given.batches}"]
     wanted += ["num_workers=0", "val_interval=10", *given.settings]
-    run(given.source.resolve(), given.out.resolve() / given.data, given.data, wanted, given.seeds, given.size)
+    planner = ["-gpu_memory_target", given.gigabytes] if given.gigabytes else []
+    run(given.source.resolve(), given.out.resolve() / given.data, given.data, wanted, given.seeds, given.size, planner)
