@@ -71,7 +71,7 @@ def teacher_of(bundle: Bundle, run: str) -> dict[str, Any]:
 
 
 def activation_of(config: Mapping[str, Any], described: Mapping[str, Any] | None = None) -> str:
-    """What the outputs of an inference are: probabilities, or what the network itself says.
+    """What the outputs of an inference are: probabilities, or values as the network gives them.
 
     Args:
         config: inference.json with the settings of the call.
@@ -81,4 +81,4 @@ def activation_of(config: Mapping[str, Any], described: Mapping[str, Any] | None
         return described["activation"]
     first = config["postprocessing"]["transforms"][0]
     names = [name for name in ("sigmoid", "softmax") if first.get(name) is True]
-    return names[0] if names and config.get(f"postprocessing#transforms#0#{names[0]}", True) else "logits"
+    return names[0] if names and config.get(f"postprocessing#transforms#0#{names[0]}", True) else "values"

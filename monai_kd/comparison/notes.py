@@ -69,5 +69,8 @@ def _of_cases(results: Results, cases: Mapping[str, Cases]) -> list[str]:
         for name in results.metrics:
             missing = int((~np.isfinite(tested.values[name])).any(axis=0).sum()) if name in tested.values else 0
             if missing:
-                said.append(f"{missing} cases without a value of {label(name)} by {label(model)} are left out.")
+                said.append(
+                    f"{missing} cases without a value of {label(name)} by {label(model)} are left out of its mean, and "
+                    "of gain and test, which are of the cases that both models have."
+                )
     return said

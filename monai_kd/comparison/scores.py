@@ -14,7 +14,7 @@ import numpy as np
 from monai.bundle import ConfigParser
 from monai.utils import CommonKeys as Keys
 
-from monai_kd.engines.case_values import CORRECT, Cases, Row
+from monai_kd.engines.case_values import CORRECT, Cases, Row, column_means
 from monai_kd.engines.significance import LEVEL, values_to_test
 from monai_kd.engines.wording import ALONE, DISTILLED, TEACHER
 from monai_kd.metrics import score_intervals
@@ -59,14 +59,9 @@ def model_scores(
         own = cases[row.name]
         summaries = [json.loads(file.read_text()) for file in row.evaluation("summary.json")]
         found[row.name] = {
-            metric: _score(
-                _means(own.values[metric])
-                if metric in own.values
-                else [summary[metric]["value"] for summary in summaries],
-                limits.get(_place(row.name, metric)),
-            )
+            metric: _score(by_seed, limits.get(_place(row.name, metric)))
             for metric in directions
-            if metric in own.values or metric in summaries[0]
+            if (by_seed := _by_seed(own, metric, summaries))
         }
     for row in rows:
         metrics = found[row.name]
@@ -77,15 +72,27 @@ def model_scores(
                 score = replace(score, retained_percent=100 * part.mean / whole.mean if whole.mean else None)
             if alone and row.model == DISTILLED:
                 low, high = limits.get(_gain(row.name, metric), (None, None))
-                score = replace(score, gain=score.mean - alone.mean, gain_low=low, gain_high=high)
+                gain = score.mean - alone.mean
+                if metric in cases[row.name].values:  # of the same cases
+                    gain = _means((cases[row.name].over_seeds(metric) - cases[ALONE].over_seeds(metric))[None])[0]
+                known = gain if np.isfinite(gain) else None
+                score = replace(score, gain=known, gain_low=low, gain_high=high)
             metrics[metric] = score
     return found
 
 
+def _by_seed(cases: Cases, metric: str, summaries: Sequence[Mapping[str, Any]]) -> list[float]:
+    """A metric's value of every seed, NaN where one has none; none where no seed has one."""
+    if metric in cases.values:
+        return _means(cases.values[metric])
+    return [summary[metric]["value"] for summary in summaries if "value" in summary.get(metric, {})]
+
+
 def _score(by_seed: list[float], limits: _Limits | None) -> Score:
-    std = float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None
+    known = [value for value in by_seed if np.isfinite(value)]
+    std = float(np.std(known, ddof=1)) if len(known) > 1 else None
     low, high = limits or (None, None)
-    return Score(float(np.mean(by_seed)), std, low, high, by_seed)
+    return Score(float(np.mean(known)), std, low, high, by_seed)
 
 
 def intervals(
@@ -99,10 +106,16 @@ def intervals(
     if len(set(first.groups)) < 2:
         return {}
     values = {
-        _place(model, metric): own.values[metric].mean(axis=0)
+        _place(model, metric): own.over_seeds(metric)
         for model, own in cases.items()
         for metric in directions
         if metric in own.values
+    }
+    values |= {  # of the cases that both have
+        _gain(model, metric): values[_place(model, metric)] - values[_place(ALONE, metric)]
+        for model in cases
+        for metric in directions
+        if model not in (TEACHER, ALONE) and {_place(model, metric), _place(ALONE, metric)} <= values.keys()
     }
     table = np.stack([*values.values(), np.zeros(len(first.inputs))])
 
@@ -112,12 +125,12 @@ def intervals(
             of_all = own.scores(scores, rows) if scores is not None else {}
             # Also those that are not compared: by their names the bootstrap sees that a draw lacks a class.
             found |= {_place(model, metric): value for metric, value in of_all.items()}
-        return found | {
+        return {
             _gain(model, metric): found[_place(model, metric)] - found[_place(ALONE, metric)]
             for model in cases
             for metric in directions
             if model not in (TEACHER, ALONE) and {_place(model, metric), _place(ALONE, metric)} <= found.keys()
-        }
+        } | found
 
     repeats = _REPEATS if scores is None else _REPEATS // 2  # scores of all cases take their time
     return score_intervals(scores_of, first.groups, level=1 - LEVEL, repeats=repeats)
@@ -133,9 +146,7 @@ def _gain(model: str, metric: str) -> str:
 
 def _means(values: np.ndarray) -> list[float]:
     """The mean of each row without its NaN."""
-    there = np.isfinite(values)
-    sums, counts = np.where(there, values, 0).sum(axis=1), there.sum(axis=1)
-    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0).tolist()
+    return column_means(values.T).tolist()
 
 
 def by_group(

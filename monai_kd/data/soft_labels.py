@@ -27,7 +27,7 @@ __all__ = ["SOFT_LABEL", "FindSoftLabeld", "LoadSoftLabeld", "SameClasses", "che
 SOFT_LABEL = "teacher"
 """Key of an item's soft label: the files before it is read, (C, *spatial) or (C,) behind."""
 
-ACTIVATIONS = ("logits", "sigmoid", "softmax")
+ACTIVATIONS = ("logits", "sigmoid", "softmax", "values")
 
 _MOVING = ("monai.transforms.spatial.", "monai.transforms.croppad.")
 # What MONAI's transforms have one of for each key.
@@ -111,8 +111,8 @@ class LoadSoftLabeld(MapTransform):
     """Read what a teacher thinks of an image, and hold it to the image's grid and to what probabilities are.
 
     Args:
-        activation: what the file holds: ``logits``, or probabilities by ``sigmoid`` (each class by itself) or
-            ``softmax`` (one of the classes).
+        activation: what the file holds: ``logits``, probabilities by ``sigmoid`` (each class by itself) or ``softmax``
+            (one of the classes), or ``values`` that are of no class, such as grey levels.
         class_names: names of the classes, by channel, where an image has one soft label as a whole; none for maps.
         max_voxels: how large a map may be.
 
@@ -191,7 +191,7 @@ def check_soft_label(values: np.ndarray, activation: str, file: str) -> None:
     """
     if not np.isfinite(values).all():
         raise ValueError(f"{file}: this soft label holds NaN or infinite values: make it anew, or leave it out")
-    if activation == "logits":
+    if activation in ("logits", "values"):
         return
     if values.min() < -_EDGE or values.max() > 1 + _EDGE:
         raise ValueError(

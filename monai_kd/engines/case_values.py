@@ -12,7 +12,7 @@ import numpy as np
 
 from monai_kd.csv_tables import is_number, read_table
 
-__all__ = ["CORRECT", "TRUE_PROBABILITY", "Cases", "Row", "read_cases"]
+__all__ = ["CORRECT", "TRUE_PROBABILITY", "Cases", "Row", "column_means", "read_cases"]
 
 CORRECT = "share_of_right_cases"
 """Whether a case was classified rightly, 0 or 1."""
@@ -56,8 +56,8 @@ class Cases:
     Attributes:
         inputs: the N cases' files.
         groups: the N cases' groups, such as their patients.
-        values: by name, (S, N): one value per seed and case, NaN where a case has none. What no case of a seed has a
-            value of, such as a measure that needs larger images, is not there.
+        values: by name, (S, N): one value per seed and case, NaN where a case has none. What no case has a value of,
+            such as a measure that needs larger images, is not there.
         probabilities: (S, N, C) of a classification, else None.
         truth: (N, C), 1 where a case is of the class, else None.
         classes: names of the C classes.
@@ -74,6 +74,10 @@ class Cases:
     def of_one_class(self) -> bool:
         """Whether this is a classification in which every case is of exactly one class."""
         return self.probabilities is not None and np.allclose(self.probabilities.sum(axis=-1), 1, atol=1e-3)
+
+    def over_seeds(self, name: str) -> np.ndarray:
+        """Every case's mean over the seeds that have a value, (N,), NaN where none has."""
+        return column_means(self.values[name])
 
     def scores(self, function: Callable[..., Mapping[str, float]], rows: np.ndarray) -> dict[str, float]:
         """A classification's scores of some cases as its evaluation computes them, averaged over the seeds.
@@ -123,8 +127,19 @@ def read_cases(files: Sequence[Path], group_by: str) -> Cases:
         _add_classification(cases, tables)
         return cases
     return Cases(
-        inputs, groups, {name: values for name, values in numbers.items() if np.isfinite(values).any(axis=1).all()}
+        inputs, groups, {name: values for name, values in numbers.items() if np.isfinite(values).any()}
     )
+
+
+def column_means(values: np.ndarray) -> np.ndarray:
+    """The mean of each column without what is not finite; NaN of a column that has nothing else.
+
+    >>> column_means(np.array([[1.0, np.nan], [3.0, np.nan]])).tolist()
+    [2.0, nan]
+    """
+    there = np.isfinite(values)
+    sums, counts = np.where(there, values, 0).sum(axis=0), there.sum(axis=0)
+    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
 
 def _check_probabilities(name: str, values: np.ndarray, files: Sequence[Path], inputs: Sequence[str]) -> None:

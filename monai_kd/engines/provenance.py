@@ -40,6 +40,7 @@ _MADE_BY = "made_by"  # in the metadata that PyTorch keeps with a state dictiona
 _NO_INFLUENCE = {"bundle_root", "ckpt_dir", "dataset_dir", "device", "num_workers", "cache_rate", "resume", "_meta_"}
 _NO_INFLUENCE |= {"imports", "initialize", "run", "training", "finalize", "teacher_checkpoint", TRAINED_ON}
 _NO_INFLUENCE |= {"teacher_cache", "teacher_cache_gb", "demo_cases"}
+_ABSENT = object()
 
 
 def check_data(
@@ -171,10 +172,17 @@ def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _differences(before: Any, now: Any, where: str = "") -> set[str]:
-    """Ids of what two configurations have otherwise; an id that one of them lacks is one of another version."""
+    """Ids of what two configurations have otherwise.
+
+    An id of the top level that one of them lacks is one of another version, and decides nothing by itself.
+    """
     if isinstance(before, Mapping) and isinstance(now, Mapping):
-        both = before.keys() & now.keys()
-        return {found for key in both for found in _differences(before[key], now[key], f"{where}#{key}".lstrip("#"))}
+        keys = before.keys() | now.keys() if where else before.keys() & now.keys()
+        return {
+            found
+            for key in keys
+            for found in _differences(before.get(key, _ABSENT), now.get(key, _ABSENT), f"{where}#{key}".lstrip("#"))
+        }
     return set() if before == now else {where}
 
 
@@ -184,6 +192,8 @@ def _say_the_same(name: str, *configs: Mapping[str, Any]) -> bool:
     So that what `train` has trained is not strange to `compare`, which counts the epochs of the student alone itself.
     """
     parsers = [ConfigParser(dict(config)) for config in configs]
+    if not all(name in parser for parser in parsers):
+        return False
     given = [parser[name] for parser in parsers]
     if not any(isinstance(value, str) and value.startswith("@") for value in given):
         return False

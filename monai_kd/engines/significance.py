@@ -102,7 +102,7 @@ def compare_pairs(
             if name in cases[before].values and name in cases[after].values
         }
         found = [
-            paired_test(patient_means(cases[before], name), patient_means(cases[after], name), higher)
+            paired_test(*paired_patient_means(cases[before], cases[after], name), higher)
             for name, higher in tested.items()
         ]
         for name, test, corrected in zip(tested, found, holm([test.p_value for test in found])):
@@ -118,7 +118,21 @@ def patient_means(cases: Cases, name: str) -> np.ndarray:
     >>> patient_means(Cases(["1", "2"], ["a", "a"], {"dice": np.array([[0.5, 1.0]])}), "dice").tolist()
     [0.75]
     """
-    return group_means(cases.values[name].mean(axis=0), cases.groups)
+    return group_means(cases.over_seeds(name), cases.groups)
+
+
+def paired_patient_means(before: Cases, after: Cases, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Each patient's mean of two models, both over the cases in which both have a value.
+
+    >>> values = {"x": [0.5, 1.0], "y": [0.5, np.nan]}
+    >>> x, y = (Cases(["1", "2"], ["a", "a"], {"dice": np.array([values[own]])}) for own in "xy")
+    >>> paired_patient_means(x, y, "dice")
+    (array([0.5]), array([0.5]))
+    """
+    own = np.stack([cases.over_seeds(name) for cases in (before, after)])
+    both = np.isfinite(own).all(axis=0)
+    first, second = (group_means(np.where(both, values, np.nan), before.groups) for values in own)
+    return first, second
 
 
 def answer(tests: Sequence[ModelTest]) -> Verdict:

@@ -41,9 +41,9 @@ __all__ = ["Stage"]
 class Stage:
     """Run one trainer so that its result is reproducible, kept and never half done.
 
-    - At the start of every epoch all random states are set from ``(seed, epoch)``. Two stages with the same seed
-      therefore see the same batches and augmentations, whatever ran before, and a resumed run continues exactly as it
-      would have gone on.
+    - Before the start, and at that of every epoch, all random states are set from ``(seed, epoch)``. Two stages with
+      the same seed therefore see the same batches and augmentations, whatever ran before, and a resumed run continues
+      exactly as it would have gone on.
     - The weights that score best in validation are written to ``checkpoint`` as ``{"model": state_dict}``, or as
       ``weights`` says; the last ones, with a warning, where validation cannot choose (`ValidationChoice`).
     - At the start and after every epoch, what is needed to go on is written beside it (``<name>_resume.pt``). It is
@@ -138,7 +138,7 @@ class Stage:
         self._clock = EpochClock()
         self._clock.attach(trainer)
         trainer.add_event_handler(Events.STARTED, self._started)
-        trainer.add_event_handler(Events.EPOCH_STARTED, self._epoch_started)
+        trainer.add_event_handler(Events.EPOCH_STARTED, self._set_random_states)
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._epoch_completed)
         # `disable=None` is tqdm's own way to stay silent where there is no terminal.
         ProgressBar(desc=name, disable=None if self._writes else True).attach(trainer)
@@ -226,6 +226,7 @@ class Stage:
                     "batch_size, or give more data"
                 )
             self._log(f"{state.max_epochs} epochs of {state.epoch_length} iterations, in {self.checkpoint.parent}")
+            self._set_random_states(self.trainer)  # handlers may draw, or train something, before the first epoch
             self.trainer.run()
         if self._writes:
             fault = self._choice.fault(read_epochs(self.epoch_table))
@@ -258,7 +259,7 @@ class Stage:
         if self._writes and engine.state.epoch == 0:
             self._save_progress()
 
-    def _epoch_started(self, engine: Any) -> None:
+    def _set_random_states(self, engine: Any) -> None:
         # The process number makes augmentation differ between processes; the order of the data is the sampler's.
         seed = int(np.random.SeedSequence([self.seed, engine.state.epoch, engine.state.rank]).generate_state(1)[0])
         set_determinism(seed)
@@ -281,7 +282,7 @@ class Stage:
             validated = validation.epoch == state.epoch
             # Before the progress: a stage that ends in between trains this epoch again, and its row is not missing.
             metrics = {**state.metrics, **(validation.metrics if validated else {})}
-            self._told.report(state, validation, metrics, self._clock)  # type: ignore[union-attr]
+            self._told.report(self.trainer, validation, metrics, self._clock)  # type: ignore[union-attr]
             self._save_progress()
 
     def _save_progress(self) -> None:

@@ -14,6 +14,7 @@ from monai.utils import is_scalar
 from torch.utils.tensorboard import SummaryWriter
 
 from monai_kd.handlers import GRADIENT_SHARE
+from monai_kd.handlers.optimiser_steps import steps_of_epoch
 
 from .epoch_clock import EpochClock
 from .epoch_table import EPOCH_COLUMNS, add_epoch
@@ -58,17 +59,18 @@ class StageLog:
             self.logger.removeHandler(log)
             log.close()
 
-    def report(self, state: Any, best: Any, metrics: Mapping[str, Any], clock: EpochClock) -> None:
+    def report(self, trainer: Any, best: Any, metrics: Mapping[str, Any], clock: EpochClock) -> None:
         """Tell of an epoch.
 
         Args:
-            state: the trainer's, after the epoch.
-            best: the evaluator's, which knows the best one so far.
+            trainer: after the epoch.
+            best: the evaluator's state, which knows the best one so far.
             metrics: numbers by name; what is no number is left out.
             clock: of this epoch.
         """
-        scalars = {name: float(value) for name, value in metrics.items() if is_scalar(value)}
-        own = dict(zip(EPOCH_COLUMNS, (state.epoch, state.epoch_length, clock.seconds, clock.waiting), strict=True))
+        state, scalars = trainer.state, {name: float(value) for name, value in metrics.items() if is_scalar(value)}
+        told = (state.epoch, steps_of_epoch(trainer), clock.seconds, clock.waiting)
+        own = dict(zip(EPOCH_COLUMNS, told, strict=True))
         add_epoch(self.epoch_table, {"epoch": state.epoch, **scalars, **own})
         for name, value in scalars.items():
             self._board.add_scalar(name, value, state.epoch)  # type: ignore[union-attr]

@@ -7,6 +7,8 @@ from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
 from torch import nn
 
+from monai_kd.handlers.optimiser_steps import is_step
+
 __all__ = ["WeightAverage"]
 
 
@@ -41,7 +43,7 @@ class WeightAverage:
 
     def attach(self, engine: Engine) -> None:
         """Follow what ``engine`` trains, step by step."""
-        self._handler.attach(engine, event=Events.ITERATION_COMPLETED)
+        self._handler.attach(engine, event=Events.ITERATION_COMPLETED(event_filter=lambda trainer, _: is_step(trainer)))
 
     def restart(self) -> None:
         """Begin again with the weights of now, such as those that a checkpoint gave."""

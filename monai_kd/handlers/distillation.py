@@ -98,14 +98,18 @@ class LiveTeacher:
         Raises:
             ValueError: when the batch lacks a key.
         """
+        return self.inputs_of(engine, engine.state.batch, engine.state.output.get(Keys.IMAGE))
+
+    def inputs_of(self, engine: SupervisedTrainer, batch: Any, own: Tensor | None) -> list[Tensor]:
+        """The same of another batch; ``own`` is its image as the trainer has prepared it for the student."""
         inputs = []
         for key in self.keys:
             # The trainer has prepared and moved its own image; other keys are still as the loader gave them.
-            image = engine.state.output[key] if key == Keys.IMAGE else engine.state.batch.get(key)
+            image = own if key == Keys.IMAGE else batch.get(key)
             if image is None:
                 raise ValueError(
-                    f"the teacher reads {key!r}, but the batch has only {sorted(engine.state.batch)}; "
-                    "name an existing key in teacher_keys, or add it in the preprocessing"
+                    f"the teacher reads {key!r}, but the batch has only {sorted(batch)}; name an existing key in "
+                    "teacher_keys, or add it in the preprocessing"
                 )
             image = image.as_tensor() if isinstance(image, MetaTensor) else image
             image = image.to(engine.state.device, non_blocking=engine.non_blocking)
@@ -113,7 +117,7 @@ class LiveTeacher:
                 image = torch.stack([_plain(self.preprocessing(sample)) for sample in image])
             inputs.append(image)
         if getattr(self.network, "out_of_fold", False):
-            inputs.append(self._members(engine.state.batch).to(engine.state.device))
+            inputs.append(self._members(batch).to(engine.state.device))
         return inputs
 
     def _members(self, batch: Mapping[str, Any]) -> Tensor:
@@ -134,8 +138,9 @@ class DistillationHandler:
     back before the student's graph is kept: where the teacher is not much the larger one, a step's peak memory is the
     student's own.
 
-    Every active term's value, and the task's own loss as ``task``, are added to ``engine.state.output`` by name for
-    logging. Under `torch.distributed` the projectors are synchronised as the student is.
+    Every active term's value, and the task's own loss as ``task`` (unless no image has a label), are added to
+    ``engine.state.output`` by name for logging. Under `torch.distributed` the projectors are synchronised like the
+    student.
 
     Where the batch says by ``labelled`` that some of its images have no label (:class:`monai_kd.data.MixedDataset`),
     the task's loss, and a term that looks at the label, are those of the others alone: the mean over the labelled
@@ -230,7 +235,9 @@ class DistillationHandler:
         if not self.loss.task_weight and isinstance(engine.network, DistributedDataParallel):
             # Which waits for a gradient of every parameter, of those too that no term depends on.
             output[Keys.LOSS] = output[Keys.LOSS] + 0 * task
-        output.update(values, task=task.detach())
+        output.update(values)
+        if labelled is None or labelled.number:
+            output["task"] = task.detach()
 
     def _ask_before(self, engine: SupervisedTrainer) -> None:
         """Have the teacher asked whenever the trainer is about to apply the student."""
@@ -302,21 +309,27 @@ def _finest(label: Any) -> Any:
     return label[0] if isinstance(label, (list, tuple)) else label
 
 
+def own_labelled_rows(engine: Engine) -> Tensor | None:
+    """Numbers of the samples of this process's batch that have a label; None where the batch says nothing of it."""
+    batch: Any = engine.state.batch
+    marks = batch.get(_LABELLED) if isinstance(batch, Mapping) else None
+    return None if marks is None else torch.as_tensor(marks).bool().nonzero().flatten()
+
+
 def _labelled_rows(engine: SupervisedTrainer) -> LabelledRows | None:
     """The samples of the current batch that have a label; None where all of them do, in every process."""
-    batch = engine.state.batch
-    marks = batch.get(_LABELLED) if isinstance(batch, Mapping) else None
-    if marks is None:
+    rows = own_labelled_rows(engine)
+    if rows is None:
         return None
-    rows = torch.as_tensor(marks).bool().nonzero().flatten()
-    factor = 1.0
+    factor, number = 1.0, len(rows)
     if _is_distributed():
-        count = torch.tensor(float(len(rows)), device=engine.state.device)
+        count = torch.tensor(len(rows), device=engine.state.device)
         torch.distributed.all_reduce(count)
-        factor = len(rows) * torch.distributed.get_world_size() / max(float(count), 1.0)
-    elif len(rows) == len(marks):
+        number = int(count)
+        factor = len(rows) * torch.distributed.get_world_size() / max(number, 1)
+    elif number == len(engine.state.batch[_LABELLED]):
         return None
-    return LabelledRows(rows.to(engine.state.device), factor)
+    return LabelledRows(rows.to(engine.state.device), factor, number)
 
 
 def _task_loss(engine: SupervisedTrainer, labelled: LabelledRows) -> Tensor:

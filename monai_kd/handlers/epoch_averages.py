@@ -16,12 +16,13 @@ class EpochAverages:
     """Average the scalars in ``engine.state.output`` over each epoch into ``engine.state.metrics``.
 
     The loss and every distillation term then reach the console, TensorBoard and the logs by their own names, whatever
-    terms a configuration has. Attach it before the handlers that write metrics. The averages are this process's own.
+    terms a configuration has. Attach it before the handlers that write metrics. The averages are this process's own,
+    each over the iterations that have the scalar: where no image of a batch has a label, there is no loss of the task.
     """
 
     def __init__(self) -> None:
         self._sums: dict[str, torch.Tensor | float] = {}
-        self._iterations = 0
+        self._counts: dict[str, int] = {}
         self._published: set[str] = set()
 
     def attach(self, engine: Engine) -> None:
@@ -34,7 +35,7 @@ class EpochAverages:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._publish)
 
     def _reset(self, engine: Engine) -> None:
-        self._sums, self._iterations = {}, 0
+        self._sums, self._counts = {}, {}
 
     def _add(self, engine: Engine) -> None:
         # Decollation copies a scalar to every sample of the batch, so the first sample speaks for all.
@@ -46,10 +47,10 @@ class EpochAverages:
                 self._sums[name] = self._sums.get(name, 0.0) + (
                     value.detach() if isinstance(value, torch.Tensor) else value
                 )
-        self._iterations += 1
+                self._counts[name] = self._counts.get(name, 0) + 1
 
     def _publish(self, engine: Engine) -> None:
-        averages = {name: float(total) / self._iterations for name, total in self._sums.items()}
+        averages = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         for name in self._published - set(averages):  # a term that has been switched off
             engine.state.metrics.pop(name, None)
         engine.state.metrics.update(averages)

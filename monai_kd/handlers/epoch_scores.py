@@ -14,6 +14,10 @@ from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys as Keys
 from torch import Tensor
 
+from monai_kd.losses.distillation import at_rows
+
+from .distillation import own_labelled_rows
+
 __all__ = ["EpochScores"]
 
 
@@ -21,7 +25,8 @@ class EpochScores:
     """Average scores of the network's output over each epoch into ``engine.state.metrics``, all processes together.
 
     They are computed when the forward pass is done, before any postprocessing: the loss of a validation, or the
-    accuracy of a training, whose curves stand beside those of the other.
+    accuracy of a training, whose curves stand beside those of the other. Images that have no label, as the batch says
+    by ``labelled`` (:class:`monai_kd.data.MixedDataset`), have no score.
 
     Args:
         scores: by name, what is called as ``score(output, label)`` with both as batches of plain tensors, and gives
@@ -52,7 +57,12 @@ class EpochScores:
     def _add(self, engine: Engine) -> None:
         state: Any = engine.state
         output, label = (_plain(state.output[key]) for key in (Keys.PRED, Keys.LABEL))
+        labelled = own_labelled_rows(engine)
+        if labelled is not None:
+            output, label = at_rows(output, labelled), at_rows(label, labelled)
         cases = len(label)
+        if not cases:
+            return
         with torch.no_grad():
             for name, score in self.scores.items():
                 self._sums[name] = self._sums.get(name, torch.zeros((), device=output.device)) + cases * score(

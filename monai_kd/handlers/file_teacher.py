@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,22 +21,26 @@ if TYPE_CHECKING:
 
 __all__ = ["FileTeacher"]
 
-_ACTIVATIONS = ("logits", "sigmoid", "softmax")
+_ACTIVATIONS = ("logits", "sigmoid", "softmax", "values")
 _LEAST = 1e-5  # about what 16 bits tell from 0
+_UNLIKELY = math.log(_LEAST)
 
 
 class FileTeacher:
-    """Answer with the soft labels that :class:`monai_kd.data.LoadSoftLabeld` has put into the batch, as logits.
+    """Answer with the soft labels that :class:`monai_kd.data.LoadSoftLabeld` has put into the batch.
 
-    A probability p becomes ``log(p / (1 - p))`` for ``sigmoid``, ``log p`` for ``softmax``, with p from 1e-5 to
-    1 - 1e-5. What an image lacks where it was padded or turned counts as the first class, the background. Two classes
-    of which a student with one channel predicts the second, as nnU-Net has them, become the difference of both.
+    They become logits, but for ``values``, which stay what they are. A probability p becomes ``log(p / (1 - p))`` for
+    ``sigmoid``, ``log p`` for ``softmax``, with p from 1e-5 to 1 - 1e-5. What an image lacks where it was padded or
+    turned, of logits where all are exactly 0, counts as the first class, the background. Two classes of which a student
+    with one channel predicts the second, as nnU-Net has them, become the difference of both, or, of ``sigmoid``, the
+    second.
 
     Files have no layers: a term that looks at one is refused. The heads of deep supervision are none in this sense:
     on each one's coarser grid the answer is the mean of what the files hold there.
 
     Args:
-        activation: what the files hold: ``logits``, or probabilities by ``sigmoid`` or ``softmax``.
+        activation: what the files hold: ``logits``, probabilities by ``sigmoid`` or ``softmax``, or ``values`` that are
+            of no class, such as grey levels.
         key: key of the batch.
         heads: the teacher's layers that give what the student's prediction, a list, has at each head, the finest first.
 
@@ -85,22 +90,32 @@ class FileTeacher:
         """Logits with the classes of what the student predicts."""
         logits = self.logits(values)
         if prediction.shape[1] == 1 and logits.shape[1] == 2:
-            return logits[:, 1:] - logits[:, :1]
+            return logits[:, 1:] if self.activation == "sigmoid" else logits[:, 1:] - logits[:, :1]
         return logits
 
     def logits(self, values: Tensor) -> Tensor:
-        """Logits of what the files hold.
+        """Logits of what the files hold, or the values.
 
         Args:
             values: (B, C, ...).
         """
-        if self.activation == "logits":
+        if self.activation == "values":
             return values
+        if self.activation == "logits":
+            return _with_background(values) if values.ndim > 2 else values
         if self.activation == "sigmoid":
             return values.clamp(_LEAST, 1 - _LEAST).logit()
         missing = (1 - values.sum(dim=1)).clamp(min=0)
         whole = torch.cat([values[:, :1] + missing[:, None], values[:, 1:]], dim=1)
         return whole.clamp(min=_LEAST).log()
+
+
+def _with_background(logits: Tensor) -> Tensor:
+    """Logits (B, C, *spatial) that say background where they are all 0, as padding leaves them."""
+    background = torch.full((logits.shape[1],), 2 * _UNLIKELY, device=logits.device)
+    background[0] = _UNLIKELY  # the likeliest of several classes, and still none of what is no class but a region
+    missing = (logits == 0).all(dim=1, keepdim=True)
+    return torch.where(missing, background.reshape(-1, *[1] * (logits.ndim - 2)), logits)
 
 
 def _means(values: Tensor, size: Sequence[int]) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from ignite.engine import Engine
 from monai.engines.utils import IterationEvents
 
+from .optimiser_steps import is_step
+
 if TYPE_CHECKING:
     from monai.engines import SupervisedTrainer
 
@@ -38,7 +40,9 @@ class GradientClipping:
         engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
 
     def __call__(self, engine: SupervisedTrainer) -> None:
-        """Clip the gradients of the current iteration."""
+        """Clip the gradients of the current iteration, once they are complete."""
+        if not is_step(engine):  # of several iterations taken together, the sum is clipped
+            return
         if engine.amp and engine.scaler is not None:
             engine.scaler.unscale_(engine.optimizer)
         torch.nn.utils.clip_grad_norm_(engine.network.parameters(), self.max_norm)

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 from monai.inferers import Inferer
+from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
 from monai_kd.losses.distillation import DistillationLoss
@@ -30,7 +32,9 @@ class TrainParaphraser:
         loss: the loss of the :class:`DistillationHandler` on the same trainer.
         epochs: of the paraphrasers, over the trainer's data, >= 1.
         learning_rate: Adam's.
-        teacher_inferer: how the teacher is applied.
+        teacher_inferer: how the teacher is applied; this and what follows as the :class:`DistillationHandler` has it.
+        teacher_keys: keys of the batch that the teacher reads.
+        teacher_preprocessing: array transforms of the teacher's own copy of each image.
 
     Raises:
         ValueError: when there is no epoch.
@@ -43,6 +47,8 @@ class TrainParaphraser:
         epochs: int = 5,
         learning_rate: float = 1e-3,
         teacher_inferer: Inferer | None = None,
+        teacher_keys: Sequence[str] = (Keys.IMAGE,),
+        teacher_preprocessing: Sequence[Callable[[Tensor], Any]] | None = None,
     ) -> None:
         if epochs < 1:
             raise ValueError(f"a paraphraser needs 1 epoch or more, got {epochs!r}")
@@ -51,6 +57,8 @@ class TrainParaphraser:
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.teacher_inferer = teacher_inferer
+        self.teacher_keys = tuple(teacher_keys)
+        self.teacher_preprocessing = tuple(teacher_preprocessing or ())
 
     def attach(self, engine: Engine) -> None:
         """
@@ -75,7 +83,10 @@ class TrainParaphraser:
             module.to(device)
         parameters = [parameter for module in modules.values() for parameter in module.parameters()]
         optimiser = torch.optim.Adam(parameters, self.learning_rate)
-        teacher = LiveTeacher(self.teacher, sorted({*layers.values()} - {""}), ("image",), self.teacher_inferer)
+        wanted = sorted({*layers.values()} - {""})
+        teacher = LiveTeacher(
+            self.teacher, wanted, self.teacher_keys, self.teacher_inferer, self.teacher_preprocessing
+        )
         teacher.open(device)
         for parameter in parameters:
             parameter.requires_grad_(True)
@@ -102,7 +113,7 @@ class TrainParaphraser:
         losses: list[Tensor] = []
         for batch in engine.data_loader:
             image, *_ = engine.prepare_batch(batch, engine.state.device, engine.non_blocking)
-            features = teacher.answer([image])
+            features = teacher.answer(teacher.inputs_of(engine, batch, image))
             terms = [module.reconstruction_loss(features[layers[name]].float()) for name, module in modules.items()]
             loss = torch.stack(terms).sum()
             optimiser.zero_grad(set_to_none=True)

@@ -9,7 +9,7 @@ from typing import Union
 import torch
 from torch import Tensor, nn
 
-from monai_kd.losses.labels import LabelledRows, at_rows, call_with_label, zero_of
+from monai_kd.losses.labels import LabelledRows, at_rows, call_with_label, looks_at_label, zero_of
 
 __all__ = ["DistillationLoss", "DistillationTerm", "KeptAnswer", "LabelledRows", "at_rows", "zero_of"]
 
@@ -208,7 +208,8 @@ class DistillationLoss(nn.Module):
             labelled: the samples that have one, where not all do.
 
         Returns:
-            The total, with its graph, and every active term's value before weighting, detached, by name.
+            The total, with its graph, and every active term's value before weighting, detached, by name; none of a term
+            that looks at the label where no sample has one.
         """
         # Multiplying by 1 would be harmless, but adding 0 * task would keep a NaN alive.
         total = self.task_weight * task_loss if self.task_weight else torch.zeros_like(task_loss)
@@ -216,7 +217,8 @@ class DistillationLoss(nn.Module):
         for name, term in self.active_terms().items():
             value = term(student, teacher, label, labelled)
             total = total + term.weight * value
-            values[name] = value.detach()
+            if labelled is None or labelled.number or not looks_at_label(term.loss):
+                values[name] = value.detach()
         return total, values
 
 

@@ -21,10 +21,12 @@ class LabelledRows(NamedTuple):
     Args:
         rows: their numbers (N,).
         factor: of what is averaged over them, so that the mean over all processes is that over all of their samples.
+        number: how many all processes have.
     """
 
     rows: Tensor
     factor: float = 1.0
+    number: int = 1
 
 
 def at_rows(side: Side, rows: Tensor) -> Side:

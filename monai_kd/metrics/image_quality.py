@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from monai.metrics import CumulativeIterationMetric, do_metric_reduction
 from monai.utils import convert_to_tensor
 from skimage import metrics
 from torch import Tensor
 from torch.nn import functional as F
+
+from .case_metric import CaseMetric
 
 __all__ = [
     "ImageQuality",
@@ -30,7 +31,7 @@ _EPSILON = 1e-10  # below every variance that counts, of grey values up to 255
 _GREY_LEVELS = 255  # of the images that the variance of the visual noise, 2, was chosen for
 
 
-class ImageQuality(CumulativeIterationMetric):
+class ImageQuality(CaseMetric):
     """Compute a measure of image quality for each case, for `monai.handlers.IgniteMetricHandler`.
 
     Args:
@@ -47,11 +48,6 @@ class ImageQuality(CumulativeIterationMetric):
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
         return self.measure(y_pred, y)
-
-    def aggregate(self) -> Tensor:
-        """The mean over cases, without those that have no value (NaN)."""
-        mean, _ = do_metric_reduction(self.get_buffer(), "mean")
-        return mean
 
 
 def peak_signal_to_noise_ratio(y_pred: Tensor, y: Tensor) -> Tensor:

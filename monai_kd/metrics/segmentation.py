@@ -12,11 +12,9 @@ import torch
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 from monai.metrics import (
-    CumulativeIterationMetric,
     compute_average_surface_distance,
     compute_confusion_matrix_metric,
     compute_hausdorff_distance,
-    do_metric_reduction,
     get_confusion_matrix,
 )
 from monai.utils import convert_to_numpy, convert_to_tensor
@@ -24,19 +22,12 @@ from scipy import ndimage
 from skimage.morphology import skeletonize
 from torch import Tensor
 
+from .case_metric import CaseMetric
+
 __all__ = ["CenterlineDice", "ComponentCount", "ConfusionRate", "CaseSurfaceDistance", "VolumeError"]
 
 
-class _CaseMetric(CumulativeIterationMetric):
-    """A metric with one value (B, C) per case and channel. ``metric(y_pred, y)`` takes masks as MONAI's metrics do."""
-
-    def aggregate(self) -> Tensor:
-        """The mean over cases and channels, without those that have no value (NaN)."""
-        mean, _ = do_metric_reduction(self.get_buffer(), "mean")
-        return mean
-
-
-class ConfusionRate(_CaseMetric):
+class ConfusionRate(CaseMetric):
     """Compute a rate of the confusion matrix, such as sensitivity TP / (TP + FN) or specificity TN / (TN + FP).
 
     MONAI's ``ConfusionMatrixMetric`` keeps the four counts of each case where a table of cases needs the rate. A case
@@ -58,7 +49,7 @@ class ConfusionRate(_CaseMetric):
         return compute_confusion_matrix_metric(self.metric_name, get_confusion_matrix(y_pred, y))
 
 
-class CaseSurfaceDistance(_CaseMetric):
+class CaseSurfaceDistance(CaseMetric):
     """Compute the symmetric distance in mm between the surfaces of the predicted and the true mask.
 
     It is the mean over the surface voxels of both masks of the distance to the other one's nearest, or the larger of
@@ -112,7 +103,7 @@ class CaseSurfaceDistance(_CaseMetric):
         return distance.item()
 
 
-class VolumeError(_CaseMetric):
+class VolumeError(CaseMetric):
     """Compute the absolute difference in ml between the volumes of the predicted and the true mask.
 
     The volume of a voxel is taken from the true mask's affine.
@@ -128,7 +119,7 @@ class VolumeError(_CaseMetric):
         return (predicted - true).abs() * torch.tensor(millilitres, device=y_pred.device)[:, None]
 
 
-class CenterlineDice(_CaseMetric):
+class CenterlineDice(CaseMetric):
     """Compute clDice: how far the centre lines of the predicted and of the true vessels lie within the other mask.
 
     ``2 p s / (p + s)`` with ``p = |skeleton(pred) & true| / |skeleton(pred)|`` and ``s = |skeleton(true) & pred| /
@@ -150,7 +141,7 @@ class CenterlineDice(_CaseMetric):
         return torch.tensor(values, device=y_pred.device)
 
 
-class ComponentCount(_CaseMetric):
+class ComponentCount(CaseMetric):
     """Count the connected components of a mask: the fewer a vessel tree falls into, the better it holds together.
 
     Voxels that share a face, an edge or a corner are connected. There is no background channel.

@@ -31,9 +31,12 @@ class ChannelEnergy(nn.Module):
         Returns:
             (B, 1, *spatial), or a list of such.
         """
-        if isinstance(features, Tensor):
-            return features.square().sum(1, keepdim=True)
-        return [layer.square().sum(1, keepdim=True) for layer in features]
+        return _energy(features) if isinstance(features, Tensor) else [_energy(layer) for layer in features]
+
+
+def _energy(features: Tensor) -> Tensor:
+    # Squares beyond 65504 would be infinite in half precision.
+    return (features.float() if features.dtype == torch.float16 else features).square().sum(1, keepdim=True)
 
 
 class LayerProjectors(nn.Module):

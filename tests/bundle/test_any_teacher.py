@@ -26,7 +26,7 @@ FILES = {
     tumors.NAME: (tumors, "sigmoid", {"fusion_weight": 0}, "image"),
     xrays.NAME: (xrays, "sigmoid", {"method": "vanilla", "augmentation_probability": 0}, "image_hr"),
     vessels.NAME: (vessels, "sigmoid", LAYERS_OFF, "image_hr"),
-    heads.NAME: (heads, "logits", {}, "image"),
+    heads.NAME: (heads, "values", {}, "image"),
 }
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +21,7 @@ import monai_kd
 from monai_kd.cli import main
 from monai_kd.data import HeadGenerator
 from monai_kd.engines import tabulate_run
+from monai_kd.handlers import FileTeacher
 from monai_kd.networks import FeatureTap
 
 from .runs import as_words, check_failures, read_curves, read_rows
@@ -92,6 +94,19 @@ def test_the_loss_is_the_papers(parser):
     loss, distillation = (parser.get_parsed_content(key) for key in ("loss", "distillation"))
     total, values = distillation(loss(s, target), {"": s}, {"": t})
     assert total.item() == pytest.approx(expected, abs=1e-5) and list(values) == ["grey_brain"]
+
+
+@pytest.mark.parametrize("activation", ["logits", "sigmoid", "softmax", "values"])
+def test_files_of_a_brain_s_probability_teach_it_and_files_of_grey_levels_these(workflow, tmp_path, activation):
+    """The term compares what the student's sigmoid gives, whatever the files hold."""
+    settings = {"dataset_dir": str(tmp_path), "teacher_activation": activation, "teacher_dir": str(tmp_path)}
+    distillation = workflow(NAME, "train.json", **settings).parser.get_parsed_content("distillation")
+    brain = torch.tensor([0.1, 0.4, 0.9]).reshape(1, 1, 3, 1, 1)
+    files = {"logits": brain.logit(), "softmax": torch.cat([1 - brain, brain], dim=1)}.get(activation, brain)
+    state = SimpleNamespace(batch={"teacher": files}, output={"pred": brain.logit()}, device=torch.device("cpu"))
+    answer = FileTeacher(activation)(SimpleNamespace(state=state, non_blocking=False))
+    _, values = distillation(torch.tensor(0.0), {"": brain.logit()}, answer)
+    assert values["grey_brain"].item() == pytest.approx(0, abs=1e-10)
 
 
 def test_the_teacher_is_to_paint_the_image_inside_the_mask(parser):

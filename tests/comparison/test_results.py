@@ -11,6 +11,8 @@ from monai_kd.comparison.scores import intervals
 from monai_kd.engines.case_values import Cases
 from monai_kd.metrics import bootstrap_interval
 
+from .conftest import MODELS
+
 
 def test_a_better_student_is_found_by_every_metric_in_its_direction(comparison):
     found = comparison()
@@ -46,6 +48,28 @@ def test_means_spreads_shares_and_gains_by_hand(comparison):
     distance = student["distance_mm"]
     assert distance.retained_percent == pytest.approx(100 * teacher["distance_mm"].mean / distance.mean)
     assert teacher["dice"].gain is None and teacher["dice"].retained_percent is None
+
+
+def test_a_gain_is_that_of_the_cases_that_both_have(comparison):
+    """Those that only one of them has are easy ones: its mean without them says nothing of the gain."""
+    unknown = {(0, "student_alone", f"p{number}") for number in range(6)}
+    found = comparison({**MODELS, "student_alone": 0.79}, seeds=1, unknown=unknown)
+    student, alone = (found.models[name].metrics["dice"] for name in ("distilled_student", "student_alone"))
+    pair = ("student_alone", "distilled_student", "dice")
+    (test,) = [test for test in found.tests if (test.before, test.after, test.value) == pair]
+    assert test.patients == 4 and student.gain == pytest.approx(test.difference)
+    assert student.gain != pytest.approx(student.mean - alone.mean, abs=1e-6)
+    assert student.gain_low < student.gain < student.gain_high
+    assert any("12 cases without a value of dice by student alone are left out" in note for note in found.notes)
+
+
+def test_a_seed_without_any_value_of_a_metric_is_none_of_its_mean(comparison, tmp_path):
+    found = comparison(unknown={(0, "student_alone", f"p{n}") for n in range(10)})
+    alone, student = (found.models[name].metrics["dice"] for name in ("student_alone", "distilled_student"))
+    assert np.isnan(alone.by_seed[0]) and alone.mean == alone.by_seed[1] and alone.std is None
+    assert student.gain == pytest.approx(0.1, abs=0.02)
+    found.write(tmp_path / "results.json")
+    assert Results.read(tmp_path / "results.json").models["student_alone"].metrics["dice"].mean == alone.mean
 
 
 def test_intervals_draw_patients(comparison, tmp_path):

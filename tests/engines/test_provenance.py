@@ -26,6 +26,10 @@ def checkpoint(tmp_path):
         ({"alone": {"epochs": "$@max_epochs"}}, "alone#epochs"),  # no expression is evaluated to know
         ({"max_epochs": 4, "alone": {"epochs": "@train#trainer#max_epochs"}}, "alone#epochs, max_epochs"),
         ({"max_epochs": "3"}, "max_epochs"),
+        ({"of_another_version": 1}, None),
+        ({"train": {"trainer": {"max_epochs": "@max_epochs", "amp": True}}}, "train#trainer#amp"),
+        ({"train": {}}, "train#trainer"),
+        ({"alone": {"epochs": "@max_epochs", "terms": {"soft": {"weight": 100}}}}, "alone#terms"),
     ],
 )
 def test_settings_that_say_the_same_by_another_reference_are_the_same(checkpoint, changes, differing):

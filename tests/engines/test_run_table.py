@@ -72,6 +72,15 @@ def test_under_the_table_stands_what_a_comparison_would_say(run, caplog):
     assert order in text and text in caplog.text and "better than" not in text
 
 
+def test_patients_are_compared_by_the_cases_that_both_models_have():
+    patients = [f"p{case // 2}" for case in range(12)]
+    hard = np.array([[0.9, 0.1] * 6])  # of each patient an easy and a hard case
+    own = {"student_alone": np.where(hard < 0.5, np.nan, hard), "distilled_student": hard + 0.01}
+    cases = {model: Cases([*map(str, range(12))], patients, {"rate": values}) for model, values in own.items()}
+    (test,) = compare_pairs(cases, {"rate": True}, [("student_alone", "distilled_student")])
+    assert test.difference == pytest.approx(0.01) and test.verdict == "helped"
+
+
 def test_generated_data_are_said_under_the_table(run):
     tabulate_run(run, run)
     assert "GENERATED" not in (run / "table.md").read_text()

@@ -302,14 +302,22 @@ def test_an_earlier_run_is_not_taken_for_an_interrupted_one(tmp_path):
 
 
 def test_stages_of_one_seed_see_the_same_batches_whatever_ran_before(tmp_path):
-    seen = []
+    class Draws:
+        """Draws before the first epoch, as what is trained before the student does."""
+
+        def attach(self, engine):
+            engine.add_event_handler(Events.STARTED, lambda: setattr(self, "drawn", torch.rand(1).item()))
+
+    seen, drawn = [], []
     for number, seed in enumerate((0, 0, 1)):
         set_determinism(number)  # other random states at the start
-        stage = _stage(tmp_path / str(number), seed=seed)
+        stage = _stage(tmp_path / str(number), seed=seed, handlers=[draws := Draws()])
         seen.append(_batches(stage))
         stage.run()
+        drawn.append(draws.drawn)
     assert all(torch.equal(first, second) for first, second in zip(seen[0], seen[1], strict=True))
     assert not all(torch.equal(first, other) for first, other in zip(seen[0], seen[2], strict=True))
+    assert drawn[0] == drawn[1] != drawn[2]
     epochs = [torch.cat(seen[0][first : first + ITERATIONS]) for first in range(0, EPOCHS * ITERATIONS, ITERATIONS)]
     assert not torch.equal(epochs[0], epochs[1]) and not torch.equal(epochs[1], epochs[2])
 
@@ -379,6 +387,21 @@ def test_the_numbers_of_every_epoch_are_data(tmp_path):
     metrics = [{name: value for name, value in row.items() if name not in EPOCH_COLUMNS} for row in rows]
     assert np.isnan(metrics[1].pop("val_score"))  # of the only epoch that was validated
     assert metrics == seen and {"loss", "task", "logits"} == seen[0].keys()
+
+
+def test_of_iterations_taken_together_steps_are_counted_and_averaged(tmp_path):
+    """Two batches make one step: the average moves once for both, and so many steps stand in the table."""
+    weights = []
+    stage = _stage(tmp_path, scores=(), weight_momentum=0.5)
+    stage.trainer.accumulation_steps = 2
+    stage.trainer.add_event_handler(Events.STARTED, lambda: weights.append(_weight(stage)))
+    stage.trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: weights.append(_weight(stage)))
+    stage.run()
+    assert [row["iterations"] for row in read_epochs(tmp_path / "student.csv")] == [1, 1, 1] and ITERATIONS == 2
+    average = weights[0]
+    for weight in weights[1:]:
+        average += 0.5 * (weight - average)
+    assert _saved_weight(stage) == pytest.approx(average, rel=1e-5)
 
 
 def test_what_is_waited_for_is_data_and_nothing_else(tmp_path, monkeypatch):

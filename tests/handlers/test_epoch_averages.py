@@ -27,3 +27,10 @@ def test_a_term_that_is_switched_off_disappears_and_other_metrics_stay():
     engine.run([1.0, 3.0], max_epochs=3)
     both = {"score": 0.5, "loss": 2.0, "hint": 4.0}
     assert seen == [both, {"score": 0.5, "loss": 2.0}, both]
+
+
+def test_an_iteration_without_a_scalar_is_none_of_its_average():
+    engine = Engine(lambda engine, value: {"loss": value, **({"task": value} if value > 1 else {})})
+    EpochAverages().attach(engine)
+    engine.run([1.0, 2.0, 6.0])
+    assert engine.state.metrics == {"loss": 3.0, "task": 4.0}

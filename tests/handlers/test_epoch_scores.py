@@ -64,3 +64,23 @@ def test_accuracy_and_dice_of_raw_outputs() -> None:
     outputs = torch.tensor([[[4.0, -1.0, 0.2, -3.0]], [[-1.0] * 4], [[-1.0] * 4]])
     assert hard_dice(outputs, masks).item() == pytest.approx((2 * 1 / 4 + 1 + 0) / 3)
     assert hard_dice(outputs, masks, threshold=0.9).item() == pytest.approx((2 / 3 + 1 + 0) / 3)
+
+
+@pytest.mark.parametrize(("marks", "right"), [([True, False] * 2, 1.0), ([True] * 4, 0.5), ([False] * 4, np.nan)])
+def test_an_image_without_a_label_has_no_score(marks, right) -> None:
+    images = torch.tensor([[1.0, -1.0]] * 4)
+    batch = {"image": images, "label": torch.tensor([0, 1, 0, 1]), "labelled": torch.tensor(marks)}
+    network = nn.Linear(2, 2, bias=False)
+    nn.init.eye_(network.weight)
+    trainer = SupervisedTrainer(
+        "cpu",
+        1,
+        [batch],
+        network,
+        torch.optim.SGD(network.parameters(), 0.0),
+        nn.CrossEntropyLoss(),
+        train_handlers=[EpochScores({"accuracy": batch_accuracy})],
+        decollate=False,
+    )
+    trainer.run()
+    assert trainer.state.metrics["accuracy"] == pytest.approx(right, nan_ok=True)

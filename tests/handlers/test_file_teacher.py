@@ -18,6 +18,8 @@ def _engine(values: torch.Tensor, channels: int):
 
 def test_probabilities_become_the_logits_that_they_came_from():
     logits = 3 * torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    grey = torch.tensor([[[0.0, 0.5]]])
+    assert torch.equal(FileTeacher("values")(_engine(grey, 1))[""], grey)
     for activation, values in (("logits", logits), ("sigmoid", logits.sigmoid()), ("softmax", logits.softmax(1))):
         answer = FileTeacher(activation)(_engine(values, 3))[""]
         expected = logits - logits.logsumexp(1, keepdim=True) if activation == "softmax" else logits
@@ -33,12 +35,21 @@ def test_what_lies_beyond_the_image_is_background():
     values = torch.tensor([[[0.2, 0.0, 0.1], [0.8, 0.0, 0.4]]])  # inside, outside, half and half
     answer = FileTeacher("softmax")(_engine(values, 2))[""].exp()
     torch.testing.assert_close(answer, torch.tensor([[[0.2, 1.0, 0.6], [0.8, 1e-5, 0.4]]]))
+    logits = torch.tensor([[[-1.0, 0.0, 0.0], [1.0, 0.0, 0.5]]])  # outside is where all are 0
+    answer = FileTeacher("logits")(_engine(logits, 2))[""]
+    torch.testing.assert_close(answer[..., ::2], logits[..., ::2])
+    torch.testing.assert_close(answer[0, :, 1].softmax(0), torch.tensor([1.0, 0.0]), atol=2e-5, rtol=0)
+    torch.testing.assert_close(answer[0, :, 1].sigmoid(), torch.tensor([0.0, 0.0]), atol=2e-5, rtol=0)  # nor a region
+    alone = FileTeacher("logits")(_engine(logits[:, 1:], 1))[""]
+    torch.testing.assert_close(alone.sigmoid()[0, 0, 1], torch.tensor(1e-5), atol=1e-6, rtol=0)
+    torch.testing.assert_close(FileTeacher("logits").logits(torch.zeros(2, 3)), torch.zeros(2, 3))  # no image
 
 
 def test_two_classes_teach_a_student_of_the_second():
     values = torch.tensor([[[0.1, 0.7], [0.9, 0.3]]])
-    answer = FileTeacher("softmax")(_engine(values, 1))[""]
-    torch.testing.assert_close(answer.sigmoid(), values[:, 1:])
+    for activation in ("softmax", "sigmoid"):
+        answer = FileTeacher(activation)(_engine(values, 1))[""]
+        torch.testing.assert_close(answer.sigmoid(), values[:, 1:])
 
 
 def test_every_head_of_a_prediction_gets_the_mean_of_what_lies_on_its_grid():

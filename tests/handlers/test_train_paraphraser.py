@@ -83,6 +83,18 @@ def test_without_a_paraphraser_nothing_is_done() -> None:
     assert len(calls) == 4  # of the training itself
 
 
+def test_the_teacher_sees_what_it_sees_in_distillation() -> None:
+    loss, teacher, _ = _parts()
+    handler = TrainParaphraser(teacher, loss, epochs=1, teacher_preprocessing=[lambda image: 10 * image])
+    seen: list[float] = []
+    trainer = _trainer(loss, teacher, handler)
+    trainer.data_loader = DataLoader([{"image": torch.ones(1, 6, 6), "label": torch.ones(1, 6, 6)}], batch_size=1)
+    teacher.register_forward_pre_hook(lambda module, inputs: seen.append(float(inputs[0].mean())))
+    trainer.state.device = torch.device("cpu")
+    handler(trainer)
+    assert seen == [10.0]
+
+
 def test_no_epoch_is_refused() -> None:
     with pytest.raises(ValueError, match="a paraphraser needs 1 epoch or more, got 0"):
         _parts(epochs=0)

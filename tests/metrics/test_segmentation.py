@@ -222,3 +222,9 @@ def test_components_touch_by_faces_edges_and_corners():
     assert value(ComponentCount(), mask[:, 0], mask[:, 0]) == 1
     with pytest.raises(ValueError, match='mask must be "pred" or "label", got \'truth\''):
         ComponentCount("truth")
+
+
+def test_of_cases_without_a_value_there_is_no_mean():
+    metric = ConfusionRate("sensitivity")
+    metric([CUBE], [on_grid(EMPTY)])
+    assert np.isnan(metric.aggregate().item())

@@ -65,3 +65,7 @@ def test_channel_energy_sums_squares_of_one_layer_or_of_each() -> None:
     layer = torch.tensor([[[1.0, -2.0], [3.0, 0.0]]])
     assert ChannelEnergy()(layer).tolist() == [[[10.0, 4.0]]]
     assert [one.tolist() for one in ChannelEnergy()([layer, 2 * layer])] == [[[[10.0, 4.0]]], [[[40.0, 16.0]]]]
+
+
+def test_the_energy_of_half_precision_is_finite():
+    assert ChannelEnergy()(torch.full((1, 2, 3), 300.0, dtype=torch.float16)).tolist() == [[[180000.0] * 3]]

@@ -43,7 +43,14 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {  # the score of validation, and
     ),
     "brain_extraction": (
         "val_mean_dice",
-        {"split": "index", "crop_size": [48, 48, 48], "batch_size": 2, "val_interval": 3, "max_epochs": 6},
+        {  # of such crops the coarsest level has few values: batch norm of two would be a lottery of its own
+            "split": "index",
+            "crop_size": [64, 64, 64],
+            "norm": ["instance", {"affine": True}],
+            "batch_size": 2,
+            "val_interval": 3,
+            "max_epochs": 12,
+        },
     ),
 }
 
