@@ -21,7 +21,7 @@ _NO_INFLUENCE |= {"resume", "part", "run", "_meta_"}
 
 
 class Fingerprints:
-    """The fingerprints of a batch's inputs: of the checkpoint, the running configuration and the input's files.
+    """The fingerprints of a batch's inputs: of checkpoint, running configuration, files that it names, and the input's.
 
     Args:
         checkpoint: the file of the network.
@@ -33,6 +33,9 @@ class Fingerprints:
         settings = _deciding(running_config() or {})
         settings["batch_inference"] = _deciding(settings.get("batch_inference", {}))
         self._method.update(json.dumps(settings, sort_keys=True, default=str).encode())
+        for name in sorted({value for value in settings.values() if isinstance(value, str) and os.path.isfile(value)}):
+            with open(name, "rb") as file:  # such as a mask of k-space
+                hashlib.file_digest(file, lambda: self._method)
 
     def of(self, files: Sequence[str]) -> str:
         """The fingerprint of an input of these files.

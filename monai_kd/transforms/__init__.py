@@ -12,7 +12,7 @@ from .mask_file import read_mask_file
 from .match_grid import MatchGrid, MatchGridd
 from .missing_label import MissingLabeld
 from .reduce_resolution import ReduceResolution, ReduceResolutiond
-from .resize_in_plane import ResizeInPlane, ResizeInPlaned
+from .resize_in_plane import PLACED, ROWS_FIRST, ResizeInPlane, ResizeInPlaned, upright
 from .scale_by_maximum import ScaleByMaximum, ScaleByMaximumd
 from .scale_intensity import ScaleIntensityInPlace, ScaleIntensityInPlaced
 from .to_input_grid import ToInputGrid, ToInputGridd
@@ -28,6 +28,8 @@ from .undersample import (
 
 __all__ = [
     "MASK_KEY",
+    "PLACED",
+    "ROWS_FIRST",
     "BinaryLabel",
     "BinaryLabeld",
     "CartesianMask",
@@ -60,4 +62,5 @@ __all__ = [
     "Undersample",
     "Undersampled",
     "read_mask_file",
+    "upright",
 ]

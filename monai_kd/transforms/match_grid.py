@@ -17,8 +17,11 @@ from torch import Tensor
 
 from .check_image import image_name
 from .dictionary import WithReferenced
+from .resize_in_plane import PLACED, ROWS_FIRST
 
 __all__ = ["MatchGrid", "MatchGridd"]
+
+_OF_THE_GRID = {MetaKeys.AFFINE, PLACED, ROWS_FIRST}
 
 
 class MatchGrid(Transform):
@@ -88,16 +91,21 @@ class MatchGrid(Transform):
         if all(map(_has_place, (label, image))):
             volumes: list[Any] = [x.unsqueeze(-1) if x.ndim == 3 else x for x in (label, image)]
             matched: Tensor = self(*volumes)
-        elif label.shape[1:3] == image.shape[1:3]:
-            matched = label
-        else:
+            return matched.squeeze(-1) if matched.ndim > image.ndim else matched
+        values = convert_to_tensor(label, track_meta=False)
+        if bool(label.meta.get(ROWS_FIRST)) != bool(image.meta.get(ROWS_FIRST)):
+            values = values.transpose(1, 2)
+        if values.shape[1:3] != image.shape[1:3]:
             raise ValueError(
-                f"{image_name(label)}: the mask has size {tuple(label.shape[1:])}, but its image {image_name(image)} "
+                f"{image_name(label)}: the mask has size {tuple(values.shape[1:])}, but its image {image_name(image)} "
                 f"has {tuple(image.shape[1:])}; both must lie on one grid"
             )
-        if matched.ndim > image.ndim:
-            return matched.squeeze(-1)
-        return matched if matched.ndim == image.ndim else matched.unsqueeze(-1)
+        # From here on it is turned as its image is, not by what its own file says.
+        meta = {key: value for key, value in label.meta.items() if key not in _OF_THE_GRID}
+        meta |= {key: image.meta[key] for key in _OF_THE_GRID & image.meta.keys() - {MetaKeys.AFFINE}}
+        matched = MetaTensor(values.reshape(len(values), *image.shape[1:]), affine=image.affine.clone(), meta=meta)
+        matched.spatial_ndim = image.spatial_ndim
+        return matched
 
 
 class MatchGridd(WithReferenced):
@@ -115,7 +123,7 @@ class MatchGridd(WithReferenced):
 def _has_place(image: MetaTensor) -> bool:
     """Whether an image comes from a file that says where it lies in the patient."""
     numbers = np.abs(convert_to_numpy(image.affine)).ravel()
-    return "qform_code" in image.meta or sorted(numbers) != sorted(np.eye(len(image.affine)).ravel())
+    return PLACED in image.meta or sorted(numbers) != sorted(np.eye(len(image.affine)).ravel())
 
 
 def _corners(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:

@@ -7,15 +7,27 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
+from monai.data.utils import affine_to_spacing
 from monai.networks.layers.convutils import gaussian_1d
 from monai.transforms import InvertibleTransform, MapTransform, Orientation, Resize
-from monai.utils import TraceKeys, convert_to_tensor, ensure_tuple_rep
+from monai.utils import TraceKeys, convert_to_numpy, convert_to_tensor, ensure_tuple_rep
+from nibabel.orientations import io_orientation
 from torch import Tensor
 
-__all__ = ["ResizeInPlane", "ResizeInPlaned"]
+__all__ = ["PLACED", "ROWS_FIRST", "ResizeInPlane", "ResizeInPlaned", "upright"]
+
+PLACED = "qform_code"
+"""Key of the metadata of what NIfTI's reader gives, whose axes are a patient's in a flat image, too."""
+
+ROWS_FIRST = "rows_first"
+"""Key of the metadata of arrays, whose first axis is that of a picture's rows."""
+
+_AXES = {2: "LPS", 1: "LIP", 0: "PIL"}  # of axial, coronal and sagittal slices as pictures, by the axis across
+_THICKER = 1.5  # times as long as the next are the voxels of a stack of slices across these
 
 _LARGE = 2**22  # pixels, from which on MONAI's filter takes seconds and gigabytes
 _BLOCK = 512  # columns that are made floating-point numbers at a time
@@ -24,10 +36,9 @@ _BLOCK = 512  # columns that are made floating-point numbers at a time
 class ResizeInPlane(InvertibleTransform):
     """Resize the first two spatial axes; keep the others.
 
-    A volume is turned to LPS first: its x axis then runs to the patient's left and its y axis to the back, which is how
-    MONAI's readers give a picture of an axial slice (x to the right, y down). So a network trained on pictures sees
-    the slices of a volume the right way up. The inverse gives back the volume's own size and orientation. A flat NIfTI
-    image of an axial slice comes out as a volume of that slice does, and stays flat.
+    A volume is turned first, so that a network trained on pictures sees its slices the right way up (:func:`upright`).
+    The inverse gives back the volume's own size and orientation. A flat NIfTI image comes out as a volume of that slice
+    does, and stays flat.
 
     Args:
         spatial_size: wanted size (x, y) in pixels.
@@ -36,7 +47,7 @@ class ResizeInPlane(InvertibleTransform):
     """
 
     def __init__(self, spatial_size: Sequence[int], mode: str = "bilinear", anti_aliasing: bool = False) -> None:
-        self.orientation = Orientation(axcodes="LPS", labels=None)
+        self.orientations = {axis: Orientation(axcodes=axes, labels=None) for axis, axes in _AXES.items()}
         self.picture = _SmoothResize(spatial_size, mode=mode, anti_aliasing=anti_aliasing)
         volume_mode = "trilinear" if mode == "bilinear" else mode
         self.volume = Resize((*spatial_size, -1), mode=volume_mode, anti_aliasing=anti_aliasing)
@@ -50,11 +61,10 @@ class ResizeInPlane(InvertibleTransform):
             (C, *spatial_size) or (C, *spatial_size, Z).
         """
         if image.ndim == 4:
-            return self.volume(self.orientation(image))
-        if "qform_code" in image.meta:  # NIfTI, whose axes are a patient's in a flat image, too
-            turned = self.orientation(_as_volume(image))
-            if turned.shape[-1] == 1:
-                return _as_picture(self.volume(turned))
+            return self.volume(self.orientations[_across(image)](image))
+        if _is_turned(image):
+            volume = _as_volume(image)
+            return _as_picture(self.volume(self.orientations[_across(volume)](volume)))
         return self.picture(image)
 
     def inverse(self, image: MetaTensor) -> Tensor:
@@ -63,7 +73,51 @@ class ResizeInPlane(InvertibleTransform):
             return _as_picture(self.inverse(_as_volume(image)))
         if image.ndim == 3:
             return self.picture.inverse(image)
-        return self.orientation.inverse(self.volume.inverse(image))
+        volume: Any = self.volume.inverse(image)
+        known = {id(orientation): orientation for orientation in self.orientations.values()}
+        # In a loader's process MONAI notes no one's number, and any of them turns a volume back.
+        return known.get(volume.applied_operations[-1][TraceKeys.ID], self.orientations[2]).inverse(volume)
+
+
+def upright(image: MetaTensor) -> MetaTensor:
+    """Turn an image so that its first two axes are those of a picture of each slice, x to the right and y down.
+
+    Axial slices have the patient's left to the right and the back down, coronal ones the left to the right and the feet
+    down, sagittal ones the back to the right and the feet down. Slices lie across the only axis of one voxel, or else
+    the one along which voxels are longest, by half as much again as along the next; where none is, slices are axial. A
+    picture in another format than NIfTI is upright already, or has its rows first, as arrays have.
+
+    Args:
+        image: (C, X, Y) or (C, X, Y, Z).
+
+    Returns:
+        (C, x, y) or (C, x, y, slices).
+    """
+    if image.ndim == 3 and not _is_turned(image):
+        return image
+    volume = _as_volume(image) if image.ndim == 3 else image
+    turned: Any = Orientation(axcodes=_AXES[_across(volume)], labels=None)(volume)
+    return _as_picture(turned) if image.ndim == 3 else turned
+
+
+def _is_turned(picture: MetaTensor) -> bool:
+    return PLACED in picture.meta or bool(picture.meta.get(ROWS_FIRST))
+
+
+def _across(volume: MetaTensor) -> int:
+    """The patient's axis (0 for left and right) that the slices of a volume lie across."""
+    if volume.meta.get(ROWS_FIRST):
+        return 2
+    affine = convert_to_numpy(volume.affine).astype(float)
+    spacing, single = affine_to_spacing(affine, 3), np.flatnonzero(np.array(volume.shape[1:]) == 1)
+    if len(single) == 1:
+        axis = int(single[0])
+    else:
+        *_, next_one, axis = np.argsort(spacing, kind="stable")
+        if len(single) > 1 or spacing[axis] <= _THICKER * spacing[next_one]:
+            return 2
+    found = io_orientation(affine)[axis, 0]
+    return 2 if np.isnan(found) else int(found)
 
 
 class _SmoothResize(Resize):

@@ -57,17 +57,21 @@ class ToInputGrid(Transform):
                 f"and {tuple(reference.shape[1:])}; undo first what was done to its size alone"
             )
         shape = [int(size) for size in meta[MetaKeys.SPATIAL_SHAPE]]
+        flat = len(shape) == 2  # which may be a slice in any plane, so it is one of a volume
+        shape = [*shape, 1] if flat else shape
         source, target = (
             to_affine_nd(len(shape), convert_to_numpy(affine).astype(float))
             for affine in (reference.affine, meta[MetaKeys.ORIGINAL_AFFINE])
         )
         image = convert_to_tensor(prediction, dtype=torch.float32, track_meta=False)
+        image = image.unsqueeze(-1) if flat else image
         index_map = np.linalg.solve(source, target)  # from an index in the file's grid to one in the network's
         if _is_axis_parallel(index_map, shape):
             image = _resample_axes(image, index_map, shape)
         else:
             resample = SpatialResample(mode="bilinear", padding_mode="zeros")
-            image = resample(MetaTensor(image, affine=reference.affine), torch.as_tensor(target), shape)
+            image = resample(MetaTensor(image, affine=torch.as_tensor(source)), torch.as_tensor(target), shape)
+        image = image.squeeze(-1) if flat else image
         affine = torch.as_tensor(convert_to_numpy(meta[MetaKeys.ORIGINAL_AFFINE]))
         return MetaTensor(image, meta={**meta, MetaKeys.AFFINE: affine})
 

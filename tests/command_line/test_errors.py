@@ -6,6 +6,8 @@ import pickle
 
 import pytest
 import torch
+from monai.data import DataLoader, Dataset
+from monai.transforms import LoadImaged
 
 import monai_kd
 from monai_kd.cli import main
@@ -101,6 +103,20 @@ def test_a_network_that_cannot_be_compiled_is_said_in_a_line():
 def test_wrong_calls_have_status_2():
     assert [status_of(error) for error in (ValueError(), FileNotFoundError(2, "x"), KeyError("x"))] == [2, 2, 2]
     assert status_of(RuntimeError()) == 1
+
+
+def test_what_a_loader_s_process_says_is_its_first_cause(tmp_path):
+    """PyTorch gives a page of text, without the errors themselves."""
+    load = LoadImaged("image", reader="monai_kd.data.ImageFileReader")
+    loader = DataLoader(Dataset([{"image": str(tmp_path / "none.png")}], load), num_workers=1)
+    with pytest.raises(RuntimeError) as error:
+        next(iter(loader))
+    assert reason(error.value) == f"{tmp_path / 'none.png'}: there is no such file: check the path"
+    assert status_of(error.value) == 2
+    broken = DataLoader(Dataset([0], lambda number: 1 / number), num_workers=1)
+    with pytest.raises(RuntimeError) as error:
+        next(iter(broken))
+    assert reason(error.value) == "division by zero" and status_of(error.value) == 1
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"model_ids": '])

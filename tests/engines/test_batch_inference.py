@@ -671,6 +671,18 @@ def test_where_and_how_the_work_is_done_has_no_influence_on_the_fingerprint(tmp_
     assert run(overlay=True) == Counter(done=1)
 
 
+def test_a_file_that_a_setting_names_is_part_of_the_fingerprint(tmp_path):
+    items, lines = _images(tmp_path, 1), tmp_path / "lines.txt"
+
+    def run(content: str) -> Counter:
+        lines.write_text(content)
+        config = {"mask_file": str(lines), "report": "$run()"}
+        parser = ConfigParser(config, globals={"run": lambda: _run(tmp_path, items, _inference(tmp_path, resume=True))})
+        return parser.get_parsed_content("report")
+
+    assert [run(content) for content in ("101", "101", "110")] == [Counter(done=1), Counter(skipped=1), Counter(done=1)]
+
+
 def test_the_outputs_of_an_earlier_run_are_no_inputs(tmp_path):
     items = _images(tmp_path, 1, 2, names=["1.npy", "predicted/2.npy"])
     report = _inference(tmp_path).run(items, tmp_path / "images", tmp_path / "images" / "predicted")

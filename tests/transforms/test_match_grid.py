@@ -7,7 +7,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Orientation
 
-from monai_kd.transforms import MatchGrid, MatchGridd
+from monai_kd.transforms import MatchGrid, MatchGridd, ResizeInPlane
 
 AFFINE = np.array([[0.5, 0, 0, -10], [0, 0.5, 0, 3], [0, 0, 0.8, 7], [0, 0, 0, 1]])
 
@@ -119,6 +119,12 @@ def test_what_has_no_place_lies_on_the_pixels_of_its_image(affines):
     label, image = flat(array, affines[0], "label.png"), flat(0 * array, affines[1], "image.png")
     np.testing.assert_array_equal(MatchGrid()(label, image)[0].numpy(), array)
     np.testing.assert_array_equal(MatchGrid()(label.unsqueeze(-1), image)[0].numpy(), array)
+    # From then on it is turned as its image is, whatever its own file says.
+    for thick in (label, label.unsqueeze(-1)):
+        resize = ResizeInPlane((8, 6), "nearest")
+        np.testing.assert_array_equal(resize(MatchGrid()(thick, image)), resize(flat(array, affines[1], "image.png")))
+    rows = MetaTensor(label.transpose(1, 2).as_tensor(), meta={"filename_or_obj": "label.npy", "rows_first": 1})
+    np.testing.assert_array_equal(MatchGrid()(rows, image)[0].numpy(), array)
     with pytest.raises(ValueError, match=r"label.png: the mask has size \(8, 6\), but its image image.png has \(6"):
         MatchGrid()(label, flat(array.T, affines[1], "image.png"))
 

@@ -7,6 +7,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirst, Invertd, LoadImage
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
+from monai_kd.data import ImageFileReader
 from monai_kd.transforms import ResizeInPlane, ResizeInPlaned
 
 SIZE = (16, 12)
@@ -133,13 +134,50 @@ def test_a_flat_nifti_image_comes_out_as_the_volume_of_that_slice(axcodes, tmp_p
     assert torch.corrcoef(torch.stack([restored.flatten(), flat.flatten()]).as_tensor())[0, 1] > 0.99
 
 
-def test_a_flat_nifti_image_that_is_not_axial_stays_as_it_lies(tmp_path):
+def test_a_flat_nifti_image_that_is_not_axial_is_upright_as_a_volume_of_it_is(tmp_path):
     image = _smooth(30, 20)[0].numpy()
-    nib.save(
-        nib.Nifti1Image(image, np.array([[0, 0, 4, 0], [2, 0, 0, 0], [0, 3, 0, 0], [0, 0, 0, 1]])), tmp_path / "s.nii"
-    )
-    flat = EnsureChannelFirst()(LoadImage(image_only=True)(tmp_path / "s.nii"))
-    torch.testing.assert_close(ResizeInPlane((30, 20))(flat)[0].as_tensor(), torch.from_numpy(image))
+    affine = np.array([[0, 0, 4, 0], [2, 0, 0, 0], [0, 3, 0, 0], [0, 0, 0, 1]])  # sagittal: to the front, up
+    nib.save(nib.Nifti1Image(image, affine), tmp_path / "s.nii")
+    nib.save(nib.Nifti1Image(image[..., None], affine), tmp_path / "volume.nii")
+    load = Compose([LoadImage(image_only=True), EnsureChannelFirst()])
+    flat, volume = load(tmp_path / "s.nii"), load(tmp_path / "volume.nii")
+    resize, turned = ResizeInPlane((30, 20)), torch.from_numpy(image[::-1, ::-1].copy())
+    torch.testing.assert_close(resize(flat)[0].as_tensor(), turned)
+    torch.testing.assert_close(resize(volume)[0, ..., 0].as_tensor(), turned)
+    torch.testing.assert_close(resize.inverse(resize(flat)).as_tensor(), flat.as_tensor())
+    torch.testing.assert_close(resize.inverse(resize(volume)).as_tensor(), volume.as_tensor())
+
+
+@pytest.mark.parametrize(("plane", "thick"), [("LIP", 1), ("PIL", 0)], ids=["coronal", "sagittal"])
+@pytest.mark.parametrize("slices", [1, 5])
+@every_orientation
+def test_slices_are_cut_as_they_were_acquired(axcodes, plane, thick, slices):
+    """Across the axis of the longest voxels, or of the only one; upright as pictures of the plane are."""
+    sizes, spacing = [30, 20, 24], [1.0, 1.2, 1.1]
+    sizes[thick], spacing[thick] = slices, 1.0 if slices == 1 else 6.0
+    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(axcodes))
+    acquired = nib.Nifti1Image(_smooth(*sizes)[0].numpy(), np.diag([*spacing, 1])).as_reoriented(turn)
+    volume = MetaTensor(torch.from_numpy(acquired.get_fdata())[None], affine=torch.from_numpy(acquired.affine))
+    resize = ResizeInPlane(SIZE)
+    resized = resize(volume)
+    assert resized.shape == (1, *SIZE, slices) and "".join(nib.aff2axcodes(resized.affine.numpy())) == plane
+    turn = ornt_transform(io_orientation(acquired.affine), axcodes2ornt(plane))
+    cut = apply_orientation(acquired.get_fdata(), turn)
+    for place in range(slices):
+        picture = resize(MetaTensor(torch.from_numpy(cut[None, ..., place].copy())))
+        torch.testing.assert_close(resized[..., place].as_tensor(), picture.as_tensor())
+    restored = resize.inverse(resized)
+    assert restored.shape == volume.shape and restored.applied_operations == []
+    torch.testing.assert_close(restored.affine, volume.affine)
+
+
+def test_the_rows_of_an_array_are_those_of_the_picture(tmp_path):
+    image = _smooth(30, 20)[0].numpy()
+    np.save(tmp_path / "a.npy", image.T)
+    array = EnsureChannelFirst()(LoadImage(reader=ImageFileReader, image_only=True)(tmp_path / "a.npy"))
+    resize = ResizeInPlane((30, 20))
+    torch.testing.assert_close(resize(array)[0].as_tensor(), torch.from_numpy(image))
+    torch.testing.assert_close(resize.inverse(resize(array)).as_tensor(), array.as_tensor())
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])

@@ -123,6 +123,18 @@ def test_a_picture_has_two_axes():
     assert torch.equal(ToInputGrid()(turned.as_tensor(), turned).as_tensor(), image.as_tensor())
 
 
+@pytest.mark.parametrize("columns", [[[1, 0, 0], [0, 0, 1], [0, 1, 0]], [[0, 0, 1], [1, 0, 0], [0, 1, 0]]])
+def test_a_picture_may_lie_in_any_plane(columns):
+    """A coronal one and a sagittal one, of whose affine two rows are of no plane."""
+    affine = np.eye(4)
+    affine[:3, :3] = columns
+    meta = {"original_affine": affine, "spatial_shape": [6, 4]}
+    image = MetaTensor(torch.rand(1, 6, 4), affine=torch.tensor(affine), meta=meta)
+    result = ToInputGrid()(image.as_tensor(), image)
+    assert torch.equal(result.as_tensor(), image.as_tensor())
+    np.testing.assert_array_equal(result.affine, affine)
+
+
 @pytest.mark.parametrize("frames", [(), (1,), (3,)], ids=["3D", "one frame", "4D"])
 def test_from_the_file_to_the_network_and_back(tmp_path, frames):
     """The grid's metadata survive reading, taking the first volume, batching and unpacking."""

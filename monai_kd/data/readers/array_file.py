@@ -15,7 +15,7 @@ from monai.utils import MetaKeys, ensure_tuple
 from monai_kd.data.readers.deferred_reader import DeferredReader
 from monai_kd.data.readers.kspace import KSpace, guess_layout, is_fastmri, matrix_of_header, read_mask, to_image
 from monai_kd.data.readers.limits import check_size
-from monai_kd.transforms import MASK_KEY
+from monai_kd.transforms import MASK_KEY, ROWS_FIRST
 
 __all__ = ["ARRAY_SUFFIXES", "ArrayReader", "UnusableArray"]
 
@@ -107,6 +107,7 @@ class ArrayReader(DeferredReader):
         meta.setdefault(MetaKeys.SPATIAL_SHAPE, np.array(array.shape))
         meta.setdefault(MetaKeys.ORIGINAL_AFFINE, _ROWS_AND_COLUMNS.copy())
         meta[MetaKeys.AFFINE] = _ROWS_AND_COLUMNS.copy()
+        meta[ROWS_FIRST] = 1
         meta[MetaKeys.ORIGINAL_CHANNEL_DIM] = 0 if np.iscomplexobj(array) else float("nan")
         return np.stack([array.real, array.imag]) if np.iscomplexobj(array) else array, meta
 

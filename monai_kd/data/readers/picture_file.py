@@ -31,8 +31,8 @@ class PictureReader(PILReader):
     shows it.
 
     Args:
-        key: ``"image"``: colours become grey (ITU-R 601 luma), transparency is dropped. ``"mask"``: a palette picture
-            gives its indices, and a colour picture is taken only if it is grey in fact.
+        key: ``"image"``: colours become grey (ITU-R 601 luma), transparency is dropped. ``"mask"``: a palette of
+            greys gives these, one of colours its indices, and a colour picture is taken only if it is grey in fact.
         max_voxels: how large a picture may be, as :func:`~monai_kd.data.readers.limits.check_size` takes it.
 
     >>> PictureReader().verify_suffix("a.png")
@@ -49,7 +49,7 @@ class PictureReader(PILReader):
 
         Raises:
             TooLarge: when a picture would fill the memory.
-            ValueError: when there are several pages, or colours in a mask.
+            ValueError: when there are several pages, or a mask has colours, or shows something by its transparency.
         """
         pictures = []
         for name in ensure_tuple(data):
@@ -57,6 +57,7 @@ class PictureReader(PILReader):
                 limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
                 try:
                     picture = Image.open(name)
+                    picture.filename = ""  # or Pillow maps an uncompressed TIFF into memory in its turned size
                 finally:
                     Image.MAX_IMAGE_PIXELS = limit
             with picture:  # Pillow keeps a damaged file open otherwise
@@ -88,12 +89,27 @@ def _load_grey(picture: Image.Image) -> Image.Image:
 
 def _load_labels(picture: Image.Image) -> Image.Image:
     picture = _upright(picture, _turned_over)
-    if picture.mode == "P" or _is_grey(picture):
+    if _is_grey(picture):
         return picture
+    if picture.mode == "P":
+        return _of_palette(picture)
+    if picture.has_transparency_data:
+        low, high = picture.convert("RGBA").getchannel("A").getextrema()
+        if low != high:
+            raise ValueError("a mask that is drawn in transparency is none of grey values: save it without, on black")
     red, green, blue = picture.convert("RGB").split()
     if not red == green == blue:
         raise ValueError("colours are no class numbers, a mask must be a grey or a palette picture")
     return red
+
+
+def _of_palette(picture: Image.Image) -> Image.Image:
+    """A palette picture's greys, where all that it shows are different ones, else its indices."""
+    indices = np.asarray(picture)
+    palette, used = np.array(picture.getpalette(), np.uint8).reshape(-1, 3), np.unique(indices)
+    shown = palette[used[used < len(palette)]]
+    is_grey = bool((shown == shown[:, :1]).all()) and len(used) == len(np.unique(shown[:, 0]))
+    return Image.fromarray(palette[indices, 0]) if is_grey else picture
 
 
 def _upright(picture: Image.Image, turn_over: Callable[[np.ndarray], np.ndarray]) -> Image.Image:

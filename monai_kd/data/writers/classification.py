@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import nibabel as nib
 import numpy as np
 from monai.utils import CommonKeys as Keys
 from monai.utils import ImageMetaKey
 from PIL import Image, ImageDraw, ImageFont
 
-from monai_kd.data.writers.pictures import grey_picture, nifti_grid, read_input, save_files, sections
+from monai_kd.data.writers.pictures import grey_picture, read_picture, save_files, with_square_pixels
 
 __all__ = ["ClassificationWriter"]
 
@@ -26,8 +25,8 @@ _OPACITY = 0.6
 class ClassificationWriter:
     """Say which class, or which classes, an image is predicted to be of, and show what the prediction looks at.
 
-    With ``overlay`` there is a file ``<stem>_overlay.png``: the input in grey, as wide, as high and as upright as it
-    is, the explanation over it in colour, and class and probability in a corner. The map is stretched to the whole
+    With ``overlay`` there is a file ``<stem>_overlay.png``: the input in grey as the network saw it, in its own size,
+    the explanation over it in colour, and class and probability in a corner. The map is stretched to the whole
     range of colours: its smallest value leaves the grey as it is, its largest is yellow. Several maps come side by
     side.
 
@@ -107,24 +106,20 @@ class ClassificationWriter:
 
 def _overlay(source: str, explanation: np.ndarray) -> Image.Image:
     """The input in grey, each map over it in colour."""
-    image, grid = read_input(source), nifti_grid(source)
-    columns, rows = image.shape[:2]
-    if image.size != columns * rows:
-        raise ValueError(f"{source}: an overlay is of a flat image, got shape {image.shape}; infer without overlay")
-    image = image.reshape(columns, rows)
+    image, spacing = read_picture(source)
     if explanation.ndim != 3 or not len(explanation):
         raise ValueError(f"{source}: expected an explanation (M, x, y), got {explanation.shape}")
-    return Image.fromarray(np.concatenate([_coloured(image, heat, grid) for heat in explanation], axis=1))
+    return Image.fromarray(np.concatenate([_coloured(image, heat, spacing) for heat in explanation], axis=1))
 
 
-def _coloured(image: np.ndarray, heat: np.ndarray, grid: nib.Nifti1Image | None) -> np.ndarray:
-    """An image (x, y) in grey, a map over it in colour, as pixels (row, column, 3)."""
+def _coloured(image: np.ndarray, heat: np.ndarray, spacing: np.ndarray | None) -> np.ndarray:
+    """An image (x, y) in grey, a map over it in colour, as pixels (row, column, 3), square ones by their spacing."""
     heat = heat - heat.min()
     heat = heat / (heat.max() or 1)
     # In a size, Pillow names an array's last axis first.
     heat = np.asarray(Image.fromarray(heat).resize(image.shape[::-1], Image.Resampling.BILINEAR))
-    if grid is not None:
-        image, heat = sections(image, heat, grid.affine)
+    if spacing is not None:
+        image, heat = (with_square_pixels(each, spacing, spacing.min()) for each in (image, heat))
     opacity = _OPACITY * heat.T[..., None]
     colours = 255 * matplotlib.colormaps[_COLOURS](heat.T)[..., :3]
     return np.round((1 - opacity) * grey_picture(image) + opacity * colours).astype(np.uint8)

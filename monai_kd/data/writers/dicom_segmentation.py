@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import cast
@@ -61,7 +62,7 @@ def dicom_segmentation(
     labels = [label] if isinstance(label, str) else list(label)
     categories, types = _each(category, len(labels)), _each(type, len(labels))
     if is_series(source):
-        slices = read_slices(source, pixels=False)
+        slices = read_slices(source, pixels=False, max_voxels=sys.maxsize)
     elif is_dicom(source):
         slices = [read_dicom(source, source, pixels=False)]
     else:

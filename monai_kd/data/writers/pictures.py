@@ -9,7 +9,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import torch
 from monai.data import MetaTensor
+from monai.data.utils import affine_to_spacing
+from monai.utils import MetaKeys, convert_to_numpy
 from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from PIL import Image
@@ -20,6 +23,7 @@ from monai_kd.data.readers.dicom_file import speaking_for
 from monai_kd.data.readers.image_file import ImageFileReader
 from monai_kd.data.readers.volume_file import affine_in_millimetres, is_volume, load_volume
 from monai_kd.files import put_in_place, temporary_folder
+from monai_kd.transforms import PLACED, upright
 
 __all__ = [
     "PLANES",
@@ -29,6 +33,7 @@ __all__ = [
     "nifti_grid",
     "on_grid",
     "read_input",
+    "read_picture",
     "save_files",
     "sections",
     "side_by_side",
@@ -50,7 +55,7 @@ def lies_on(image: MetaTensor, grid: nib.Nifti1Image) -> bool:
 
 def nifti_grid(source: str) -> nib.Nifti1Image | None:
     """The NIfTI image that an input is, a MetaImage or a DICOM series as one; none when it is a picture or a slice."""
-    return load_volume(source) if is_volume(source) else None
+    return load_volume(source, sys.maxsize) if is_volume(source) else None  # it has been read before, by a limit
 
 
 def on_grid(array: np.ndarray, grid: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -64,6 +69,22 @@ def read_input(source: str) -> np.ndarray:
     """Grey values (x, y[, z]) of an input file, of the first volume if there are several, as float64 without NaN."""
     reader = ImageFileReader(first_volume=True, max_voxels=sys.maxsize)  # it has been read before, by a limit
     return np.nan_to_num(reader.get_data(reader.read(source))[0].astype(np.float64))
+
+
+def read_picture(source: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Grey values (x, y) of a flat input as a network of pictures sees it, and its pixels' spacing in mm, if it says.
+
+    Raises:
+        ValueError: when the input is not flat.
+    """
+    reader = ImageFileReader(first_volume=True, flat=True, max_voxels=sys.maxsize)
+    array, meta = reader.get_data(reader.read(source))
+    if array.ndim != 2:
+        raise ValueError(f"{source}: an overlay is of a flat image, got shape {array.shape}; infer without overlay")
+    affine = torch.tensor(np.array(meta.pop(MetaKeys.AFFINE, np.eye(4))))
+    image = upright(MetaTensor(torch.from_numpy(array.astype(np.float64))[None], affine=affine, meta=meta))
+    spacing = affine_to_spacing(convert_to_numpy(image.affine), 3)[:2] if PLACED in meta else None
+    return np.nan_to_num(convert_to_numpy(image)[0]), spacing
 
 
 def axis_across(affine: np.ndarray, plane: str) -> int:

@@ -63,6 +63,35 @@ def test_palette_picture_is_grey_as_image_and_indices_as_mask(tmp_path, options)
     np.testing.assert_array_equal(read(tmp_path / "palette.png"), np.array([0, 76, 150])[GREY.T % 3])
 
 
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+def test_a_palette_of_greys_gives_these_as_mask(tmp_path, suffix):
+    """Where white comes first, indices would be the mask turned inside out."""
+    mask = np.where(GREY % 3 == 0, 255, 0).astype(np.uint8)
+    palette = Image.fromarray((mask == 0).astype(np.uint8)).convert("P")
+    palette.putpalette([255, 255, 255, 0, 0, 0])
+    palette.save(tmp_path / f"mask{suffix}")
+    with Image.open(tmp_path / f"mask{suffix}") as written:
+        assert written.mode == "P"
+    np.testing.assert_array_equal(read(tmp_path / f"mask{suffix}", "mask"), mask.T)
+
+
+def test_a_mask_that_is_drawn_in_transparency_is_refused(tmp_path):
+    Image.merge("LA", [Image.new("L", (7, 5), 255), Image.fromarray((GREY % 2 * 255).astype(np.uint8))]).save(
+        tmp_path / "mask.png"
+    )
+    with pytest.raises(ValueError, match="mask.png: .* a mask that is drawn in transparency is none of grey values"):
+        read(tmp_path / "mask.png", "mask")
+    Image.merge("LA", [Image.fromarray(GREY), Image.new("L", (7, 5), 255)]).save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read(tmp_path / "mask.png", "mask"), GREY.T)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_scan_that_says_which_side_is_up(tmp_path, compression):
+    """Also an uncompressed one, which Pillow would map into memory in the size that it has when turned."""
+    Image.fromarray(GREY).save(tmp_path / "scan.tif", compression=compression, tiffinfo={274: 6})  # turn clockwise
+    np.testing.assert_array_equal(read(tmp_path / "scan.tif"), np.rot90(GREY, -1).T)
+
+
 def test_colour_mask_must_be_grey_in_fact(tmp_path):
     Image.fromarray(np.stack([GREY] * 3, axis=2)).save(tmp_path / "grey.png")
     np.testing.assert_array_equal(read(tmp_path / "grey.png", "mask"), GREY.T)
