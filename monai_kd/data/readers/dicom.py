@@ -165,6 +165,11 @@ def check_picture(dicom: Dataset, name: PathLike, max_voxels: int | None = None)
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
         shown = f"colours ({kind})" if kind in _COLOURS else "something unknown"
         raise UnusableDicom(f"{name}: holds {shown}, expected grey: save it as grey")
+    stored = int(dicom.get("BitsStored") or 0)
+    if stored and int(dicom.get("HighBit") or 0) >= stored:  # decoders take the low bits for the value
+        raise UnusableDicom(
+            f"{name}: its {stored} bits are not the lowest ones (HighBit), which no decoder here minds: save it anew"
+        )
     check_size((int(dicom.Columns), int(dicom.Rows)), name, max_voxels)
     syntax = dicom.file_meta.TransferSyntaxUID
     if syntax.is_compressed:

@@ -141,6 +141,8 @@ def test_a_decoder_that_fails_names_those_that_may_not(tmp_path, monkeypatch):
 def test_what_is_not_one_grey_picture(tmp_path):
     with pytest.raises(ValueError, match="a.dcm: holds 3 frames, expected one"):
         read(write(tmp_path / "a.dcm", np.zeros((3, 4, 5), np.uint16)))
+    with pytest.raises(ValueError, match=r"a.dcm: its 12 bits are not the lowest ones \(HighBit\)"):
+        read(write(tmp_path / "a.dcm", PIXELS << 4, BitsStored=12, HighBit=15))
     with pytest.raises(ValueError, match=r"a.dcm: holds colours \(RGB\), expected grey"):
         read(write(tmp_path / "a.dcm", np.zeros((4, 5, 3), np.uint8), kind="RGB"))
     with pytest.raises(ValueError, match=r"a.dcm: holds colours \(PALETTE COLOR\), expected grey"):
