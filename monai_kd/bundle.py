@@ -215,9 +215,9 @@ class Bundle:
         folder = self.root / "models" if run is None else self.existing_run(run)
         weights = folder / "model.pt" if checkpoint is None else Path(plain_path(checkpoint))
         settings = {"checkpoint": str(weights)}
-        if weights.stem != "model":  # what is known of the run's student stays
+        if run is None or weights.stem != "model":  # what is known of a run's student stays
             scores = Path(monai_kd.run_dir(self.root, "default")) if run is None else folder
-            settings["output_dir"] = str(scores / f"evaluation_{weights.stem}")
+            settings["output_dir"] = str(scores / f"evaluation_{'published' if checkpoint is None else weights.stem}")
         files: list[str | Path] = ["train.json", "evaluate.json"]
         if run is not None:
             settings["ckpt_dir"] = str(folder)

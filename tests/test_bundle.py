@@ -104,7 +104,11 @@ def test_an_evaluation_takes_the_configuration_of_its_weights(bundle, tmp_path):
     config = json.dumps({"teacher_checkpoint": str(tmp_path / "shared.pt")})
     (run / "model.json").write_text(config)
     files = ["train.json", "evaluate.json"]
-    assert bundle.evaluation_of(None, None) == (files, {"checkpoint": str(tmp_path / "models" / "model.pt")})
+    published = {
+        "checkpoint": str(tmp_path / "models" / "model.pt"),
+        "output_dir": str(tmp_path / "runs" / "default" / "evaluation_published"),  # no run's own
+    }
+    assert bundle.evaluation_of(None, None) == (files, published)
     assert bundle.evaluation_of("r", None) == (
         [run / "model.json", "evaluate.json"],
         {"ckpt_dir": str(run), "checkpoint": str(run / "model.pt")},

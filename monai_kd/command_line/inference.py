@@ -58,7 +58,7 @@ def infer(
         overlay: write pictures of the input with the outline of the result as well.
         format: dicom_seg writes segmentations of DICOM images as DICOM-SEG.
         teacher: apply the run's teacher instead, and write what it says as soft labels, by which students elsewhere can
-            be taught: train ... teacher_dir=OUTPUT teacher_activation=...
+            be taught; the last line says by which settings of `train`.
         trust: run a .ts file that `export` did not make.
         config: a JSON or YAML file of settings, laid over the bundle's as key=value is, which it gives way to; several
             with commas between them, or as --config given several times.
@@ -114,7 +114,8 @@ def evaluate(
         datalist: a Decathlon-style JSON list instead of the data set's own layout.
         run: name or path of a run, whose student, networks and split are used.
         checkpoint: other weights than models/model.pt or the run's; with teacher.pt, the teacher's network and images.
-        output: the folder of the two files; by default the run's `evaluation`, or `evaluation_<name>` of other weights.
+        output: the folder of the two files; by default the run's `evaluation`, `evaluation_<name>` of other weights, or
+            `evaluation_published` of the bundle's own.
         config: a JSON or YAML file of settings, laid over the bundle's as key=value is, which it gives way to; several
             with commas between them, or as --config given several times.
         options: the same as key=value, as --key value.

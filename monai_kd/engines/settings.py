@@ -95,8 +95,20 @@ def check_settings(config: Mapping[str, Any] | None = None) -> None:
         _, meaning, holds = rule
         if not (holds(value) or isinstance(value, list) and value and all(map(holds, value))):
             wrong.append(f"{key} must be {meaning}, got {value!r}")
+    wrong += _soft_labels_that_would_not_teach(config)
     if wrong:
         raise ValueError("; ".join(wrong))
+
+
+def _soft_labels_that_would_not_teach(config: Mapping[str, Any]) -> list[str]:
+    """What is wrong where files are to teach, and a network would."""
+    activation, teacher = config.get("teacher_activation"), config.get("teacher")
+    if activation is None:
+        said = "teacher_dir needs teacher_activation, what its files hold: logits, sigmoid, softmax or values"
+        return [said] if config.get("teacher_dir") is not None else []
+    if isinstance(teacher, Mapping) and str(teacher.get("_target_")).endswith("FileTeacher"):
+        return []
+    return ["with teacher_activation files are to teach, but a network would: train by `python -m monai_kd train`"]
 
 
 def _rule(key: str) -> _Rule | None:

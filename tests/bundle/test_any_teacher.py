@@ -20,6 +20,7 @@ from .runs import as_words, read_curves
 from .test_unlabelled import GENERATED
 
 SHORT = {"max_epochs": 1, "teacher_epochs": 1}
+FILES_TEACH = {"_target_": "monai_kd.handlers.FileTeacher", "activation": "@teacher_activation"}
 LAYERS_OFF = {f"{name}_weight": 0 for name in vessels.TERMS}
 # What the files hold, the settings that leave the terms without layers, and the images that the teacher sees.
 FILES = {
@@ -48,10 +49,10 @@ def taught(request, tmp_path_factory) -> SimpleNamespace:
 
 def test_a_file_says_what_the_teacher_says_wherever_its_image_went(taught, workflow):
     """Cropped, turned and resampled as in a training."""
-    settings = {**taught.tiny, "dataset_dir": str(taught.data), "ckpt_dir": str(taught.run)}
+    settings = {**taught.tiny, "dataset_dir": str(taught.data), "ckpt_dir": str(taught.run), "teacher": FILES_TEACH}
     parser = workflow(taught.bundle.NAME, "train.json", **settings).parser
     batch = next(iter(parser.get_parsed_content("train#dataloader")))
-    teacher = parser.get_parsed_content("teacher").eval()
+    teacher = parser.get_parsed_content("teacher_def").eval()
     teacher.load_state_dict(torch.load(taught.run / "teacher.pt", weights_only=True)["model"])
     with torch.no_grad():
         live = teacher(batch[taught.key].as_tensor())

@@ -99,7 +99,8 @@ def test_the_loss_is_the_papers(parser):
 @pytest.mark.parametrize("activation", ["logits", "sigmoid", "softmax", "values"])
 def test_files_of_a_brain_s_probability_teach_it_and_files_of_grey_levels_these(workflow, tmp_path, activation):
     """The term compares what the student's sigmoid gives, whatever the files hold."""
-    settings = {"dataset_dir": str(tmp_path), "teacher_activation": activation, "teacher_dir": str(tmp_path)}
+    teacher = {"_target_": "monai_kd.handlers.FileTeacher", "activation": activation}
+    settings = {"dataset_dir": str(tmp_path), "teacher_activation": activation, "teacher": teacher}
     distillation = workflow(NAME, "train.json", **settings).parser.get_parsed_content("distillation")
     brain = torch.tensor([0.1, 0.4, 0.9]).reshape(1, 1, 3, 1, 1)
     files = {"logits": brain.logit(), "softmax": torch.cat([1 - brain, brain], dim=1)}.get(activation, brain)

@@ -63,3 +63,20 @@ def test_within_a_configuration_it_is_its_own_settings_that_are_looked_at():
     with pytest.raises(RuntimeError) as error:
         ConfigParser({**config, "threshold": 2}, globals={"check": check_settings}).get_parsed_content("initialize#0")
     assert "threshold must be a number from 0 to 1, got 2" in str(error.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"teacher_dir": "soft"}, "teacher_dir needs teacher_activation, what its files hold"),
+        ({"teacher_activation": "sigmoid", "teacher": "$place(1)"}, "but a network would: train by"),
+        ({"teacher_dir": "soft", "teacher_activation": "sigmoid", "teacher": {"_target_": "a.FileTeacher"}}, None),
+        ({"teacher_dir": None, "teacher_activation": None, "teacher": "$place(1)"}, None),
+    ],
+)
+def test_soft_labels_that_would_not_teach_are_refused(config, message):
+    if message is None:
+        check_settings(config)
+        return
+    with pytest.raises(ValueError, match=message):
+        check_settings(config)
