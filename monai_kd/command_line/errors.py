@@ -16,18 +16,15 @@ __all__ = ["DONE", "SOME_FAILED", "WRONG_CALL", "reason", "status_of"]
 DONE, SOME_FAILED, WRONG_CALL = 0, 1, 2
 """Exit statuses: all done; some cases failed, or something broke off; the call itself is wrong."""
 
-_WRONG = (OSError, ValueError, TypeError, KeyError)
 _IN_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.\n")
-_RAISED = re.compile(r"^(?:[\w.]+\.)?(\w+): (.+?)(?=\n\nThe above exception|\n\nDuring handling|\Z)", re.M | re.S)
+_RAISED = re.compile(r"^([\w.]+\.)?(\w+): (.+?)(?=\n\nThe above exception|\n\nDuring handling|\Z)", re.M | re.S)
 _MISFIT = "Error(s) in loading state_dict for "  # torch's words
 
 
 def reason(error: BaseException) -> str:
     """What went wrong, in one line."""
     cause = _root_cause(error)
-    if (told := _told_by_worker(cause)) is not None:
-        text = told[1]
-    elif _is_memory(cause):
+    if _is_memory(cause):
         text = f"there is not enough memory; a smaller batch_size, smaller images or patches need less ({cause})"
     elif _is_full(cause):
         written = getattr(cause, "filename2", None) or getattr(cause, "filename", None)  # of a copy, the second
@@ -53,9 +50,7 @@ def status_of(error: BaseException) -> int:
     cause = _root_cause(error)
     if _is_memory(cause) or _is_full(cause):
         return SOME_FAILED
-    if (told := _told_by_worker(cause)) is not None:
-        return WRONG_CALL if issubclass(told[0], _WRONG) else SOME_FAILED
-    wrong = isinstance(cause, _WRONG) or _MISFIT in str(cause)
+    wrong = isinstance(cause, (OSError, ValueError, TypeError, KeyError)) or _MISFIT in str(cause)
     return WRONG_CALL if wrong or _loaded_file(cause) is not None else SOME_FAILED
 
 
@@ -63,19 +58,22 @@ def _root_cause(error: BaseException) -> BaseException:
     """What was said before MONAI wrapped it: a transform or a part of a configuration fails as a RuntimeError."""
     while isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
-    return error
+    return _told_by_worker(error) or error
 
 
-def _told_by_worker(error: BaseException) -> tuple[type[BaseException], str] | None:
-    """Kind and words of the first cause of what went wrong in a loader's process, of which PyTorch gives a text."""
+def _told_by_worker(error: BaseException) -> BaseException | None:
+    """The first cause of what went wrong in a loader's process, of which PyTorch gives a page of text."""
     text = str(error)
-    if not _IN_WORKER.match(text):
-        return None
-    found = _RAISED.search(text, text.find("Traceback"))
+    found = _RAISED.search(text, text.find("Traceback")) if _IN_WORKER.match(text) else None
     if found is None:
         return None
-    kind = getattr(builtins, found[1], RuntimeError)
-    return (kind if isinstance(kind, type) and issubclass(kind, BaseException) else RuntimeError), found[2]
+    module, kind, words = found.groups()
+    own = ValueError if (module or "").startswith("monai_kd.") else RuntimeError
+    known = getattr(builtins, kind, own)
+    try:
+        return known(words) if issubclass(known, Exception) else own(words)
+    except TypeError:  # one that is made of more than words
+        return own(words)
 
 
 def _is_memory(error: BaseException) -> bool:

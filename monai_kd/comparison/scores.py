@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,12 +112,7 @@ def intervals(
         for metric in directions
         if metric in own.values
     }
-    values |= {  # of the cases that both have
-        _gain(model, metric): values[_place(model, metric)] - values[_place(ALONE, metric)]
-        for model in cases
-        for metric in directions
-        if model not in (TEACHER, ALONE) and {_place(model, metric), _place(ALONE, metric)} <= values.keys()
-    }
+    values |= _gains(values, cases, directions)  # of the cases that both have
     table = np.stack([*values.values(), np.zeros(len(first.inputs))])
 
     def scores_of(rows: np.ndarray) -> dict[str, float]:
@@ -125,15 +121,19 @@ def intervals(
             of_all = own.scores(scores, rows) if scores is not None else {}
             # Also those that are not compared: by their names the bootstrap sees that a draw lacks a class.
             found |= {_place(model, metric): value for metric, value in of_all.items()}
-        return {
-            _gain(model, metric): found[_place(model, metric)] - found[_place(ALONE, metric)]
-            for model in cases
-            for metric in directions
-            if model not in (TEACHER, ALONE) and {_place(model, metric), _place(ALONE, metric)} <= found.keys()
-        } | found
+        return _gains(found, cases, directions) | found
 
     repeats = _REPEATS if scores is None else _REPEATS // 2  # scores of all cases take their time
     return score_intervals(scores_of, first.groups, level=1 - LEVEL, repeats=repeats)
+
+
+def _gains(values: Mapping[str, Any], models: Iterable[str], metrics: Iterable[str]) -> dict[str, Any]:
+    """How much more each student has than the one alone, where both have a value."""
+    return {
+        _gain(model, metric): values[_place(model, metric)] - values[_place(ALONE, metric)]
+        for model, metric in itertools.product(models, metrics)
+        if model not in (TEACHER, ALONE) and {_place(model, metric), _place(ALONE, metric)} <= values.keys()
+    }
 
 
 def _place(model: str, metric: str) -> str:

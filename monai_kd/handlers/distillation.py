@@ -17,19 +17,18 @@ from monai.utils import ensure_tuple
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from monai_kd.losses.distillation import DistillationLoss, LabelledRows, at_rows, zero_of
+from monai_kd.losses.distillation import DistillationLoss
 from monai_kd.networks.feature_tap import FeatureTap
 
 from .cached_teacher import CachedTeacher
 from .file_teacher import FileTeacher
-from .teacher_cache import TeacherCache
+from .labelled_rows import labelled_rows, task_loss
+from .teacher_cache import TeacherCache, is_distributed
 
 if TYPE_CHECKING:
     from monai.engines import SupervisedTrainer
 
 __all__ = ["DistillationHandler", "LiveTeacher", "check_layers"]
-
-_LABELLED = "labelled"  # as `monai_kd.data.MixedDataset` calls it
 
 
 class LiveTeacher:
@@ -224,8 +223,8 @@ class DistillationHandler:
             raise RuntimeError("the distillation handler has not seen Events.STARTED: attach it before the run")
         output = engine.state.output
         student = {"": output[Keys.PRED], **self._student.pop()}
-        labelled, label = _labelled_rows(engine), _finest(output.get(Keys.LABEL))
-        task = output[Keys.LOSS] if labelled is None else _task_loss(engine, labelled)
+        labelled, label = labelled_rows(engine), _finest(output.get(Keys.LABEL))
+        task = output[Keys.LOSS] if labelled is None else task_loss(engine, labelled)
         if self.loss.active_terms():
             answer = self._answer if self._asked_for is output else self.teacher(engine)
             self._asked_for, self._answer = None, {}
@@ -309,45 +308,9 @@ def _finest(label: Any) -> Any:
     return label[0] if isinstance(label, (list, tuple)) else label
 
 
-def own_labelled_rows(engine: Engine) -> Tensor | None:
-    """Numbers of the samples of this process's batch that have a label; None where the batch says nothing of it."""
-    batch: Any = engine.state.batch
-    marks = batch.get(_LABELLED) if isinstance(batch, Mapping) else None
-    return None if marks is None else torch.as_tensor(marks).bool().nonzero().flatten()
-
-
-def _labelled_rows(engine: SupervisedTrainer) -> LabelledRows | None:
-    """The samples of the current batch that have a label; None where all of them do, in every process."""
-    rows = own_labelled_rows(engine)
-    if rows is None:
-        return None
-    factor, number = 1.0, len(rows)
-    if _is_distributed():
-        count = torch.tensor(len(rows), device=engine.state.device)
-        torch.distributed.all_reduce(count)
-        number = int(count)
-        factor = len(rows) * torch.distributed.get_world_size() / max(number, 1)
-    elif number == len(engine.state.batch[_LABELLED]):
-        return None
-    return LabelledRows(rows.to(engine.state.device), factor, number)
-
-
-def _task_loss(engine: SupervisedTrainer, labelled: LabelledRows) -> Tensor:
-    """The task's loss of the labelled samples, as MONAI's trainer computes that of all."""
-    prediction, label = engine.state.output[Keys.PRED], engine.state.output[Keys.LABEL]
-    if not len(labelled.rows):
-        return zero_of(prediction)
-    prediction, label = at_rows(prediction, labelled.rows), at_rows(label, labelled.rows)
-    return labelled.factor * engine.loss_function(prediction, label).mean()
-
-
-def _is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
 def _synchronised(loss: DistillationLoss) -> nn.Module:
     """``loss`` with its projectors averaged over the processes, where there are several processes and projectors."""
-    if not _is_distributed():
+    if not is_distributed():
         return loss
     if not any(p.requires_grad for term in loss.active_terms().values() for p in term.parameters()):
         return loss

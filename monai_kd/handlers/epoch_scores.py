@@ -16,7 +16,7 @@ from torch import Tensor
 
 from monai_kd.losses.distillation import at_rows
 
-from .distillation import own_labelled_rows
+from .labelled_rows import own_labelled_rows
 
 __all__ = ["EpochScores"]
 

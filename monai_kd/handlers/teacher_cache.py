@@ -13,7 +13,7 @@ from monai_kd.names import check_known
 
 from .teacher_store import AnswerStore, FileStore, MemoryStore
 
-__all__ = ["TeacherCache"]
+__all__ = ["TeacherCache", "is_distributed"]
 
 _MODES = ("off", "memory", "disk", "auto")
 _LEAST_SHARE = 0.1  # of the answers must have room, or looking for them is not worth it
@@ -92,19 +92,19 @@ class TeacherCache:
     @property
     def processes(self) -> int:
         """How many of them train together."""
-        return torch.distributed.get_world_size() if _is_distributed() else 1
+        return torch.distributed.get_world_size() if is_distributed() else 1
 
     @property
     def _path(self) -> Path:
         assert self.folder is not None
-        return self.folder / f"process_{torch.distributed.get_rank() if _is_distributed() else 0}.bin"
+        return self.folder / f"process_{torch.distributed.get_rank() if is_distributed() else 0}.bin"
 
     @property
     def _max_bytes(self) -> float:
         return self.max_gb * 1e9 / self.processes
 
 
-def _is_distributed() -> bool:
+def is_distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 

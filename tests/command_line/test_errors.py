@@ -117,6 +117,17 @@ def test_what_a_loader_s_process_says_is_its_first_cause(tmp_path):
     with pytest.raises(RuntimeError) as error:
         next(iter(broken))
     assert reason(error.value) == "division by zero" and status_of(error.value) == 1
+    (tmp_path / "a.dcm").write_bytes(b"no DICOM")  # an error of this package's own kind
+    with pytest.raises(RuntimeError) as error:
+        next(iter(DataLoader(Dataset([{"image": str(tmp_path / "a.dcm")}], load), num_workers=1)))
+    assert reason(error.value).startswith(f"{tmp_path / 'a.dcm'}: ") and status_of(error.value) == 2
+
+    def exhausted(number):
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    with pytest.raises((RuntimeError, MemoryError)) as error:
+        next(iter(DataLoader(Dataset([0], exhausted), num_workers=1)))
+    assert "not enough memory; a smaller batch_size" in reason(error.value) and status_of(error.value) == 1
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"model_ids": '])
