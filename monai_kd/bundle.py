@@ -74,6 +74,11 @@ class Bundle:
         return self.segments and self.metadata.get("label_app", True)
 
     @property
+    def has_weights(self) -> bool:
+        """Whether it comes with a trained student, models/model.pt."""
+        return (self.root / "models" / "model.pt").is_file()
+
+    @property
     def runs(self) -> list[str]:
         """Names of the runs in the bundle's own place for them."""
         return _runs(Path(monai_kd.run_dir(self.root, "")))
@@ -225,7 +230,7 @@ class Bundle:
             own = own if own.is_file() else self._student_config(run)
             self.check_origin(folder, read_json(own))
             files[0] = own
-        if self._is_teacher(weights):
+        if self._is_teacher(weights) or (run is not None and _names(read_json(Path(files[0])), weights)):
             # It may see other images than the student, or be measured otherwise, and yet fit the student's network.
             settings["evaluated_network"] = "@teacher"
             overlay = self.root / "configs" / "evaluate_teacher.json"
@@ -281,6 +286,12 @@ def bundles_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     return [folder] if is_bundle(folder) else sorted(path for path in folder.iterdir() if is_bundle(path))
+
+
+def _names(config: Mapping[str, Any], weights: Path) -> bool:
+    """Whether a configuration takes these weights for its teacher's."""
+    kept = config.get("teacher_checkpoint")
+    return isinstance(kept, str) and Path(kept).resolve() == weights.resolve()
 
 
 def _is_run(folder: Path) -> bool:

@@ -22,6 +22,8 @@ def test_list_names_every_bundle(capsys):
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in monai_kd.bundle_names())
+    assert "weights: yes, trained on: Children's chest X-rays of Kermany et al." in shown
+    assert "weights: no (train one, or use --run)" in shown
 
 
 def test_list_names_the_copies_that_it_is_told_of(tmp_path, monkeypatch, capsys):
@@ -47,6 +49,14 @@ def test_words_stay_as_they_were_typed(tmp_path, capsys):
     assert "runs/007 is not the folder of a run" in capsys.readouterr().err
     assert main(["infer", "brain_tumor_segmentation", "in#1", str(tmp_path)]) == 2
     assert "in#1: MONAI reads the # in a path" in capsys.readouterr().err
+
+
+def test_a_list_or_a_folder_in_the_place_of_a_setting_names_the_option_for_it(tmp_path, capsys):
+    for word in ("list.json", str(tmp_path)):
+        assert main(["train", "brain_tumor_segmentation", word]) == 2
+        assert "expected key=value, got" in (error := capsys.readouterr().err) and "--datalist FILE" in error
+    assert main(["train", "brain_tumor_segmentation", "max_epochs"]) == 2
+    assert "--datalist" not in capsys.readouterr().err
 
 
 def test_a_switch_does_not_swallow_the_word_behind_it(tmp_path, capsys):

@@ -34,7 +34,9 @@ def list_bundles(folder: str | None = None) -> int:
     for name in dict.fromkeys([*monai_kd.bundle_names(), *copies]):
         bundle = Bundle(name)
         metadata = bundle.metadata
-        weights = "yes" if (bundle.root / "models" / "model.pt").is_file() else "no (train one, or use --run)"
+        weights = "no (train one, or use --run)"
+        if bundle.has_weights:
+            weights = f"yes, trained on: {metadata.get('training_data', 'data that it does not say')}"
         say(name, f"    {metadata['task']}", f"    data:    {metadata['data_source']}")
         say(f"    reads:   {metadata['data_type']}", f"    weights: {weights}")
         say(f"    runs:    {', '.join(bundle.runs) or 'none'}")

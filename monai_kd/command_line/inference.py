@@ -11,7 +11,7 @@ from monai_kd.bundle import Bundle, plain_path, read_json
 
 from .errors import DONE, SOME_FAILED
 from .output import say
-from .teachers import activation_of, teacher_of
+from .teachers import activation_of, teacher_of, without_layers
 from .trust import check_script, say_whose_code
 from .words import config_settings, given, parse, paths, value_of
 
@@ -90,7 +90,8 @@ def infer(
     if teacher:
         told = workflow.parser.get_parsed_content("described")["output"] if "described" in workflow.parser else None
         activation = activation_of({**bundle.config("inference.json"), **settings}, told)
-        say(f"soft labels to teach by: train {name} teacher_dir={plain_path(output)} teacher_activation={activation}")
+        taught = f"teacher_dir={plain_path(output)} teacher_activation={activation}"
+        say(f"soft labels to teach by: train {name} {taught} {without_layers(bundle.config('train.json'))}".rstrip())
     return SOME_FAILED if results[-1].failed else DONE
 
 

@@ -15,6 +15,7 @@ from monai_kd.files import remove_unfinished, whole_folder, write_text
 from .errors import DONE
 from .output import say
 from .stages import STAGES
+from .teachers import teacher_file
 
 __all__ = ["label_app"]
 
@@ -35,7 +36,7 @@ def label_app(dir: str, bundles: str | None = None, run: str | None = None) -> i
     Args:
         dir: a new folder, or an earlier app, which gets further bundles.
         bundles: names or paths of bundles that segment, with commas between them; by default all that come with
-            monai_kd and can be served.
+            monai_kd, can be served and have weights.
         run: name or path of a run, whose student, teacher and settings are used. By default models/model.pt, for which
             a teacher is trained when it is fine-tuned.
     """
@@ -48,6 +49,15 @@ def label_app(dir: str, bundles: str | None = None, run: str | None = None) -> i
     chosen = [Bundle(name) for name in (monai_kd.bundle_names() if bundles is None else bundles.split(","))]
     if bundles is None:
         chosen = [bundle for bundle in chosen if bundle.can_be_served]
+    if bundles is None and run is None:
+        empty = [bundle.root.name for bundle in chosen if not bundle.has_weights]
+        chosen = [bundle for bundle in chosen if bundle.has_weights]
+        if not chosen:
+            raise FileNotFoundError(
+                "no bundle has weights, models/model.pt: name a bundle that you trained by --bundles and its --run"
+            )
+        if empty:
+            say(f"without weights, so left out: {', '.join(empty)}. With a trained one: --bundles NAME --run RUN")
     if run is not None and os.sep in run and len(chosen) > 1:
         raise ValueError(f"the run {run} is of one bundle: name that one by --bundles, and add others by further calls")
     trained = ",".join(bundle.root.name for bundle in chosen if run in bundle.runs)
@@ -66,7 +76,7 @@ def label_app(dir: str, bundles: str | None = None, run: str | None = None) -> i
         if run is not None:
             bundle.check_made(bundle.completed_run(run) / "model.pt")
             _check_networks(bundle, run)
-        elif not (bundle.root / "models" / "model.pt").is_file():
+        elif not bundle.has_weights:
             raise FileNotFoundError(f"{bundle.root.name} has no models/model.pt; name the --run of a student")
     models = target / "model"
     with whole_folder(models if is_app else target) as made:  # a server finds an app with all of them, or none
@@ -94,7 +104,7 @@ def _add_to_app(bundle: Bundle, target: Path, place: Path, run: str | None) -> N
         monai_kd.engines.replace_weights(model, student.pop("checkpoint"))
         inference.update(student)
         trained = read_json(bundle.existing_run(run) / "model.json")
-        teacher = _teacher_of(bundle, run)
+        teacher = teacher_file(bundle, run)
         trained.pop(monai_kd.engines.TRAINED_ON, None)  # an app may go to others, and these are names of patients
         train = {**trained, **{key: train[key] for key in _OF_THE_CALL}}
         if teacher is None:
@@ -114,22 +124,10 @@ def _add_to_app(bundle: Bundle, target: Path, place: Path, run: str | None) -> N
 
 def _check_networks(bundle: Bundle, run: str) -> None:
     """Refuse weights of another network, or it would be found out when the server is asked, and a damaged teacher."""
-    _teacher_of(bundle, run)
+    teacher = teacher_file(bundle, run)
+    if teacher is not None and teacher.is_file() and teacher.suffix not in monai_kd.engines.EXPORTED:
+        monai_kd.engines.read_weights(teacher)  # or it would be found damaged when the server trains
     settings = bundle.model_of(run)
     checkpoint = settings.pop("checkpoint")
     parser = bundle.workflow("inference.json", overrides=settings).parser
     monai_kd.engines.load_weights(parser.get_parsed_content("network_def"), checkpoint)
-
-
-def _teacher_of(bundle: Bundle, run: str) -> Path | None:
-    """The teacher's file, which may not be there (a new one is trained then); None where the student has no teacher."""
-    from monai.bundle import ConfigParser
-
-    folder = bundle.existing_run(run)
-    # The run may have been moved since it was kept.
-    here = {"bundle_root": str(bundle.root), "ckpt_dir": str(folder)}
-    config = {**read_json(folder / "model.json"), **here}
-    teacher = ConfigParser(config).get_parsed_content("teacher_checkpoint")
-    if teacher is not None and Path(teacher).is_file() and Path(teacher).suffix not in monai_kd.engines.EXPORTED:
-        monai_kd.engines.read_weights(teacher)  # or it would be found damaged when the server trains
-    return None if teacher is None else Path(teacher)

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from monai_kd.bundle import Bundle, read_json
 from monai_kd.overrides import references
+from monai_kd.term_switches import switches_of
 
 from .stages import STAGES
 
-__all__ = ["activation_of", "taught_by_files", "teacher_of", "without_teacher"]
+__all__ = ["activation_of", "taught_by_files", "teacher_file", "teacher_of", "without_layers", "without_teacher"]
 
 # Where and how a network computes, which is the caller's to say.
 _PLACES = {"amp", "bundle_root", "channels_last", "compute_precision", "device", "precision"}
@@ -35,6 +37,30 @@ def taught_by_files(settings: dict[str, Any], config: Mapping[str, Any]) -> dict
     return {**settings, "teacher": teacher, "teacher_def": "@network_def", "teacher_checkpoint": None}
 
 
+def without_layers(config: Mapping[str, Any]) -> str:
+    """The settings that leave out the terms that look at layers of the teacher, which files have none of.
+
+    Args:
+        config: the bundle's train.json.
+
+    Returns:
+        such as ``fusion_weight=0``; nothing where that would leave no term.
+
+    >>> term = {"_target_": "monai_kd.losses.DistillationTerm"}
+    >>> hint = {**term, "teacher_layer": "encoder", "weight": "@hint_weight"}
+    >>> without_layers({"hint_weight": 1, "distillation": {"terms": {"logits": term, "hint": hint}}})
+    'hint_weight=0'
+    """
+    terms = config["distillation"]["terms"]
+    while isinstance(terms, str):
+        key, *choice = references([terms])
+        terms = config[key] if not choice else config[key][config[choice[0]]]
+    plain = ("", "@teacher_heads")  # a teacher's answer, and its answers at several heads
+    named = {name: config[term[1:]] if isinstance(term, str) else term for name, term in terms.items()}
+    looking = [name for name, term in named.items() if term.get("teacher_layer", "") not in plain]
+    return switches_of(config, looking) if len(looking) < len(terms) else ""
+
+
 def without_teacher(steps: list[str]) -> list[str]:
     """What a ``run`` does, without the training of the teacher, where that comes with its weights.
 
@@ -45,6 +71,20 @@ def without_teacher(steps: list[str]) -> list[str]:
     return [re.sub(rf"{stage}(, )?", "", step) for step in steps if step != f"${stage}.run()"]
 
 
+def teacher_file(bundle: Bundle, run: str) -> Path | None:
+    """The weights of the teacher of a run with a student: there, or where the student was told to find them.
+
+    The file may be gone, or not be there yet. None where the student has no teacher, or one with its own weights.
+    """
+    from monai.bundle import ConfigParser
+
+    folder = bundle.existing_run(run)
+    # The run may have been moved since it was kept.
+    here = {"bundle_root": str(bundle.root), "ckpt_dir": str(folder)}
+    teacher = ConfigParser({**read_json(folder / "model.json"), **here}).get_parsed_content("teacher_checkpoint")
+    return None if teacher is None else Path(teacher)
+
+
 def teacher_of(bundle: Bundle, run: str) -> dict[str, Any]:
     """Overrides of inference.json that give the teacher of a run, on the images that it sees.
 
@@ -52,8 +92,17 @@ def teacher_of(bundle: Bundle, run: str) -> dict[str, Any]:
         FileNotFoundError: when it has none.
     """
     own = bundle.existing_run(run) / "teacher.json"
-    if not own.is_file() or not own.with_suffix(".pt").is_file():
-        raise FileNotFoundError(f"the run {own.parent} has no teacher: train one by --stages teacher")
+    weights: Path | None = own.with_suffix(".pt")
+    if not own.is_file() and own.with_name("model.json").is_file():  # a teacher from elsewhere
+        own, weights = own.with_name("model.json"), teacher_file(bundle, run)
+        if weights is None:
+            raise FileNotFoundError(
+                f"the run {own.parent} has no teacher with a checkpoint: its teacher comes with its own weights, or is "
+                "files; apply it where it comes from"
+            )
+    if weights is None or not own.is_file() or not weights.is_file():
+        missing = f": {weights} is not there" if own.name == "model.json" else ""
+        raise FileNotFoundError(f"the run {own.parent} has no teacher{missing}: train one by --stages teacher")
     trained, inference = read_json(own), bundle.config("inference.json")
     bundle.check_origin(own.parent, trained)
     settings = {key: trained[key] for key in inference["model_ids"] if key in trained}
@@ -63,7 +112,7 @@ def teacher_of(bundle: Bundle, run: str) -> dict[str, Any]:
         if key in trained and key not in _PLACES and key not in settings.keys() - {"network_def"}:
             settings[key] = trained[key]
             waiting += [name.partition("#")[0] for name in references([trained[key]])]
-    settings |= {"network": settings.pop("teacher"), "checkpoint": str(own.with_suffix(".pt"))}
+    settings |= {"network": settings.pop("teacher"), "checkpoint": str(weights)}
     settings["imports"] = list(dict.fromkeys([*inference.get("imports", []), *trained.get("imports", [])]))
     settings |= {"probabilities": True} if "probabilities" in inference else {}
     overlay = bundle.root / "configs" / "infer_teacher.json"

@@ -12,6 +12,7 @@ from monai_kd.folder_lock import held_by_this_process
 from monai_kd.names import check_known
 
 from .errors import DONE
+from .output import say
 from .stages import STAGES, check_stages, start_anew
 from .teachers import taught_by_files, without_teacher
 from .trust import check_scripts
@@ -76,6 +77,9 @@ def train(
     merged = {**bundle.config("train.json", *overlays), **wanted}
     if merged["teacher_checkpoint"] is None and stages is None:  # there is no teacher to be trained
         wanted["run"] = without_teacher(merged["run"])
+    elsewhere = wanted.get("teacher_checkpoint")
+    if isinstance(elsewhere, str) and elsewhere[:1] not in ("$", "@", "%") and not Path(elsewhere).is_file():
+        say(f"{elsewhere} is not there yet, so a teacher is trained into it; with another path in mind, end this now")
     workflow = bundle.workflow("train.json", *overlays, overrides=wanted)
     check_stages(workflow.parser, may_overwrite=overwrite or (demo and run is None))
     folder = Path(workflow.parser.get_parsed_content("ckpt_dir"))

@@ -76,7 +76,9 @@ def parse(overrides: Iterable[str], options: Mapping[str, Any]) -> dict[str, Any
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
-            raise ValueError(f"expected key=value, got {override!r}")
+            is_data = override.endswith(".json") or os.path.isdir(override)
+            cure = ": a data set is given by --dataset_dir FOLDER, a list of its items by --datalist FILE"
+            raise ValueError(f"expected key=value, got {override!r}{cure if is_data else ''}")
         parsed[key] = value_of(text)
     parsed.update({key: value_of(value) for key, value in options.items()})
     steps = parsed.get("run", [])

@@ -87,7 +87,7 @@ class FindSoftLabeld(MapTransform):
         if len(found) > 1 and self.folder is not None:
             found = _in_the_same_folder(found, self.folder, image)
         if len(found) > 1:
-            shown = ", ".join(found)
+            shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
             raise ValueError(f"{image}: several soft labels fit it: {shown}; leave one, or use a datalist")
         if not found:
             where = "" if self.folder is None else f" in teacher_dir={self.folder}"

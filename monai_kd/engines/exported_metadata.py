@@ -77,7 +77,7 @@ def describe_network(
     Returns:
         All that ``bundle`` says, with the network's own size in ``network_data_format``, and ``bundle`` (its identity),
         ``license``; ``class_names``: the configuration's, or else what the metadata call the channels of the
-        prediction; ``input``: ``axes`` and ``axis_order``, ``size`` in pixels or voxels, ``value_range``, ``scaled_to``
+        prediction (or the values 0 and 1 of a mask of one channel); ``input``: ``axes`` and ``axis_order``, ``size`` in pixels or voxels, ``value_range``, ``scaled_to``
         and ``normalisation`` in numbers, ``spacing`` in mm, ``orientation``, ``window`` where one slides, and ``steps``
         in words; ``output``: ``axes``, ``values``, ``activation``, ``threshold`` and ``steps``; ``preprocessing``: the
         configuration's transforms with the settings they refer to; ``model_ids``: the settings that the network was

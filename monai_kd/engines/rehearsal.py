@@ -7,7 +7,7 @@ import logging
 import random
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +19,7 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from monai_kd.data.soft_labels import SOFT_LABEL
 from monai_kd.handlers.cached_teacher import CachedTeacher
 from monai_kd.handlers.distillation import DistillationHandler
 from monai_kd.handlers.file_teacher import FileTeacher
@@ -89,12 +90,26 @@ def _dataset(loader: Any) -> Any:
 
 
 def _find_soft_labels(stage: Stage) -> None:
-    """Look whether every item has the soft label that a distillation from files needs: most are read much later."""
+    """Look whether every item has the soft label that a distillation from files needs: most are read much later.
+
+    Where a network teaches, soft labels that items name are not read, which is said.
+    """
     handlers = [handler for handler in stage.handlers if isinstance(handler, DistillationHandler)]
-    waiting = [_dataset(stage.trainer.data_loader)] if any(_by_files(handler) for handler in handlers) else []
+    waiting = [_dataset(stage.trainer.data_loader)] if handlers else []
+    is_by_files = any(map(_by_files, handlers))
     while waiting:
         dataset = waiting.pop()
         waiting += [*getattr(dataset, "datasets", ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
+        if not is_by_files:
+            named = [item for item in getattr(dataset, "data", ()) if isinstance(item, Mapping) and SOFT_LABEL in item]
+            if named and stage.trainer.state.rank == 0:
+                logging.getLogger("monai_kd").warning(
+                    f"{stage.name}: {len(named)} items name soft labels as `{SOFT_LABEL}`, which are not read: a network "
+                    "teaches. For files to teach give teacher_activation, what they hold: logits, sigmoid, softmax or "
+                    "values"
+                )
+                return
+            continue
         if hasattr(dataset, "find_soft_labels"):
             dataset.find_soft_labels()
         first = next(iter(getattr(getattr(dataset, "transform", None), "transforms", ())), None)

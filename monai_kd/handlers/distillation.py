@@ -17,8 +17,10 @@ from monai.utils import ensure_tuple
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from monai_kd.locations import running_parser
 from monai_kd.losses.distillation import DistillationLoss
 from monai_kd.networks.feature_tap import FeatureTap
+from monai_kd.term_switches import switches_of
 
 from .cached_teacher import CachedTeacher
 from .file_teacher import FileTeacher
@@ -207,8 +209,12 @@ class DistillationHandler:
         self._close()
         self.loss.to(engine.state.device)
         self._synchronised_loss = _synchronised(self.loss)
+        _check_layers("student", engine.network, self.loss)
         # The student also runs in validation, perhaps under a sliding window: none of that may be captured.
         self._student = FeatureTap(engine.network, self.loss.student_layers(), training_only=True)
+        if isinstance(self.teacher, (LiveTeacher, CachedTeacher)) and self.loss.teacher_layers():
+            live = self.teacher.teacher if isinstance(self.teacher, CachedTeacher) else self.teacher
+            _check_layers("teacher", _tapped(live.network), self.loss)
         self.teacher.open(engine.state.device)
         if isinstance(self.teacher, (LiveTeacher, CachedTeacher)) and hasattr(engine, "inferer"):
             self._ask_before(engine)
@@ -277,11 +283,23 @@ def check_layers(student: nn.Module, teacher: nn.Module, loss: DistillationLoss)
         loss: whose active terms name layers of both.
 
     Raises:
-        ValueError: naming the layer, and those that come closest to it.
+        ValueError: naming the term, the layer, those that come closest to it, and how to leave the term out.
     """
-    for network, layers in ((student, loss.student_layers()), (_tapped(teacher), loss.teacher_layers())):
-        if layers:  # a network without tapped layers need have none
-            FeatureTap(network, layers).remove()
+    _check_layers("student", student, loss)
+    _check_layers("teacher", _tapped(teacher), loss)
+
+
+def _check_layers(side: str, network: nn.Module, loss: DistillationLoss) -> None:
+    for name, term in loss.active_terms().items():
+        layers = [layer for layer in ensure_tuple(getattr(term, f"{side}_layer")) if layer]
+        try:
+            if layers:  # a network without tapped layers need have none
+                FeatureTap(network, layers).remove()
+        except ValueError as error:
+            raise ValueError(
+                f"{side}_layer of the term {name}: {error}; name one of these, or leave the term out by "
+                f"{_switches([name])}"
+            ) from error
 
 
 def _tapped(network: nn.Module) -> nn.Module:
@@ -298,9 +316,14 @@ def _check_needs_no_layers(loss: DistillationLoss, heads: Sequence[str]) -> None
     looking = [name for name, term in loss.active_terms().items() if not {*ensure_tuple(term.teacher_layer)} <= known]
     if looking:
         raise ValueError(
-            f"the terms {', '.join(looking)} look at layers of the teacher, and soft labels from files have none: set "
-            "their weight to 0, or let the teacher's network teach"
+            f"the terms {', '.join(looking)} look at layers of the teacher, and soft labels from files have none: leave "
+            f"them out by {_switches(looking)}, or let the teacher's network teach"
         )
+
+
+def _switches(terms: Sequence[str]) -> str:
+    parser = running_parser()
+    return switches_of(None if parser is None else parser.get(), terms)
 
 
 def _finest(label: Any) -> Any:

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Teachers that are no network of the run: soft labels from files, ensembles, bundles of others."""
 
+import contextlib
+import io
 import json
 import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from monai.networks.nets import SegResNet
+from PIL import Image
 
 from monai_kd.cli import main
 from monai_kd.handlers import FileTeacher
@@ -42,7 +46,12 @@ def taught(request, tmp_path_factory) -> SimpleNamespace:
     words = ["--dataset_dir", str(data), "--run", str(run)]
     assert main(["train", bundle.NAME, *words, "--stages", "teacher", *as_words(**tiny)]) == 0
     images = data / "images" if (data / "images").is_dir() else data  # labels beside them are no images
-    assert main(["infer", bundle.NAME, str(images), str(soft), "--run", str(run), "--teacher"]) == 0
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        assert main(["infer", bundle.NAME, str(images), str(soft), "--run", str(run), "--teacher"]) == 0
+    told = dict(word.split("=") for word in output.getvalue().splitlines()[-1].split() if "=" in word)
+    expected = {} if bundle is heads else {key: "0" for key in settings if key.endswith("_weight")} or {"block_weight": "0"}
+    assert told == {"teacher_dir": str(soft), "teacher_activation": activation, **expected}
     files = {"teacher_dir": str(soft), "teacher_activation": activation}
     return SimpleNamespace(bundle=bundle, data=data, run=run, tiny={**tiny, **settings, **files}, key=key)
 
@@ -126,6 +135,35 @@ def test_a_bundle_of_others_teaches_in_its_own_grey_values(slices, tmp_path):
     settings["teacher_preprocessing"] = [{"_target_": "NormalizeIntensity"}]
     assert main([*slices.words, "--run", str(tmp_path / "run"), *as_words(**settings)]) == 0
     assert (tmp_path / "run" / "model.pt").is_file()
+
+
+def test_weights_of_a_network_from_elsewhere_teach_and_can_be_looked_at(slices, tmp_path, capsys):
+    theirs, run, soft = tmp_path / "theirs.pt", tmp_path / "run", tmp_path / "soft"
+    network = SegResNet(2, 8, 3, 1).eval()
+    torch.save(network.state_dict(), theirs)
+    definition = {"_target_": "SegResNet", "spatial_dims": 2, "init_filters": 8, "in_channels": 3, "out_channels": 1}
+    settings = {**tumors.TINY, **SHORT, "teacher_checkpoint": str(theirs), "fusion_weight": 0}
+    assert main([*slices.words, "--run", str(run), *as_words(**settings, teacher_def=definition)]) == 0
+    assert not (run / "teacher.pt").exists() and "not there yet" not in capsys.readouterr().out
+
+    image = min(slices.data.glob("*.mat"))
+    assert main(["infer", tumors.NAME, str(image), str(soft), "--run", str(run), "--teacher"]) == 0
+    said = np.asarray(Image.open(soft / f"{image.stem}_prob.png")) / 65535
+    assert said.std() > 0
+    words = ["--dataset_dir", str(slices.data), "--checkpoint", str(theirs), "--output", str(tmp_path / "scores")]
+    assert main(["evaluate", tumors.NAME, "--run", str(run), *words]) == 0
+    assert (tmp_path / "scores" / "summary.json").is_file()
+    theirs.unlink()
+    capsys.readouterr()
+    assert main(["infer", tumors.NAME, str(image), str(soft), "--run", str(run), "--teacher"]) == 2
+    assert f"{theirs} is not there" in capsys.readouterr().err
+
+
+def test_a_teacher_that_is_trained_into_another_place_is_said_to_be(slices, tmp_path, capsys):
+    settings = {**tumors.TINY, **SHORT, "teacher_checkpoint": str(tmp_path / "mistyped.pt")}
+    assert main([*slices.words, "--run", str(tmp_path / "run"), *as_words(**settings)]) == 0
+    assert "mistyped.pt is not there yet, so a teacher is trained into it" in capsys.readouterr().out
+    assert (tmp_path / "mistyped.pt").is_file()
 
 
 def test_a_comparison_without_a_teacher_to_train_trains_both_students(slices, tmp_path, capsys):

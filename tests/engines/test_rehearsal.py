@@ -89,7 +89,7 @@ def test_nothing_is_written_and_no_step_is_done(tmp_path):
 @pytest.mark.parametrize(
     "settings, reason",
     [
-        ({"loss": _hint(student_layer="nope", teacher_layer="0")}, "the distillation: the network has no layer 'nope'"),
+        ({"loss": _hint(student_layer="nope", teacher_layer="0")}, "the distillation: student_layer of the term hint: the network has no layer 'nope'"),
         ({"loss": _hint(), "teacher": _network(2)}, r"the teacher and the distillation's terms: HintLoss expects"),
         ({"loss": _hint(), "teacher": nn.Linear(9, 1)}, "the teacher and the distillation's terms: .*shapes"),
         ({"network": nn.Conv1d(3, 1, 1)}, r"a batch of \(2, 1, 4\) does not go through the network: .*channels"),
@@ -202,6 +202,16 @@ def test_a_soft_label_that_is_missing_is_found_before_anything_is_trained(tmp_pa
     dataset.data = [{"image": f"{n}.png", "teacher": str(tmp_path / f"{name}.npy")} for n, name in enumerate(_NAMES)]
     with pytest.raises(FileNotFoundError, match="gone.npy: there is no such soft label, that of 3.png"):
         rehearse(stage)
+
+
+def test_soft_labels_that_are_named_where_a_network_teaches_are_said(tmp_path, caplog):
+    stage = _stage(tmp_path, loss=_hint())
+    rehearse(stage)
+    assert "soft labels" not in caplog.text
+    dataset = stage.trainer.data_loader.dataset
+    dataset.data = [{**sample, "teacher": "soft.npy"} for sample in dataset.data]
+    rehearse(stage)
+    assert "student: 5 items name soft labels as `teacher`, which are not read: a network teaches" in caplog.text
 
 
 _NAMES = ("there", "there", "there", "gone", "there")

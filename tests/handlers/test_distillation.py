@@ -378,8 +378,9 @@ def test_layers_can_be_checked_before_anything_runs():
     check_layers(student, teacher, _loss())
     check_layers(student, torch.jit.script(teacher), DistillationLoss({"soft": DistillationTerm(nn.MSELoss())}))
     assert not any(module._forward_hooks for module in (*student.modules(), *teacher.modules()))
-    for layers in (("9", "0"), ("0", "9")):
-        with pytest.raises(ValueError, match="no layer '9'"):
+    for layers, side in ((("9", "0"), "student"), (("0", "9"), "teacher")):
+        why = f"^{side}_layer of the term hint: .*no layer '9'.*or leave the term out by weight=0 of hint$"
+        with pytest.raises(ValueError, match=why):
             check_layers(student, teacher, DistillationLoss({"hint": DistillationTerm(nn.MSELoss(), *layers)}))
 
 

@@ -105,7 +105,7 @@ def short_table(bundle: str) -> str:
 
 def long_tables(bundle: str) -> str:
     """A table for each experiment with all that was measured, and how."""
-    blocks = []
+    blocks, last = [], ""
     for told in experiments(bundle):
         models = [told["models"][model] for model in MODELS]
         columns = {
@@ -123,8 +123,10 @@ def long_tables(bundle: str) -> str:
         seeds = {None: None, 1: "one seed"}.get(told.get("seeds"), f"{told.get('seeds')} seeds")
         about = "; ".join(text for text in (told.get("cases"), seeds, told.get("note")) if text)
         if "command" in told:
-            about += f". Repeat it:\n\n```bash\n{told['command']}\n```\n"
-        blocks.append(f"**{told['data']}.** {about}\n\n" + "\n".join(lines))
+            about += f". Repeat it:\n\n```bash\n{told['command']}\n```"
+        about = f"**{told['data']}.** {about}"
+        blocks.append(("The same by another measure:" if about == last else about) + "\n\n" + "\n".join(lines))
+        last = about
     return "\n\n".join(blocks) or "Not measured on real images yet."
 
 

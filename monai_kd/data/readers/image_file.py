@@ -60,8 +60,10 @@ class ImageFileReader(DeferredReader):
         dataset: name of the image in an HDF5 file (.h5, .hdf5), as :class:`~monai_kd.data.ArrayReader` takes it.
         windowed: whether a picture in DICOM is windowed, as :class:`~monai_kd.data.DicomReader` does it.
         magnitude: a complex image comes as its magnitude; without, an array has two channels, a volume stays complex.
-        flat: a volume of one slice, along whichever axis, comes as (x, y), for a network of pictures.
+        flat: a volume of one slice, along whichever axis, comes as (x, y), for a network of pictures; an array of
+            anything else is refused.
         max_voxels: how large an image may be, as :func:`~monai_kd.data.readers.limits.check_size` takes it.
+        flat_arrays: the same for arrays alone, where volumes are taken slice by slice.
 
     Raises:
         ValueError: when ``key`` is neither.
@@ -80,9 +82,11 @@ class ImageFileReader(DeferredReader):
         magnitude: bool = True,
         flat: bool = False,
         max_voxels: int | None = None,
+        flat_arrays: bool = False,
     ) -> None:
         super().__init__()
         self.flat = flat
+        self.flat_arrays = flat or flat_arrays
         volumes = VolumeReader(first_volume, all_volumes, magnitude, max_voxels)
         self._readers: dict[str, ImageReader] = {".mat": FigshareReader(key, max_voxels)}
         self._readers.update(dict.fromkeys(PICTURE_SUFFIXES, PictureReader(key, max_voxels)))
@@ -112,6 +116,8 @@ class ImageFileReader(DeferredReader):
             TooLarge: when a file, small as it may be, holds an image that would fill the memory.
         """
         image, meta = self._read(img)
+        if self.flat_arrays and _kind(img[0]) in ARRAY_SUFFIXES:
+            return _picture_of_array(image, meta, img[0])
         return _flattened(image, meta) if self.flat else (image, meta)
 
     def _read(self, img: Sequence[PathLike]) -> tuple[np.ndarray, dict]:
@@ -160,6 +166,20 @@ def _kind(name: PathLike) -> str | None:
 
 def _suffix(name: PathLike) -> str | None:
     return next((suffix for suffix in IMAGE_SUFFIXES if str(name).lower().endswith(suffix)), None)
+
+
+def _picture_of_array(image: np.ndarray, meta: dict, name: PathLike) -> tuple[np.ndarray, dict]:
+    """An array of rows and columns, whatever axis of length 1 it has beside them: its grid is that of the picture."""
+    shape = tuple(map(int, meta[MetaKeys.SPATIAL_SHAPE]))
+    flat = tuple(size for size in shape if size > 1)
+    if len(shape) == 2:
+        return image, meta
+    if len(flat) != 2:
+        raise UnusableArray(
+            f"{name}: expected rows and columns of a picture, got the shape {shape}: save each picture in grey levels "
+            "to a file of its own, or a volume as NIfTI"
+        )
+    return image.reshape(*image.shape[: image.ndim - 3], *flat), {**meta, MetaKeys.SPATIAL_SHAPE: np.array(flat)}
 
 
 def _flattened(image: np.ndarray, meta: dict) -> tuple[np.ndarray, dict]:

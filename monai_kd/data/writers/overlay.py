@@ -54,7 +54,7 @@ def segmentation_overlay(
     Raises:
         ValueError: when the classes are not on the input's grid.
     """
-    image = read_input(source)
+    image = read_input(source, is_flat=classes.ndim == 2)
     if image.shape[: classes.ndim] != classes.shape:
         raise ValueError(f"{source}: expected its shape {image.shape}, got {classes.shape}: {CURE}")
     image = image.reshape(*classes.shape, -1)[..., 0]

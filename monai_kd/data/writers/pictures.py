@@ -65,9 +65,15 @@ def on_grid(array: np.ndarray, grid: nib.Nifti1Image) -> nib.Nifti1Image:
     return type(grid)(array, grid.affine, header)
 
 
-def read_input(source: str) -> np.ndarray:
-    """Grey values (x, y[, z]) of an input file, of the first volume if there are several, as float64 without NaN."""
-    reader = ImageFileReader(first_volume=True, max_voxels=sys.maxsize)  # it has been read before, by a limit
+def read_input(source: str, is_flat: bool) -> np.ndarray:
+    """Grey values (x, y[, z]) of an input file, of the first volume if there are several, as float64 without NaN.
+
+    Args:
+        source: path of the file.
+        is_flat: whether it was read as a picture, which of arrays only this says.
+    """
+    # It has been read before, by a limit.
+    reader = ImageFileReader(first_volume=True, max_voxels=sys.maxsize, flat_arrays=is_flat)
     return np.nan_to_num(reader.get_data(reader.read(source))[0].astype(np.float64))
 
 

@@ -322,6 +322,21 @@ def test_sizes_are_looked_at_before_anything_is_read(tmp_path, name, write_slice
     assert ImageFileReader(max_voxels=12).get_data([path])[0].size == 12
 
 
+@pytest.mark.parametrize("shape", [(4, 3), (4, 3, 1), (1, 4, 3), (4, 1, 3)])
+def test_an_array_is_a_picture_whatever_axis_of_length_1_it_has(tmp_path, shape):
+    pixels = GREY[:4, :3]
+    np.save(tmp_path / "a.npy", pixels.reshape(shape))
+    np.save(tmp_path / "whole.npy", np.stack([pixels] * 3, axis=-1))
+    for settings in ({"flat": True}, {"flat_arrays": True}):
+        reader = ImageFileReader(**settings)
+        image, meta = reader.get_data([str(tmp_path / "a.npy")])
+        np.testing.assert_array_equal(image, pixels)
+        assert list(meta["spatial_shape"]) == [4, 3]
+        with pytest.raises(ValueError, match=r"whole.npy: expected rows and columns of a picture, got .*\(4, 3, 3\)"):
+            reader.get_data([str(tmp_path / "whole.npy")])
+    assert ImageFileReader().get_data([str(tmp_path / "whole.npy")])[0].shape == (4, 3, 3)  # elsewhere a volume
+
+
 def test_a_small_picture_of_many_pixels_is_refused(tmp_path):
     Image.new("1", (13000, 13000)).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="a.png: has 13000 x 13000 = 169,000,000 voxels"):
