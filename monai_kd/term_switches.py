@@ -22,7 +22,8 @@ def switches_of(config: Mapping[str, Any] | None, names: Iterable[str]) -> str:
         ``fusion_weight=0``, or several with a blank between them; of a term whose weight no setting makes 0, that its
         ``weight`` is to be 0.
 
-    >>> config = {"hint_weight": 2, "w": "$@hint_weight / 2", "a": {"_target_": "monai_kd.losses.DistillationTerm", "weight": "@w"}}
+    >>> term = {"_target_": "monai_kd.losses.DistillationTerm", "weight": "$@hint_weight / 2"}
+    >>> config = {"hint_weight": 2, "terms": {"a": term}}
     >>> switches_of(config, ["a"]), switches_of(config, ["b"])
     ('hint_weight=0', 'weight=0 of b')
     """

@@ -76,13 +76,14 @@ def describe_network(
 
     Returns:
         All that ``bundle`` says, with the network's own size in ``network_data_format``, and ``bundle`` (its identity),
-        ``license``; ``class_names``: the configuration's, or else what the metadata call the channels of the
-        prediction (or the values 0 and 1 of a mask of one channel); ``input``: ``axes`` and ``axis_order``, ``size`` in pixels or voxels, ``value_range``, ``scaled_to``
-        and ``normalisation`` in numbers, ``spacing`` in mm, ``orientation``, ``window`` where one slides, and ``steps``
-        in words; ``output``: ``axes``, ``values``, ``activation``, ``threshold`` and ``steps``; ``preprocessing``: the
-        configuration's transforms with the settings they refer to; ``model_ids``: the settings that the network was
-        trained with; ``training_data`` in words, ``generated``: whether these are generated (null if not known), and
-        ``metrics``. What the configuration itself says under ``described``, by ``input`` and ``output``, comes first.
+        ``license``; ``class_names``: the configuration's, or else what the metadata call the channels of the prediction
+        (or the values 0 and 1 of a mask of one channel); ``input``: ``axes`` and ``axis_order``, ``size`` in pixels or
+        voxels, ``value_range``, ``scaled_to`` and ``normalisation`` in numbers, ``spacing`` in mm, ``orientation``,
+        ``window`` where one slides, and ``steps`` in words; ``output``: ``axes``, ``values``, ``activation``,
+        ``threshold`` and ``steps``; ``preprocessing``: the configuration's transforms with the settings they refer to;
+        ``model_ids``: the settings that the network was trained with; ``training_data`` in words, ``generated``:
+        whether these are generated (null if not known), and ``metrics``. What the configuration itself says under
+        ``described``, by ``input`` and ``output``, comes first.
     """
     parser = ConfigParser(dict(config))
     data_format = json.loads(json.dumps(bundle["network_data_format"]))

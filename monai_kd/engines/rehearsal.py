@@ -101,10 +101,11 @@ def _find_soft_labels(stage: Stage) -> None:
         dataset = waiting.pop()
         waiting += [*getattr(dataset, "datasets", ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
         if not is_by_files:
-            named = [item for item in getattr(dataset, "data", ()) if isinstance(item, Mapping) and SOFT_LABEL in item]
-            if named and stage.trainer.state.rank == 0:
+            items = getattr(dataset, "data", ())
+            number = sum(isinstance(item, Mapping) and SOFT_LABEL in item for item in items)
+            if number and stage.trainer.state.rank == 0:
                 logging.getLogger("monai_kd").warning(
-                    f"{stage.name}: {len(named)} items name soft labels as `{SOFT_LABEL}`, which are not read: a network "
+                    f"{stage.name}: {number} items name soft labels as `{SOFT_LABEL}`, which are not read: a network "
                     "teaches. For files to teach give teacher_activation, what they hold: logits, sigmoid, softmax or "
                     "values"
                 )

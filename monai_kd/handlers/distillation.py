@@ -316,8 +316,8 @@ def _check_needs_no_layers(loss: DistillationLoss, heads: Sequence[str]) -> None
     looking = [name for name, term in loss.active_terms().items() if not {*ensure_tuple(term.teacher_layer)} <= known]
     if looking:
         raise ValueError(
-            f"the terms {', '.join(looking)} look at layers of the teacher, and soft labels from files have none: leave "
-            f"them out by {_switches(looking)}, or let the teacher's network teach"
+            f"the terms {', '.join(looking)} look at layers of the teacher, and soft labels from files have none: "
+            f"leave them out by {_switches(looking)}, or let the teacher's network teach"
         )
 
 

@@ -90,7 +90,7 @@ def nnunet_datalist(
         held_out = _fold(preprocessed / SPLITS, fold, [item["case"] for item in taught])
         splits["training"] = [item for item in taught if item["case"] in held_out["train"]]
         splits["validation" if tested else "test"] = [item for item in taught if item["case"] in held_out["val"]]
-    check_no_patient_leaks(splits)
+    check_no_patient_leaks(splits, folder)
     if unlabelled_dir is not None:
         unlabelled = _unlabelled(Path(unlabelled_dir), folder, splits)
         if unlabelled or isinstance(unlabelled, UnavailableData):

@@ -50,8 +50,9 @@ def taught(request, tmp_path_factory) -> SimpleNamespace:
     with contextlib.redirect_stdout(output):
         assert main(["infer", bundle.NAME, str(images), str(soft), "--run", str(run), "--teacher"]) == 0
     told = dict(word.split("=") for word in output.getvalue().splitlines()[-1].split() if "=" in word)
-    expected = {} if bundle is heads else {key: "0" for key in settings if key.endswith("_weight")} or {"block_weight": "0"}
-    assert told == {"teacher_dir": str(soft), "teacher_activation": activation, **expected}
+    without_layers = {key: "0" for key in settings if key.endswith("_weight")}
+    without_layers |= {"block_weight": "0"} if bundle is xrays else {}
+    assert told == {"teacher_dir": str(soft), "teacher_activation": activation, **without_layers}
     files = {"teacher_dir": str(soft), "teacher_activation": activation}
     return SimpleNamespace(bundle=bundle, data=data, run=run, tiny={**tiny, **settings, **files}, key=key)
 

@@ -40,8 +40,8 @@ class _Writes(nn.Module):
         self.mark = mark
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        torch.from_file(self.mark, True, 4, dtype=torch.float32).fill_(1.0)
-        return x[:, :1]
+        written = torch.from_file(self.mark, True, 4, dtype=torch.float32).fill_(1.0)
+        return x[:, :1] * written[0]  # or the compiler would leave it out
 
 
 class _Plain(nn.Module):

@@ -83,7 +83,7 @@ def load_datalist(
         if add is not None:
             splits[side] = [add(item, place) for item, place in zip(splits[side], places)]
     _name_patients(splits, path)
-    check_no_patient_leaks(splits)
+    check_no_patient_leaks(splits, path)
     return explain_empty_sides(_with_labels(splits, path) if label_required else splits, path)
 
 

@@ -204,7 +204,9 @@ def _value(item: Mapping[str, Any], key: str) -> str:
     return str(item[key])
 
 
-def check_no_patient_leaks(splits: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+def check_no_patient_leaks(
+    splits: Mapping[str, Sequence[Mapping[str, Any]]], where: str | os.PathLike | None = None
+) -> None:
     """Refuse a split in which a patient, or one and the same image file, is on two sides.
 
     Images without labels (:data:`UNLABELLED`) train as well, so they may be of patients of ``training``, and of no
@@ -212,6 +214,7 @@ def check_no_patient_leaks(splits: Mapping[str, Sequence[Mapping[str, Any]]]) ->
 
     Args:
         splits: items by side; an item without ``patient`` is held to its ``image`` alone.
+        where: the file or folder that says so, for the error.
 
     Raises:
         ValueError: names the patients (or files) and their sides.
@@ -230,9 +233,10 @@ def check_no_patient_leaks(splits: Mapping[str, Sequence[Mapping[str, Any]]]) ->
     leaks = [f"{identity} is in {' and '.join(found)}" for identity, found in leaking.items()]
     if leaks:
         shown = "; ".join(leaks[:20]) + (f"; and {len(leaks) - 20} more" if len(leaks) > 20 else "")
+        place = "" if where is None else f"{where}: "
         raise ValueError(
-            f"the same patient is on two sides of the split: {shown}. Put each on one side only, and give different "
-            "patients different names under `patient`"
+            f"{place}the same patient is on two sides of the split: {shown}. Put each on one side only, and give "
+            "different patients different names under `patient`"
         )
 
 

@@ -187,7 +187,7 @@ class DatasetLayout(ABC):
         else:
             splits = self.draw(named, fractions, folder, split, seeds[split])
         splits = splits if task else self.finish(splits, folder)
-        check_no_patient_leaks(splits)
+        check_no_patient_leaks(splits, folder if split in seeds else index)
         return explain_empty_sides(splits, dataset_dir)
 
 

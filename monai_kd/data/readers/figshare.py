@@ -198,7 +198,9 @@ def _open(path: PathLike) -> Iterator[h5py.Group]:
             yield file.get("cjdata", file)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: there is no such file: check the path or the data set's folder") from error
-    except (OSError, KeyError, RuntimeError) as error:  # h5py raises each of them for a damaged file
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # h5py raises each for a damaged file
+        if isinstance(error, ValueError) and str(path) in str(error):  # it has been said what is wrong
+            raise
         raise ValueError(f"{path}: {_what_is_wrong(path)}") from error
 
 

@@ -140,7 +140,7 @@ def test_split_by_an_index_file(slices, tmp_path, caplog):
 )
 def test_wrong_index_file(slices, tmp_path, content, message):
     (tmp_path / "index.csv").write_text(content)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"index.csv.*{message}"):
         figshare_datalist(slices, split=str(tmp_path / "index.csv"))
 
 

@@ -213,6 +213,12 @@ def test_fold_index(tmp_path):
     with h5py.File(tmp_path / "cvind.mat", "w") as file:
         file["cvind"] = np.array([[5.0], [1.0], [2.0]])
     assert read_figshare_folds(tmp_path / "cvind.mat") == [5, 1, 2]
+    with h5py.File(tmp_path / "no_such_number.mat", "w") as file:  # that HDF5 can describe and NumPy has no type for
+        number = h5py.h5t.IEEE_F64LE.copy()
+        number.set_ebias(2**30)
+        h5py.h5d.create(file.id, b"cvind", number, h5py.h5s.create_simple((3, 1)))
+    with pytest.raises(ValueError, match="no_such_number.mat: the file is truncated or damaged"):
+        read_figshare_folds(tmp_path / "no_such_number.mat")
 
 
 @pytest.mark.real_data
