@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -34,19 +36,19 @@ or the image may hold extreme values, or float16 be too narrow for it (amp=false
         )
 
 
-def check_finite_weights(network: nn.Module, name: str) -> None:
-    """Refuse a network whose weights hold NaN or infinite values.
+def check_finite_weights(weights: nn.Module | Mapping[str, Tensor], name: str) -> None:
+    """Refuse weights that hold NaN or infinite values.
 
     Args:
-        network: any.
+        weights: a network, or its weights by name.
         name: what it is, for the error.
 
     Raises:
         FloatingPointError: naming the first such weight.
     """
-    for weight, value in network.state_dict().items():
+    for weight, value in (weights.state_dict() if isinstance(weights, nn.Module) else weights).items():
         if torch.is_tensor(value) and not value.isfinite().all():
             raise FloatingPointError(
-                f"{name}: {weight} holds values that are no finite numbers; a lower learning rate or smaller weights "
-                "of the distillation terms may help"
+                f"{name}: {weight} holds values that are no finite numbers; where a training made it, a lower learning "
+                "rate or smaller weights of the distillation terms may help"
             )

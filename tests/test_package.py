@@ -37,7 +37,8 @@ ALLOWED = {
     "nnunet": {"data", "engines", "networks.ensemble_network", "transforms.check_image"},
 }
 # What every subpackage may use, and needs nothing of this package itself.
-COMMON = {"csv_tables", "files", "finite", "folder_lock", "inspection", "locations", "names"}
+COMMON = {"csv_tables", "files", "finite", "folder_lock", "inspection", "locations", "names", "overrides"}
+COMMON |= {"term_switches"}
 
 
 def _imports(file: Path) -> set[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import monai_kd
 from monai_kd.bundle import Bundle, plain_path, read_json
+from monai_kd.finite import check_finite_weights
 
 from .errors import DONE, SOME_FAILED
 from .output import say
@@ -129,7 +130,8 @@ def evaluate(
     settings.update(paths(dataset_dir=dataset_dir, datalist_file=datalist, output_dir=output))
     settings.update(parse(overrides, options))
     workflow = bundle.workflow(*files, overrides=settings)
-    monai_kd.engines.read_weights(settings["checkpoint"])  # or what is wrong with them would be said less well
+    # Or what is wrong with them would be said less well.
+    check_finite_weights(monai_kd.engines.read_weights(settings["checkpoint"]), str(settings["checkpoint"]))
     workflow.run()
     folder = Path(workflow.parser.get_parsed_content("output_dir"))
     summary = read_json(folder / "summary.json")

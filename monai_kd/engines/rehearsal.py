@@ -19,7 +19,6 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from monai_kd.data.soft_labels import SOFT_LABEL
 from monai_kd.handlers.cached_teacher import CachedTeacher
 from monai_kd.handlers.distillation import DistillationHandler
 from monai_kd.handlers.file_teacher import FileTeacher
@@ -96,16 +95,16 @@ def _find_soft_labels(stage: Stage) -> None:
     """
     handlers = [handler for handler in stage.handlers if isinstance(handler, DistillationHandler)]
     waiting = [_dataset(stage.trainer.data_loader)] if handlers else []
-    is_by_files = any(map(_by_files, handlers))
+    is_by_files, key = any(map(_by_files, handlers)), FileTeacher().key
     while waiting:
         dataset = waiting.pop()
         waiting += [*getattr(dataset, "datasets", ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
         if not is_by_files:
             items = getattr(dataset, "data", ())
-            number = sum(isinstance(item, Mapping) and SOFT_LABEL in item for item in items)
+            number = sum(isinstance(item, Mapping) and key in item for item in items)
             if number and stage.trainer.state.rank == 0:
                 logging.getLogger("monai_kd").warning(
-                    f"{stage.name}: {number} items name soft labels as `{SOFT_LABEL}`, which are not read: a network "
+                    f"{stage.name}: {number} items name soft labels as `{key}`, which are not read: a network "
                     "teaches. For files to teach give teacher_activation, what they hold: logits, sigmoid, softmax or "
                     "values"
                 )

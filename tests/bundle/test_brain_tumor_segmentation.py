@@ -2,6 +2,7 @@
 """Teacher, student alone, distillation, evaluation and inference of the shipped JSON on a few generated slices."""
 
 import json
+import math
 import re
 import shlex
 import shutil
@@ -419,6 +420,11 @@ def test_weights_of_another_network_are_refused_in_one_line(run, data, tmp_path,
     ):
         assert main([*words, "--checkpoint", str(tmp_path / "notes.pt")]) == 2
         assert "notes.pt is no checkpoint that torch can read" in capfd.readouterr().err
+    weights = torch.load(run / "model.pt", weights_only=True)["model"]
+    first = next(iter(weights))
+    torch.save({"model": {**weights, first: weights[first] * math.nan}}, tmp_path / "diverged.pt")
+    assert main(["evaluate", NAME, "--run", str(run), "--checkpoint", str(tmp_path / "diverged.pt")]) == 1
+    assert f"diverged.pt: {first} holds values that are no finite numbers" in capfd.readouterr().err
 
 
 def test_resuming_does_again_what_other_settings_have_made(run, data, tmp_path, capfd):
