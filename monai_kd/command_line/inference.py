@@ -8,7 +8,6 @@ from typing import Any
 
 import monai_kd
 from monai_kd.bundle import Bundle, plain_path, read_json
-from monai_kd.finite import check_finite_weights
 
 from .errors import DONE, SOME_FAILED
 from .output import say
@@ -122,6 +121,8 @@ def evaluate(
             with commas between them, or as --config given several times.
         options: the same as key=value, as --key value.
     """
+    from monai_kd.finite import check_finite_weights  # with PyTorch, which need not be there before
+
     bundle = Bundle(name)
     say_whose_code(bundle, run, checkpoint)
     files, settings = bundle.evaluation_of(run, checkpoint)
