@@ -100,7 +100,7 @@ def _is_full(error: BaseException) -> bool:
 
 def _loaded_file(error: BaseException) -> str | None:
     """The file that `torch.load` was reading when it raised an error, whoever called it."""
-    if isinstance(error, (OSError, KeyboardInterrupt)):
+    if isinstance(error, KeyboardInterrupt) or (isinstance(error, OSError) and error.filename is not None):
         return None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name == "load" and frame.f_globals.get("__name__") == "torch.serialization":

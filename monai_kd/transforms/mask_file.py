@@ -86,5 +86,7 @@ def _read(file: Path) -> np.ndarray:
             if len(names) != 1 or not isinstance(content[names[0]], h5py.Dataset):
                 raise ValueError(f"no data set 'mask' among {', '.join(names) or 'nothing'}")
             return content[names[0]][()]
-    except (OSError, ValueError, EOFError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file makes its decoder raise all kinds of them
         raise ValueError(f"{file}: no mask can be read ({error})") from error

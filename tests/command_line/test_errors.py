@@ -43,6 +43,8 @@ def _checkpoints(folder):
     whole = (folder / "whole.pt").read_bytes()
     (folder / "empty.pt").touch()
     (folder / "cut.pt").write_bytes(whole[: len(whole) // 2])
+    torch.save({"weight": torch.zeros(8000)}, folder / "larger.pt")  # for which torch has another error: OSError
+    (folder / "larger.pt").write_bytes((folder / "larger.pt").read_bytes()[:9000])
     (folder / "text.pt").write_text("hello")
     torch.save({"weight": Malicious()}, folder / "malicious.pt")
     torch.save({"weight": Malicious()}, folder / "old.pt", _use_new_zipfile_serialization=False)
@@ -50,6 +52,7 @@ def _checkpoints(folder):
     return {
         "empty": "is empty",
         "cut": "is no checkpoint that torch can read, or damaged",
+        "larger": "is no checkpoint that torch can read, or damaged",
         "text": "is no checkpoint that torch can read, or damaged",
         "malicious": "holds more than weights",
         "old": "holds more than weights",

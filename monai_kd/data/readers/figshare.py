@@ -182,7 +182,7 @@ class FigshareReader(DeferredReader):
                 MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan"),  # MONAI's "no_channel"
                 MetaKeys.AFFINE: np.eye(4),  # the files state no pixel size
             }
-            label, patient = group.get("label"), group.get("PID")
+            label, patient = _found(group, "label"), _found(group, "PID")
             if label is not None and (number := _number(label)) in TUMOR_CLASSES:
                 meta["label"] = int(number)
             if patient is not None and patient.dtype.kind == "u":  # a prediction needs none
@@ -195,7 +195,10 @@ def _open(path: PathLike) -> Iterator[h5py.Group]:
     """The group that holds the keys."""
     try:
         with h5py.File(path, "r") as file:
-            yield file.get("cjdata", file)
+            group = file.get("cjdata", file)
+            if not isinstance(group, h5py.Group):
+                raise TypeError("`cjdata` is no group")
+            yield group
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: there is no such file: check the path or the data set's folder") from error
     except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # h5py raises each for a damaged file
@@ -217,15 +220,22 @@ def _what_is_wrong(path: PathLike) -> str:
 
 
 def _dataset(group: h5py.Group, key: str) -> h5py.Dataset:
-    try:
-        return group[key]
-    except KeyError:
-        if key in group:  # it is there, but damaged
-            raise
+    found = _found(group, key)
+    if found is None:
         raise ValueError(
             f"{group.file.filename}: no key `{key}`, found: {', '.join(map(str, group)) or 'none'}; "
             "write it into the group `cjdata` or at the file's top level"
-        ) from None
+        )
+    return found
+
+
+def _found(group: h5py.Group, key: str) -> h5py.Dataset | None:
+    """The values under a key; what is there, but damaged, or is no values at all, is an error."""
+    if key not in group:
+        return None
+    if not isinstance(found := group[key], h5py.Dataset):
+        raise TypeError(f"`{key}` holds no values")
+    return found
 
 
 def _number(dataset: h5py.Dataset) -> float:
@@ -245,8 +255,8 @@ def _text(dataset: h5py.Dataset) -> str:
 
 
 def _mask(group: h5py.Group, shape: tuple[int, int]) -> np.ndarray:
-    if "tumorMask" in group:
-        mask = group["tumorMask"]
+    mask, border = _found(group, "tumorMask"), _found(group, "tumorBorder")
+    if mask is not None:
         if mask.shape != shape:
             raise ValueError(
                 f"{group.file.filename}: `tumorMask` is {mask.shape} but `image` is {shape} (columns, rows): "
@@ -255,10 +265,10 @@ def _mask(group: h5py.Group, shape: tuple[int, int]) -> np.ndarray:
         values = mask[()]
         inside = values[values != 0]
         return (values != 0).astype(np.uint8) if (inside == inside[:1]).all() else values
-    if "tumorBorder" in group:
-        check_size(group["tumorBorder"].shape, f"{group.file.filename}: `tumorBorder`", _MOST_NUMBERS)
+    if border is not None:
+        check_size(border.shape, f"{group.file.filename}: `tumorBorder`", _MOST_NUMBERS)
         try:
-            return border_to_mask(group["tumorBorder"][()], shape)
+            return border_to_mask(border[()], shape)
         except ValueError as error:
             raise ValueError(f"{group.file.filename}: `tumorBorder`: {error}") from error
     raise ValueError(

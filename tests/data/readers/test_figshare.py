@@ -193,6 +193,13 @@ def test_damaged_files(write_slice, tmp_path):
         bad.write_bytes(part)
         with pytest.raises(ValueError, match="bad.mat: the file is truncated or damaged: copy it again"):
             read(bad)
+    for name in ("cjdata", "cjdata/image", "cjdata/tumorMask", "cjdata/label", "cjdata/PID"):
+        bad.write_bytes(content)
+        with h5py.File(bad, "a") as file:
+            del file[name]
+            file[name] = np.dtype("f8")  # the description of a type, where values should be
+        with pytest.raises(ValueError, match="bad.mat: the file is truncated or damaged: copy it again"):
+            read(bad, "mask" if name.endswith("Mask") else "image")
     bad.write_bytes(b"")
     with pytest.raises(ValueError, match="bad.mat: the file is empty"):
         read(bad)
@@ -219,6 +226,10 @@ def test_fold_index(tmp_path):
         h5py.h5d.create(file.id, b"cvind", number, h5py.h5s.create_simple((3, 1)))
     with pytest.raises(ValueError, match="no_such_number.mat: the file is truncated or damaged"):
         read_figshare_folds(tmp_path / "no_such_number.mat")
+    with h5py.File(tmp_path / "no_values.mat", "w") as file:
+        file["cvind"] = np.dtype("f8")
+    with pytest.raises(ValueError, match="no_values.mat: the file is truncated or damaged"):
+        read_figshare_folds(tmp_path / "no_values.mat")
 
 
 @pytest.mark.real_data
