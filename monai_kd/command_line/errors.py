@@ -6,6 +6,7 @@ from __future__ import annotations
 import builtins
 import errno
 import os
+import queue
 import re
 import traceback
 
@@ -30,6 +31,9 @@ def reason(error: BaseException) -> str:
         written = getattr(cause, "filename2", None) or getattr(cause, "filename", None)  # of a copy, the second
         text = f"{written or 'a file'} could not be written as a whole: the disk is full, or "
         text += "broken; make room, and go on with the same command (train and infer: with --resume)"
+    elif _is_worker(cause):
+        text = "a process that loads images was killed, most often for lack of memory; fewer of them (num_workers, 0 "
+        text += "for none) need less; go on with the same command (train and infer: with --resume)"
     elif _is_compiler(cause):
         text = f"torch.compile fails on this network, precision or machine ({_first_fault(str(cause))}); "
         text += "train with compile=false"
@@ -74,6 +78,11 @@ def _told_by_worker(error: BaseException) -> BaseException | None:
         return known(words) if issubclass(known, Exception) else own(words)
     except TypeError:  # one that is made of more than words
         return own(words)
+
+
+def _is_worker(error: BaseException) -> bool:
+    # PyTorch's handler of the signal raises wherever the program is; where that passes it over, the queue stays empty.
+    return isinstance(error, queue.Empty) or (isinstance(error, RuntimeError) and "DataLoader worker" in str(error))
 
 
 def _is_memory(error: BaseException) -> bool:

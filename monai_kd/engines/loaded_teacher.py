@@ -18,6 +18,7 @@ from monai_kd.networks.ensemble_network import EnsembleNetwork
 from .provenance import TRAINED_ON
 from .run_config import read_run_config, running_config
 from .stage import Stage
+from .weights import read_weights
 
 __all__ = ["load_what_is_there", "warn_of_unknown_patients"]
 
@@ -34,6 +35,7 @@ def load_what_is_there(stage: Stage, waiting: Sequence[Stage]) -> None:
         if isinstance(loader, CheckpointLoader):
             file = Path(loader.load_path)
             if file.is_file() and file.resolve() not in written:
+                read_weights(file)  # or what is wrong with it would be said without its name
                 engine: Any = SimpleNamespace(state=SimpleNamespace(max_epochs=None, epoch=0))
                 loader(engine)
 

@@ -154,6 +154,13 @@ def test_weights_of_a_network_from_elsewhere_teach_and_can_be_looked_at(slices, 
     words = ["--dataset_dir", str(slices.data), "--checkpoint", str(theirs), "--output", str(tmp_path / "scores")]
     assert main(["evaluate", tumors.NAME, "--run", str(run), *words]) == 0
     assert (tmp_path / "scores" / "summary.json").is_file()
+    other = {"list": [1, 2], "number": 7, "by_number": {1: 2}}
+    for name, content in other.items():
+        torch.save(content, tmp_path / f"{name}.pt")
+        capsys.readouterr()
+        words = as_words(**{**settings, "teacher_checkpoint": str(tmp_path / f"{name}.pt")}, teacher_def=definition)
+        assert main([*slices.words, "--run", str(tmp_path / name), "--stages", "distill", *words]) == 2
+        assert f"{name}.pt holds a" in capsys.readouterr().err
     theirs.unlink()
     capsys.readouterr()
     assert main(["infer", tumors.NAME, str(image), str(soft), "--run", str(run), "--teacher"]) == 2

@@ -3,6 +3,7 @@
 
 import errno
 import pickle
+import queue
 
 import pytest
 import torch
@@ -81,6 +82,9 @@ def test_files_that_are_no_weights_are_named_and_nothing_of_them_is_run(tmp_path
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "not enough memory"),
         (OSError(errno.ENOSPC, "No space left on device", "/a/b.pt"), "/a/b.pt could not be written as a whole"),
+        (RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "), "was killed, most often for"),
+        (RuntimeError("DataLoader worker (pid(s) 1, 2) exited unexpectedly"), "num_workers, 0 for none"),
+        (queue.Empty(), "a process that loads images was killed"),
         (RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"), "the disk is full"),
     ],
     ids=str,
