@@ -3,7 +3,7 @@
 
     python -m monai_kd compare BUNDLE --seeds 1 --out FOLDER ...
     python tests/results/collect.py FOLDER METRIC "Title of the metric" "what was measured" [--first] [--decimals 3]
-        [--networks "A -> B"] [--note "..."] [--command "..."]
+        [--networks "A -> B"] [--note "..."] [--command "..."] [--teacher standard]
 
 METRIC is a name of ``results.json``, such as ``dice``. The experiment with the same words for what was measured is
 replaced, with its note, networks and command kept where no new ones are given; another one is added at the end, or in
@@ -38,11 +38,18 @@ def told(model: Model, metric: str, decimals: int) -> dict[str, Any]:
     return row
 
 
-def experiment(results: Results, metric: str, title: str, data: str, decimals: int) -> dict[str, Any]:
+def experiment(
+    results: Results, metric: str, title: str, data: str, decimals: int, teacher: str | None
+) -> dict[str, Any]:
     """What a comparison found, by one metric."""
-    models = {name: told(results.models[name], metric, decimals) for name in MODELS if name in results.models}
+    names = {name: f"{name} ({teacher})" if f"{name} ({teacher})" in results.models else name for name in MODELS}
+    models = {name: told(results.models[own], metric, decimals) for name, own in names.items() if own in results.models}
+    for name in models:  # the same network was timed beside the others, which counts for a ratio
+        plain = told(results.models[name], metric, decimals)
+        if "ms" in plain and plain["parameters"] == models[name].get("parameters"):
+            models[name]["ms"] = plain["ms"]
     for test in results.tests:  # the first one of a pair is by the metric that decides
-        if (test.before, test.after) == ("student_alone", "distilled_student"):
+        if (test.before, test.after) == (names["student_alone"], names["distilled_student"]):
             models["distilled_student"]["p"] = round(test.p_holm, 4)
             break
     groups = results.groups
@@ -63,6 +70,7 @@ def main() -> None:
         parser.add_argument(name)
     parser.add_argument("--first", action="store_true")
     parser.add_argument("--decimals", type=int, default=3)
+    parser.add_argument("--teacher", help="another of the teachers that were compared, and its student")
     kept = ("note", "networks", "command")
     for name in kept:
         parser.add_argument(f"--{name}")
@@ -70,7 +78,7 @@ def main() -> None:
     results = Results.read(options.comparison / "results.json")
     file = RESULTS / f"{results.bundle}.json"
     content = json.loads(file.read_text("utf-8"))
-    own = experiment(results, options.metric, options.title, options.data, options.decimals)
+    own = experiment(results, options.metric, options.title, options.data, options.decimals, options.teacher)
     places = [index for index, known in enumerate(content["experiments"]) if known["data"] == options.data]
     known = content["experiments"][places[0]] if places else {}
     own |= {name: words for name in kept if (words := getattr(options, name) or known.get(name))}
