@@ -231,3 +231,19 @@ def test_settings_of_the_cache_without_sense_are_refused_in_one_line(data, run, 
     said = capsys.readouterr()
     (line,) = [line for line in (said.out + said.err).splitlines() if message in line]
     assert not (tmp_path / "model.pt").exists()
+
+
+def test_the_student_that_ships_sees_slices_of_the_plane_that_it_was_trained_on(tmp_path, capsys):
+    voxels = ndimage.zoom(np.random.default_rng(0).random((6, 5, 4)), 4, order=1).astype(np.float32)
+    affine = np.array([[0, 0, 2, 0], [-2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 1.0]])  # stored by sagittal slices
+    nib.save(nib.Nifti1Image(voxels, affine), tmp_path / "a.nii.gz")
+    found = {}
+    for name, words in (("default", []), ("axial", ["slice_axis=axial"]), ("stored", ["slice_axis=null"])):
+        assert main(["infer", NAME, str(tmp_path / "a.nii.gz"), str(tmp_path / name), *words]) == 0
+        found[name] = nib.load(tmp_path / name / "a_pred.nii.gz").get_fdata()
+    np.testing.assert_array_equal(found["default"], found["axial"])
+    assert np.abs(found["default"] - found["stored"]).max() > 0.01
+    nib.save(nib.Nifti1Image(np.stack([voxels] * 2, axis=-1), affine), tmp_path / "series.nii.gz")
+    capsys.readouterr()
+    assert main(["infer", NAME, str(tmp_path / "series.nii.gz"), str(tmp_path / "series")]) == 1
+    assert "holds 2 volumes" in (said := capsys.readouterr().out) and "slice_axis=null" in said

@@ -11,6 +11,7 @@ from monai.utils import MetaKeys
 
 from monai_kd.data.readers.deferred_reader import DeferredReader
 from monai_kd.data.readers.image_file import ImageFileReader
+from monai_kd.data.readers.volume_file import SeveralVolumes
 from monai_kd.data.writers.pictures import PLANES, axis_across
 
 __all__ = ["MRIReader"]
@@ -89,7 +90,10 @@ class MRIReader(DeferredReader):
         return image, meta
 
     def _read(self, name: PathLike) -> tuple[np.ndarray, dict]:
-        image, meta = self._reader.get_data(self._reader.read(name))
+        try:
+            image, meta = self._reader.get_data(self._reader.read(name))
+        except SeveralVolumes as error:
+            raise SeveralVolumes(f"{error}, or take slices of all along their third axis (slice_axis=null)") from error
         if MetaKeys.ORIGINAL_AFFINE not in meta:  # a picture's or a Figshare slice's
             meta[MetaKeys.AFFINE] = meta[MetaKeys.ORIGINAL_AFFINE] = np.diag([-1.0, -1, 1, 1])
         elif self.slice_axis is not None and "qform_code" in meta and image.ndim == 3:  # a NIfTI volume's

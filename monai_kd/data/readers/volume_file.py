@@ -18,7 +18,8 @@ from monai_kd.data.readers.dicom_series import read_dicom_series
 from monai_kd.data.readers.limits import check_size
 from monai_kd.data.readers.meta_image import META_IMAGE_SUFFIXES, read_meta_image
 
-__all__ = ["VOLUME_SUFFIXES", "UnusableVolume", "VolumeReader", "affine_in_millimetres", "is_volume", "load_volume"]
+__all__ = ["VOLUME_SUFFIXES", "SeveralVolumes", "UnusableVolume", "VolumeReader"]
+__all__ += ["affine_in_millimetres", "is_volume", "load_volume"]
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", *META_IMAGE_SUFFIXES)
 """Suffixes of the volumes with an affine, NIfTI and MetaImage, in lower case."""
@@ -28,6 +29,10 @@ _MILLIMETRES = {1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI's codes of metre, millimet
 
 class UnusableVolume(ValueError):
     """A file that can be read but holds something else than one volume."""
+
+
+class SeveralVolumes(UnusableVolume):
+    """A file of several volumes where one is wanted."""
 
 
 def is_volume(name: PathLike) -> bool:
@@ -125,7 +130,7 @@ class VolumeReader(NibabelReader):
             )
         volumes = math.prod(shape[3:])
         if volumes > 1 and not self.all_volumes and not self.first_volume:
-            raise UnusableVolume(
+            raise SeveralVolumes(
                 f"{name}: holds {volumes} volumes (shape {shape}), expected one: save the one that is meant as "
                 "a file of its own"
             )
