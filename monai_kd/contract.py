@@ -79,7 +79,7 @@ CONTRACT = (
     Entry("inference.json", "batch_inference", "the `BatchInference`, last in `run`", "infer"),
     Entry("inference.json", "resume", "whether what is done is skipped", "infer"),
     Entry("inference.json", "exported_ids", "those of `model_ids` that an exported file has fixed", "infer", False),
-    Entry("inference.json", "free_ids", "those of `model_ids` whose weights serve any value", "publish", False),
+    Entry("inference.json", "free_ids", "those that weights serve in any value, train.json too", "publish", False),
     Entry("inference.json", "described", "what an exported file says of `input`, `output`", "export", False),
     Entry("inference.json", "class_names", "names of the classes, by channel", "infer, export", False),
 )
@@ -104,8 +104,9 @@ def broken_promises(configs: Mapping[str, Any]) -> list[str]:
         return missing
     train, evaluation, inference = (configs[f"{name}.json"] for name in ("train", "evaluate", "inference"))
     broken = []
+    free = inference["free_ids"] if "free_ids" in inference else ()
     for key in inference["model_ids"]:
-        if key not in inference or key not in train or inference[key] != train[key]:
+        if key not in inference or key not in train or (inference[key] != train[key] and key not in free):
             broken.append(f"model_ids: {key} is not the same in train.json and inference.json")
     if "network_def" not in inference["model_ids"]:
         broken.append("model_ids lacks network_def")

@@ -45,6 +45,8 @@ def publish(name: str, run: str, data: str | None = None) -> int:
             f"the run differs from inference.json in {others}, so its student does not fit the bundle; copy the "
             "bundle, set these in the copy's inference.json and train.json, and publish there"
         )
+    if differing:
+        say(f"its weights serve any {', '.join(differing)}: `infer` takes what inference.json says, so see to it there")
     checkpoint = folder / "model.pt"
     summary = _measure(bundle, folder, checkpoint, "distilled_student")
     if checkpoint.stat().st_size > LARGEST_MODEL:

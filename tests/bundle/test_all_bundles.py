@@ -139,7 +139,8 @@ def test_a_run_without_data_names_the_folder_and_the_cure(bundle, workflow, tmp_
 def test_training_and_inference_are_about_the_same_network(bundle):
     train, inference = _config(bundle, "train.json"), _config(bundle, "inference.json")
     for key in inference["model_ids"]:
-        assert train[key] == inference[key], key
+        # The plane of the student that ships is no default for trainings, whose files may be of any.
+        assert key in train and (train[key] == inference[key] or key == "slice_axis"), key
     assert "network_def" in inference["model_ids"]
 
 
