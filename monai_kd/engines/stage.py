@@ -16,9 +16,10 @@ from ignite.engine import Events
 from ignite.handlers import ProgressBar
 from monai.data.utils import set_rnd
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.handlers import LrScheduleHandler
+from monai.handlers import LrScheduleHandler, ValidationHandler
 from monai.utils import set_determinism
 from torch import nn
+from torch.optim.lr_scheduler import PolynomialLR
 
 from monai_kd.files import remove_unfinished, whole_file
 from monai_kd.finite import check_finite_weights
@@ -44,6 +45,7 @@ class Stage:
     - Before the start, and at that of every epoch, all random states are set from ``(seed, epoch)``. Two stages with
       the same seed therefore see the same batches and augmentations, whatever ran before, and a resumed run continues
       exactly as it would have gone on.
+    - The last epoch is validated, too, where the interval of a ``ValidationHandler`` among ``handlers`` would miss it.
     - The weights that score best in validation are written to ``checkpoint`` as ``{"model": state_dict}``, or as
       ``weights`` says; the last ones, with a warning, where validation cannot choose (`ValidationChoice`).
     - At the start and after every epoch, what is needed to go on is written beside it (``<name>_resume.pt``). It is
@@ -75,7 +77,8 @@ class Stage:
         weights: the modules that the checkpoint holds, by name, where that is not the network as ``model``: parts of
             it, such as a teacher and the student's blocks that were trained with it.
         handlers: the trainer's own handlers, since it does not tell them: `rehearse` tries those that distil.
-        scheduler: one of PyTorch's, which sets the learning rate after every step.
+        scheduler: one of PyTorch's, which sets the learning rate after every batch.
+        scheduler_epoch_level: after every epoch instead.
         weight_momentum: validate and keep a `WeightAverage` of this momentum in place of the last weights.
 
     Raises:
@@ -99,6 +102,7 @@ class Stage:
         weights: Mapping[str, nn.Module] | None = None,
         handlers: Sequence[Any] = (),
         scheduler: Any = None,
+        scheduler_epoch_level: bool = False,
         weight_momentum: float | None = None,
     ) -> None:
         if checkpoint is None:
@@ -128,7 +132,10 @@ class Stage:
         self.handlers = tuple(handlers)
         if scheduler is not None:
             self.state["step_scheduler"] = scheduler
-            LrScheduleHandler(scheduler, print_lr=False, epoch_level=False).attach(trainer)
+            course = LrScheduleHandler(scheduler, print_lr=False, epoch_level=scheduler_epoch_level)
+            course.attach(trainer)
+            self.handlers += (course,)
+        self._check_schedules()
         self._average = None if weight_momentum is None else self._averaging(weight_momentum)
         self.logger = logging.getLogger("monai_kd")
         self._told: StageLog | None = None
@@ -143,6 +150,24 @@ class Stage:
         # `disable=None` is tqdm's own way to stay silent where there is no terminal.
         ProgressBar(desc=name, disable=None if self._writes else True).attach(trainer)
 
+    def _check_schedules(self) -> None:
+        """Refuse a learning rate that would stand still near the start of its course, or run out of it."""
+        state = self.trainer.state
+        for handler in self.handlers:
+            scheduler = getattr(handler, "lr_scheduler", None)
+            if scheduler is None or not state.epoch_length or not state.max_epochs:
+                continue
+            taken = state.max_epochs * (1 if handler.epoch_level else state.epoch_length)
+            total = getattr(scheduler, "total_steps", taken)
+            if isinstance(scheduler, PolynomialLR) and scheduler.total_iters < taken:  # behind which the rate is 0
+                total = scheduler.total_iters
+            if taken != total:
+                per = "epoch, not one each batch" if handler.epoch_level else "batch, not one each epoch"
+                raise ValueError(
+                    f"{self.name}: the learning rate's schedule has {total} steps, and {taken} would be taken, one "
+                    f"each {per}: set its number of steps, or scheduler_epoch_level where the bundle has it"
+                )
+
     def _averaging(self, momentum: float) -> WeightAverage:
         if self.weights is not None:
             raise ValueError(f"{self.name}: weight_momentum is for a checkpoint of one network, not {[*self.weights]}")
@@ -151,6 +176,10 @@ class Stage:
         self.state["average"] = average.network
         self.evaluator.network = average.network
         return average
+
+    @property
+    def _is_validated(self) -> bool:
+        return any(isinstance(handler, ValidationHandler) for handler in self.handlers)
 
     @property
     def resume_file(self) -> Path:
@@ -276,6 +305,8 @@ class Stage:
                 "smaller weights of the distillation terms may help"
             )
         check_finite_weights(self._kept, f"{self.name}, epoch {state.epoch}")  # the last step may have spoilt them
+        if state.epoch == state.max_epochs and validation.epoch < state.epoch and self._is_validated:
+            self.evaluator.run(state.epoch)  # what the end of the learning rate's course gives is not to be passed over
         if self._writes:
             if validation.best_metric_epoch == state.epoch:
                 self._save_weights()

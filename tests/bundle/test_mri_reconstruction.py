@@ -460,6 +460,18 @@ def test_the_network_with_its_mask_can_be_exported(workflow, tmp_path):
             torch.testing.assert_close(load_exported(tmp_path / file)(images), network(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("effort, restart", [("@student_alone_epochs", 5), ("@train#trainer#max_epochs", 0)])
+def test_the_rate_of_the_student_alone_starts_again_where_its_blocks_go_from_the_teacher_to_the_student(
+    data, workflow, effort, restart
+):
+    epochs = {"max_epochs": 3, "teacher_epochs": 5}
+    parser = workflow(NAME, "train.json", **{**TINY, "dataset_dir": str(data), **epochs}).parser
+    parser["student_alone"]["trainer"]["max_epochs"] = effort  # as a comparison does
+    parser.parse(reset=True)
+    assert parser.get_parsed_content("student_alone#trainer#max_epochs") == restart + 3
+    assert parser.get_parsed_content("student_alone#scheduler").lr_lambdas[0].restart == restart
+
+
 def test_it_trains_under_torchrun(data, workflow, tmp_path, one_process):
     # First on the term alone, which does not depend on every parameter, then on the task.
     overrides = {**TINY, "dataset_dir": str(data), "ckpt_dir": str(tmp_path), "imitation_epochs": 1}

@@ -3,6 +3,7 @@
 
 import json
 import logging
+from functools import partial
 
 import numpy as np
 import pytest
@@ -79,6 +80,12 @@ def _stage(
     )
     optimizer = torch.optim.Adam(parameters(network, *modules), lr=0.1)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)
+    own = [
+        EpochAverages(),
+        *handlers,
+        LrScheduleHandler(schedule, print_lr=False),
+        *([ValidationHandler(interval, evaluator)] if scores else []),
+    ]
     trainer = SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=EPOCHS,
@@ -89,19 +96,13 @@ def _stage(
         optimizer=optimizer,
         loss_function=nn.MSELoss(),
         prepare_batch=plain_batch,
-        train_handlers=[
-            EpochAverages(),
-            *handlers,
-            LrScheduleHandler(schedule, print_lr=False),
-            *([ValidationHandler(interval, evaluator)] if scores else []),
-        ],
+        train_handlers=own,
         decollate=False,
     )
     if scaler:  # MONAI makes one of its own at this moment where there is mixed precision, that is on a GPU
         trainer.add_event_handler(Events.STARTED, lambda engine: setattr(engine, "scaler", scaler))
-    return Stage(
-        "student", trainer, evaluator, folder / "student.pt", state={"schedule": schedule, **(state or {})}, **arguments
-    )
+    state = {"schedule": schedule, **(state or {})}
+    return Stage("student", trainer, evaluator, folder / "student.pt", state=state, handlers=own, **arguments)
 
 
 def _distillation(folder, **arguments) -> Stage:
@@ -367,14 +368,17 @@ def test_log_and_tensorboard_have_every_term_by_its_name(tmp_path, caplog):
         assert f" {name} {value:.4g}," in third
     assert {"loss", "task", "logits"} <= stage.trainer.state.metrics.keys()
     assert " val_score 0.3, the best so far, " in second
-    # Only the second epoch was validated.
-    assert "val_score" not in first and ", best val_score 0.3 in epoch 2, " in third
+    # The first epoch was not validated.
+    assert "val_score" not in first and " val_score 0.2, best 0.3 in epoch 2, " in third
 
     board = EventAccumulator(str(tmp_path / "tensorboard" / "student")).Reload()
     for name, value in stage.trainer.state.metrics.items():
         assert [event.step for event in board.Scalars(name)] == [1, 2, 3]
         assert board.Scalars(name)[-1].value == pytest.approx(value)
-    assert [(event.step, event.value) for event in board.Scalars("val_score")] == [(2, pytest.approx(0.3))]
+    assert [(event.step, event.value) for event in board.Scalars("val_score")] == [
+        (2, pytest.approx(0.3)),
+        (3, pytest.approx(0.2)),
+    ]
 
 
 def test_the_numbers_of_every_epoch_are_data(tmp_path):
@@ -385,7 +389,7 @@ def test_the_numbers_of_every_epoch_are_data(tmp_path):
     assert [(row["epoch"], row["iterations"]) for row in rows] == [(1, ITERATIONS), (2, ITERATIONS), (3, ITERATIONS)]
     assert all(row["seconds"] > 0 and 0 < row["waiting"] < 1 for row in rows)
     metrics = [{name: value for name, value in row.items() if name not in EPOCH_COLUMNS} for row in rows]
-    assert np.isnan(metrics[1].pop("val_score"))  # of the only epoch that was validated
+    assert np.isnan(metrics[1].pop("val_score")) and metrics[2].pop("val_score") == 0.2  # those that were validated
     assert metrics == seen and {"loss", "task", "logits"} == seen[0].keys()
 
 
@@ -597,6 +601,55 @@ def test_an_optimiser_of_another_network_is_refused(tmp_path):
     stage.trainer.optimizer = torch.optim.Adam(_one_weight().parameters())
     with pytest.raises(ValueError, match="student: the optimiser has none of the network's parameters"):
         Stage("student", stage.trainer, stage.evaluator, stage.checkpoint)
+
+
+@pytest.mark.parametrize("by_epoch, steps", [(True, EPOCHS * 2), (False, EPOCHS)])
+def test_a_learning_rate_that_would_not_take_its_whole_course_is_refused(tmp_path, by_epoch, steps):
+    """By epochs, one cycle of as many steps as there are batches stays at its first, low values to the end."""
+    stage = _stage(tmp_path)
+    trainer = stage.trainer
+    trainer.optimizer = torch.optim.SGD(trainer.network.parameters())
+    courses = {
+        total: torch.optim.lr_scheduler.OneCycleLR(trainer.optimizer, max_lr=0.1, total_steps=total)
+        for total in (EPOCHS, EPOCHS * 2)
+    }
+
+    def build(total: int) -> Stage:
+        handler = LrScheduleHandler(courses[total], print_lr=False, epoch_level=by_epoch)
+        return Stage("student", trainer, stage.evaluator, stage.checkpoint, handlers=[handler])
+
+    with pytest.raises(ValueError, match=f"student: the learning rate's schedule has {steps} steps, and "):
+        build(steps)
+    build(EPOCHS if by_epoch else EPOCHS * 2)
+
+
+def test_a_learning_rate_that_would_be_zero_before_the_end_is_refused(tmp_path):
+    stage = _stage(tmp_path)
+    for total in (EPOCHS, EPOCHS * 2, EPOCHS * 3):
+        course = torch.optim.lr_scheduler.PolynomialLR(stage.trainer.optimizer, total_iters=total)
+        handlers = [LrScheduleHandler(course, print_lr=False, epoch_level=False)]
+        build = partial(Stage, "student", stage.trainer, stage.evaluator, stage.checkpoint, handlers=handlers)
+        if total == EPOCHS:
+            with pytest.raises(ValueError, match=f"has {EPOCHS} steps, and {EPOCHS * 2} would be taken"):
+                build()
+        else:
+            build()
+
+
+@pytest.mark.parametrize("interval, best", [(2, 0.3), (3, 0.2), (7, 0.2)])
+def test_the_last_epoch_is_validated_whatever_the_interval_is(tmp_path, interval, best):
+    stage = _stage(tmp_path, interval=interval)
+    stage.run()
+    validated = [row["epoch"] for row in read_epochs(stage.epoch_table) if "val_score" in row]
+    assert validated == sorted({*range(interval, EPOCHS + 1, interval), EPOCHS})
+    assert stage.evaluator.state.best_metric == best
+
+
+def test_a_schedule_by_batches_is_compared_with_their_number(tmp_path):
+    stage = _stage(tmp_path)
+    course = torch.optim.lr_scheduler.OneCycleLR(stage.trainer.optimizer, max_lr=0.1, total_steps=EPOCHS)
+    with pytest.raises(ValueError, match=f"has {EPOCHS} steps, and {EPOCHS * 2} would be taken, one each batch"):
+        Stage("student", stage.trainer, stage.evaluator, stage.checkpoint, scheduler=course)
 
 
 def test_a_stage_without_a_batch_is_refused(tmp_path):
