@@ -89,6 +89,7 @@ def test_a_requests_number_of_epochs_is_not_the_teachers(run, tmp_path):
     parser.parse()
     epochs = [parser.get_parsed_content(f"{stage}#trainer#max_epochs") for stage in ("teacher_training", "train")]
     assert epochs == [7, 1]
+    assert parser.get_parsed_content("train#epochs") == 1  # by which a schedule counts its steps
 
 
 @pytest.mark.parametrize("content", [b"", b"no weights"])

@@ -117,6 +117,9 @@ def _add_to_app(bundle: Bundle, target: Path, place: Path, run: str | None) -> N
     # A request's `max_epochs` replaces that of `train#trainer`, which the teacher's would be a copy of.
     if train["teacher_training"]["trainer"] == "%train#trainer":
         train["teacher_training"]["trainer"] = copy.deepcopy(train["train"]["trainer"])
+    # The learning rate's schedule is to be as long as what the request wants.
+    train["train"]["trainer"]["max_epochs"] = train["train"]["epochs"]
+    train["train"]["epochs"] = "@train#trainer#max_epochs"
     train["run"].append("$monai_kd.engines.serve_if_better(@train#stage, @bundle_root + '/models/model.pt')")
     for file, config in (("train.json", train), ("inference.json", inference)):
         monai_kd.engines.write_json(target / "configs" / file, config)

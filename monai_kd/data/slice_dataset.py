@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.data import Dataset
+from monai.transforms import Compose
 from monai.utils import CommonKeys, convert_to_tensor, ensure_tuple
 from torch import Tensor
 
-from monai_kd.data.soft_labels import SOFT_LABEL
+from monai_kd.data.soft_labels import SOFT_LABEL, taken_along
 
 __all__ = ["SliceDataset"]
 
@@ -31,7 +32,8 @@ class SliceDataset(Dataset):
     Args:
         data: items of volumes (or flat images), such as ``{"image": path, "patient": name}``.
         transform: deterministic, from an item to one with images (C, X, Y[, Z]), slices along Z.
-        slice_transform: for each slice, whenever it is taken; random ones, say.
+        slice_transform: for each slice, whenever it is taken; random ones, say. What moves its image moves its soft
+            label.
         keys: keys of the images, which have one size; the first tells whether a slice has signal. A soft label that was
             loaded comes along.
         min_signal: share of the volume's mean magnitude that a slice must have, >= 0. In heads, 0.1 leaves out what has
@@ -61,6 +63,9 @@ class SliceDataset(Dataset):
             slices = [item for volume in volumes for item in _slices(volume, names, min_signal)]
         if len(data) and not slices:
             raise ValueError(f"no slice of the {len(data)} volumes has signal: check the images, or lower min_signal")
+        if slices and SOFT_LABEL in slices[0]:
+            own = slice_transform.transforms if isinstance(slice_transform, Compose) else ensure_tuple(slice_transform)
+            slice_transform = Compose(taken_along([transform for transform in own if transform is not None]))
         super().__init__(slices, slice_transform)
 
 

@@ -22,7 +22,15 @@ from monai_kd.data.readers.image_file import image_stem
 from monai_kd.data.readers.soft_label import SOFT_LABEL_SUFFIXES, read_soft_label, read_soft_row
 from monai_kd.names import check_known
 
-__all__ = ["SOFT_LABEL", "FindSoftLabeld", "LoadSoftLabeld", "SameClasses", "check_soft_label", "with_soft_labels"]
+__all__ = [
+    "SOFT_LABEL",
+    "FindSoftLabeld",
+    "LoadSoftLabeld",
+    "SameClasses",
+    "check_soft_label",
+    "taken_along",
+    "with_soft_labels",
+]
 
 SOFT_LABEL = "teacher"
 """Key of an item's soft label: the files before it is read, (C, *spatial) or (C,) behind."""
@@ -260,8 +268,12 @@ def with_soft_labels(
     if class_names is not None:
         return [find, *transforms, load]
     first = next((place for place, transform in enumerate(transforms) if _moves(transform)), len(transforms))
-    rest = [_along(transform) if _moves(transform) else transform for transform in transforms[first:]]
-    return [find, *transforms[:first], load, *rest]
+    return [find, *transforms[:first], load, *taken_along(transforms[first:])]
+
+
+def taken_along(transforms: Sequence[Transform]) -> list[Transform]:
+    """Transforms of which those that move the image move the soft label as well."""
+    return [_along(transform) if _moves(transform) else transform for transform in transforms]
 
 
 def _moves(transform: Transform) -> bool:

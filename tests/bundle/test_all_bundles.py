@@ -19,6 +19,9 @@ from monai_kd.nnunet import class_names
 CODES = ("AnatomicalStructure", "MorphologicallyAbnormalStructure", "Brain", "BloodVessel", "Neoplasm")
 
 
+_SEVERAL = ["train.json", "multi_gpu_train.json"]
+
+
 def _config(bundle: str, *files: str) -> dict:
     root = Path(monai_kd.bundle_root(bundle))
     return ConfigParser.load_config_files([root / "configs" / file for file in files])
@@ -164,6 +167,11 @@ def test_every_way_to_start_it_is_there(bundle):
         merged = _config(bundle, "train.json", overlay)
         assert merged["run"], overlay
     assert _config(bundle, "train.json")["training"] == "%run"
+
+
+def test_several_processes_begin_with_all_that_one_begins_with(bundle):
+    one, several = (_config(bundle, *files)["initialize"] for files in (["train.json"], _SEVERAL))
+    assert [step for step in one if "device" not in step and step not in several] == []
 
 
 def test_what_ends_with_a_test_looks_for_test_cases_first(bundle):

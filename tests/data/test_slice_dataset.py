@@ -2,6 +2,7 @@
 import pytest
 import torch
 from monai.data import DataLoader, MetaTensor
+from monai.transforms import Compose, RandFlipd
 
 from monai_kd.data import SliceDataset, UnavailableData
 
@@ -58,6 +59,18 @@ def test_slices_are_transformed_whenever_they_are_taken():
     data = SliceDataset([{"slices": 3}], transform=volume, slice_transform=count, **KEYS)
     assert not seen
     assert [data[0]["slice"], data[0]["slice"], data[1]["slice"]] == seen == [1, 1, 2]
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_moves_a_slice_moves_its_soft_label(inside):
+    def with_soft_label(item):
+        image = torch.arange(12.0).reshape(1, 4, 3, 1).repeat(1, 1, 1, 2)
+        return {**item, "image": image, "label": image, "teacher": image}
+
+    flip = RandFlipd(["image", "label"], prob=1.0, spatial_axis=0)
+    data = SliceDataset([{}], with_soft_label, Compose([flip]) if inside else flip, **KEYS)
+    assert torch.equal(data[0]["teacher"], data[0]["image"])
+    assert torch.equal(data[0]["image"], torch.arange(12.0).reshape(1, 4, 3).flip(1))
 
 
 def test_transform_and_batches():
