@@ -18,9 +18,9 @@ from typing import Any
 import monai_kd
 
 from .files import write_json
-from .locations import identity, is_bundle
+from .locations import identity, is_bundle, teacher_overlay
 from .names import check_known
-from .overrides import check_choices, check_overrides
+from .overrides import check_choices, check_overrides, without_effect
 
 __all__ = ["Bundle", "bundles_in", "plain_path", "read_json"]
 
@@ -150,6 +150,12 @@ class Bundle:
         for handler in logging.getLogger().handlers:
             handler.addFilter(_is_news)
         check_choices(workflow.parser)
+        idle = without_effect(workflow.parser.get(), overrides) if files == ("train.json",) else []
+        if idle:
+            logging.getLogger("monai_kd").warning(
+                f"{', '.join(idle)}: no effect with these settings, since what is laid over the configuration left "
+                "nothing that refers to it"
+            )
         if "device" in overrides:
             _check_device(workflow.parser.get_parsed_content("device"))
         workflow.initialize()
@@ -230,11 +236,12 @@ class Bundle:
             own = own if own.is_file() else self._student_config(run)
             self.check_origin(folder, read_json(own))
             files[0] = own
-        if self._is_teacher(weights) or (run is not None and _names(read_json(Path(files[0])), weights)):
+        config = read_json(self.root / "configs" / files[0])
+        if self._is_teacher(weights) or (run is not None and _names(config, weights)):
             # It may see other images than the student, or be measured otherwise, and yet fit the student's network.
             settings["evaluated_network"] = "@teacher"
-            overlay = self.root / "configs" / "evaluate_teacher.json"
-            files += [overlay.name] if overlay.is_file() else []
+            overlay = teacher_overlay(self.root, "evaluate", config)
+            files += [] if overlay is None else [overlay.name]
         return files, settings
 
     @staticmethod
@@ -252,8 +259,7 @@ class Bundle:
             )
 
     def _is_teacher(self, weights: Path) -> bool:
-        kept = monai_kd.engines.read_run_config(weights).get("teacher_checkpoint")
-        return weights.name == "teacher.pt" or kept == str(weights)
+        return weights.name == "teacher.pt" or _names(monai_kd.engines.read_run_config(weights), weights)
 
     def settings_in(self, checkpoint: Path, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Overrides of inference.json that an exported student carries; none for a file of weights.

@@ -8,10 +8,21 @@ import inspect
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["bundle_names", "bundle_root", "ckpt_dir", "data_dir", "identity", "is_bundle", "run_dir", "running_parser"]
+__all__ = [
+    "bundle_names",
+    "bundle_root",
+    "ckpt_dir",
+    "data_dir",
+    "identity",
+    "is_bundle",
+    "run_dir",
+    "running_parser",
+    "teacher_overlay",
+]
 
 _PACKAGE = Path(__file__).resolve().parent
 _KEPT = ("teacher.json", "student_alone.json", "model.json")  # what a run keeps of the configuration that made it
@@ -41,6 +52,16 @@ def identity(root: Path) -> str:
     """
     metadata = json.loads((root / "configs" / "metadata.json").read_text(encoding="utf-8"))
     return str(metadata.get("identity", root.name))
+
+
+def teacher_overlay(root: Path, verb: str, config: Mapping[str, Any]) -> Path | None:
+    """The file that is laid over the configuration of ``evaluate`` or ``infer`` for a teacher, if any is.
+
+    None where the teacher sees and gives what the student does: in the whole bundle, which has no such file, or by
+    ``teacher_like_student`` in the configuration that trained it.
+    """
+    overlay = root / "configs" / f"{verb}_teacher.json"
+    return overlay if overlay.is_file() and not config.get("teacher_like_student") else None
 
 
 def bundle_root(name: str, last: str | None = None) -> str:

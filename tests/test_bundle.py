@@ -15,6 +15,7 @@ from monai_kd.bundle import Bundle, _is_news, bundles_in, plain_path
 def bundle(tmp_path) -> Bundle:
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "metadata.json").write_text(json.dumps({"name": "Mine"}))
+    (tmp_path / "configs" / "train.json").write_text("{}")
     return Bundle(str(tmp_path))
 
 
@@ -125,6 +126,8 @@ def test_an_evaluation_takes_the_configuration_of_its_weights(bundle, tmp_path):
     assert "evaluated_network" not in bundle.evaluation_of(None, str(tmp_path / "shared.pt"))[1]
     (tmp_path / "configs" / "evaluate_teacher.json").touch()
     assert bundle.evaluation_of(None, str(run / "teacher.pt"))[0][1:] == ["evaluate.json", "evaluate_teacher.json"]
+    (run / "teacher.json").write_text(json.dumps({"teacher_like_student": True}))
+    assert bundle.evaluation_of("r", str(run / "teacher.pt"))[0][1:] == ["evaluate.json"]
 
 
 def test_a_path_means_the_same_in_every_folder(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_kd.bundle import Bundle, read_json
+from monai_kd.locations import teacher_overlay
 from monai_kd.overrides import references
 from monai_kd.term_switches import switches_of
 
@@ -115,8 +116,8 @@ def teacher_of(bundle: Bundle, run: str) -> dict[str, Any]:
     settings |= {"network": settings.pop("teacher"), "checkpoint": str(weights)}
     settings["imports"] = list(dict.fromkeys([*inference.get("imports", []), *trained.get("imports", [])]))
     settings |= {"probabilities": True} if "probabilities" in inference else {}
-    overlay = bundle.root / "configs" / "infer_teacher.json"
-    return {**settings, **(read_json(overlay) if overlay.is_file() else {})}
+    overlay = teacher_overlay(bundle.root, "infer", trained)
+    return settings if overlay is None else {**settings, **read_json(overlay)}
 
 
 def activation_of(config: Mapping[str, Any], described: Mapping[str, Any] | None = None) -> str:

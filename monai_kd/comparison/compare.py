@@ -26,6 +26,7 @@ from monai_kd.engines import (
 )
 from monai_kd.engines.case_values import Row
 from monai_kd.engines.wording import DISTILLED, TEACHER
+from monai_kd.overrides import without_effect
 
 from .collect import collect_results
 from .paper import read_paper
@@ -273,6 +274,8 @@ def _methods(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """For each other method that a bundle offers the setting that chooses it, by folder."""
     if not {"method", "method_terms"} <= config.keys():
         raise ValueError("this bundle offers one method only; --terms compares the parts of its loss")
+    if without_effect(config, ["method"]):
+        raise ValueError("an overlay gives the terms, so that `method` changes nothing: leave --methods out")
     return {f"methods/{name}": {"method": name} for name in config["method_terms"] if name != config["method"]}
 
 
@@ -284,6 +287,9 @@ def _teachers(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             'this bundle offers one teacher only; name others by teacher_variants, such as {"standard": '
             '{"teacher_kind": "standard"}}'
         )
+    for name, changes in offered.items():
+        if without_effect(config, changes):
+            raise ValueError(f"an overlay gives the teacher, so that {name} is no other one: leave --teachers out")
     parser = ConfigParser(dict(config))
     return {
         f"teachers/{name}": dict(changes)

@@ -13,6 +13,10 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 from monai.utils import CommonKeys as Keys
 
+from monai_kd.locations import teacher_overlay
+
+from .run_config import read_run_config
+
 __all__ = ["MODELS", "compared_metrics", "evaluation_workflow", "tell_scores", "values_of"]
 
 MODELS = {
@@ -33,7 +37,7 @@ def evaluation_workflow(
 ) -> ConfigWorkflow:
     """The evaluation of one model of a run by the run's own configuration under the bundle's ``evaluate.json``.
 
-    A teacher with another task than the student's has an ``evaluate_<model>.json`` on top.
+    A teacher with another task than the student's has ``evaluate_teacher.json`` on top (`teacher_overlay`).
 
     Args:
         run: the run's folder.
@@ -47,9 +51,12 @@ def evaluation_workflow(
         The workflow, initialised.
     """
     checkpoint, network = MODELS[model]
-    overlays = [bundle_root / "configs" / name for name in ("evaluate.json", f"evaluate_{model}.json")]
+    config_file = [(run / checkpoint).with_suffix(".json"), bundle_root / "configs" / "evaluate.json"]
+    if model == "teacher":
+        overlay = teacher_overlay(bundle_root, "evaluate", read_run_config(run / checkpoint))
+        config_file += [] if overlay is None else [overlay]
     workflow = ConfigWorkflow(
-        config_file=[str((run / checkpoint).with_suffix(".json")), *(str(path) for path in overlays if path.is_file())],
+        config_file=[str(path) for path in config_file],
         meta_file=str(bundle_root / "configs" / "metadata.json"),
         logging_file=False,
         bundle_root=str(bundle_root),

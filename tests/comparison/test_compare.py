@@ -96,6 +96,9 @@ def test_the_other_methods_of_a_bundle(config):
     with pytest.raises(ValueError, match="offers one method only"):
         _trainings(config, methods=True)
     offered = {**config, "method": "at", "method_terms": {"at": {}, "fitnets": {}, "sp": {}}}
+    with pytest.raises(ValueError, match="`method` changes nothing: leave --methods out"):
+        _trainings(offered, methods=True)  # they would be the same training several times
+    offered["distillation"] = {**config["distillation"], "terms": "$@method_terms[@method]"}
     assert [(one.folder.name, one.settings["method"]) for one in _trainings(offered, methods=True)[1:]] == [
         ("fitnets", "fitnets"),
         ("sp", "sp"),
@@ -107,6 +110,9 @@ def test_the_other_teachers_of_a_bundle_each_with_a_student(config):
         _trainings(config, teachers=True)
     kinds = {"plain": {"kind": "plain"}, "wide": {"kind": "wide"}}
     offered = {**config, "kind": "wide", "teacher_variants": kinds}
+    with pytest.raises(ValueError, match="plain is no other one: leave --teachers out"):
+        _trainings(offered, teachers=True)
+    offered["teacher"] = {"_target_": "mine.Teacher", "kind": "@kind"}
     trainings = _trainings(offered, seeds=2, teachers=True)
     (plain, again) = (one for one in trainings if one.variant)  # the other one is the comparison's own
     assert (str(plain.folder), plain.stages) == ("out/seed_3/teachers/plain", ("teacher_training", "train"))
