@@ -11,6 +11,7 @@ from .largest_component import LargestComponent, LargestComponentd
 from .mask_file import read_mask_file
 from .match_grid import MatchGrid, MatchGridd
 from .missing_label import MissingLabeld
+from .rand_grey_curve import RandGreyCurve, RandGreyCurved
 from .reduce_resolution import ReduceResolution, ReduceResolutiond
 from .resize_in_plane import PLACED, ROWS_FIRST, ResizeInPlane, ResizeInPlaned, upright
 from .scale_by_maximum import ScaleByMaximum, ScaleByMaximumd
@@ -48,6 +49,8 @@ __all__ = [
     "MatchGrid",
     "MatchGridd",
     "MissingLabeld",
+    "RandGreyCurve",
+    "RandGreyCurved",
     "ReduceResolution",
     "ReduceResolutiond",
     "ResizeInPlane",

@@ -35,7 +35,8 @@ TINY = {
     "batch_size": 2,
     "spacing": [6, 6, 6],  # the generated heads' own: nothing is interpolated
     "crop_size": [32, 32, 32],
-    "student_features": [8, 4, 4, 4, 4, 8],
+    "divisor": 8,
+    "student_channels": [4, 8, 8, 8],
     "teacher_features": [8, 4, 4, 4, 4, 8],
 }
 
@@ -146,7 +147,7 @@ def test_preprocessing_is_the_same_in_training_and_in_inference(workflow, tmp_pa
     heads = HeadGenerator(shape=(40, 40, 40), vary_grid=True)(tmp_path / "set", cases=3, seed=2)
     trained = workflow(NAME, "train.json", dataset_dir=str(heads), **settings).parser
     evaluated = workflow(NAME, "train.json", "evaluate.json", dataset_dir=str(heads), **settings).parser
-    known = {key: settings[key] for key in ("spacing", "crop_size", "student_features")}
+    known = {key: settings[key] for key in ("spacing", "crop_size", "divisor", "student_channels")}
     inferred = workflow(NAME, "inference.json", dataset_dir=str(heads), **known).parser
     for item in itertools.chain(*trained.get_parsed_content("datalist").values()):
         image = inferred.get_parsed_content("preprocessing")({"image": item["image"]})["image"]
@@ -231,6 +232,25 @@ def test_the_table_scores_the_teacher_by_its_grey_values(run, workflow, data):
     for metric, values in scores.items():
         assert float(table["teacher"][metric]) == pytest.approx(np.mean(values), rel=1e-3)
     assert -1 < float(table["teacher"]["ssim"]) < 1
+
+
+def test_the_teacher_of_the_recipe_gives_masks_and_is_measured_by_them(data, tmp_path):
+    folder, out = tmp_path / "run", tmp_path / "out"
+    smaller = {"teacher_def#channels": [4, 8], "teacher_def#strides": [2]}
+    crop = {"train#random_transforms#2#roi_size": [24, 24, 24]}
+    words = as_words(**{**TINY, **smaller, **crop, "max_epochs": 2, "teacher_epochs": 12, "weight_momentum": 0.3})
+    stages = ["--config", "shipped.json", "--stages", "teacher,student_alone,distill"]
+    assert main(["train", NAME, "--dataset_dir", str(data), "--run", str(folder), *stages, *words]) == 0
+    tabulate_run(folder, monai_kd.bundle_root(NAME))
+    teacher = read_rows(folder / "table.csv")[0]
+    assert teacher["model"] == "teacher" and teacher["dice"] and "psnr" not in teacher
+    assert main(["evaluate", NAME, "--run", str(folder), "--checkpoint", str(folder / "teacher.pt")]) == 0
+    by_verb = json.loads((folder / "evaluation_teacher" / "summary.json").read_text())
+    assert by_verb["dice"]["mean"] == pytest.approx(float(teacher["dice"].split()[0]), abs=1e-3)
+    head = next((data / "T1").iterdir())
+    assert main(["infer", NAME, str(head), str(out), "--run", str(folder), "--teacher"]) == 0
+    probabilities = nib.load(next(out.glob("*_prob.nii.gz"))).get_fdata()
+    assert 0 <= probabilities.min() < 0.5 < probabilities.max() <= 1
 
 
 def test_contrasts_are_trained_together_or_chosen(parser, workflow, data):
@@ -329,7 +349,7 @@ def test_a_sliding_window_gives_nearly_the_same(run, data, tmp_path):
         assert main(["infer", NAME, head, str(folder), "--run", str(run), "--probabilities", *words]) == 0
         probs.append(nib.load(folder / "SIM0001_prob.nii.gz").get_fdata())
     whole, windows = probs
-    assert 0 < np.abs(whole - windows).mean() < 0.05
+    assert 0 < np.abs(whole - windows).mean() < 0.1  # each window is normalised by its own values
     assert _dice(whole > 0.5, windows > 0.5) > 0.85
 
 
@@ -350,12 +370,14 @@ def test_any_torchscript_network_can_be_the_teacher_if_it_is_trusted(data, tmp_p
     torch.testing.assert_close(built(image), torch.nn.functional.avg_pool3d(image, 3, stride=1, padding=1))
 
 
-def test_a_u_net_can_be_the_student_of_a_unet_plus_plus(run, data, tmp_path):
+def test_the_papers_student_is_a_unet_plus_plus(run, data, tmp_path):
     folder, out = tmp_path / "run", tmp_path / "out"
-    settings = {**TINY, "network_def": "%unet", "unet#channels": [4, 8, 8], "unet#strides": [2, 2]}
+    settings = {**TINY, "max_epochs": 1, "student_features": [8, 4, 4, 4, 4, 8]}
     files = ["--dataset_dir", str(data), "--run", str(folder), f"teacher_checkpoint={run / 'teacher.pt'}"]
-    assert main(["train", NAME, *files, "--stages", "distill", *as_words(**settings)]) == 0
-    assert len(torch.load(folder / "model.pt", weights_only=True)["model"]["model.0.conv.unit0.conv.weight"]) == 4
+    words = ["--config", "paper.json", "--stages", "distill", *as_words(**settings)]
+    assert main(["train", NAME, *files, *words]) == 0
+    weights = torch.load(folder / "model.pt", weights_only=True)["model"]
+    assert weights["unet.conv_0_0.conv_0.conv.weight"].shape[:2] == (8, 8)  # blocks of 2 x 2 x 2 voxels
     head = next((data / "T1").iterdir())
     assert main(["infer", NAME, str(head), str(out), "--run", str(folder)]) == 0
     assert nib.load(next(out.glob("*_pred.nii.gz"))).shape == nib.load(head).shape
@@ -401,9 +423,9 @@ def test_further_terms_are_a_configuration(workflow, data):
     hint = {
         "_target_": "monai_kd.losses.DistillationTerm",
         "loss": {"_target_": "monai_kd.losses.HintLoss"},
-        "student_layer": "unet.upcat_0_4",
+        "student_layer": "model.0",
         "teacher_layer": "unet.upcat_0_4",
-        "teacher_projector": {"_target_": "torch.nn.Conv3d", "in_channels": 8, "out_channels": 8, "kernel_size": 1},
+        "student_projector": {"_target_": "torch.nn.Conv3d", "in_channels": 4, "out_channels": 8, "kernel_size": 1},
         "weight": 0.5,
     }
     settings = {"dataset_dir": str(data), "distillation#terms#hint": hint, **TINY}

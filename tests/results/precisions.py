@@ -45,6 +45,7 @@ TASKS: dict[str, tuple[str, dict[str, Any]]] = {  # the score of validation, and
         "val_mean_dice",
         {  # of such crops the coarsest level has few values: batch norm of two would be a lottery of its own
             "split": "index",
+            "network_def": "%unet_plus_plus",
             "crop_size": [64, 64, 64],
             "norm": ["instance", {"affine": True}],
             "batch_size": 2,
