@@ -18,9 +18,10 @@ from typing import Any
 import monai_kd
 
 from .files import write_json
+from .idle_settings import without_effect
 from .locations import identity, is_bundle, teacher_overlay
 from .names import check_known
-from .overrides import check_choices, check_overrides, without_effect
+from .overrides import check_choices, check_overrides
 
 __all__ = ["Bundle", "bundles_in", "plain_path", "read_json"]
 

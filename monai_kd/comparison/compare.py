@@ -26,7 +26,7 @@ from monai_kd.engines import (
 )
 from monai_kd.engines.case_values import Row
 from monai_kd.engines.wording import DISTILLED, TEACHER
-from monai_kd.overrides import without_effect
+from monai_kd.idle_settings import without_effect
 
 from .collect import collect_results
 from .paper import read_paper
