@@ -26,9 +26,6 @@ class RandGreyCurve(RandomizableTransform):
         prob: how often an image is changed.
         knots: number of knots, evenly spaced from the minimum to the maximum; at least 2.
         dark_air: how often the first knot, which is the air around a head, stays at the minimum.
-
-    Returns:
-        a tensor of the image's shape, in its own range.
     """
 
     def __init__(self, prob: float = 0.5, knots: int = 6, dark_air: float = 0.8) -> None:
@@ -51,6 +48,14 @@ class RandGreyCurve(RandomizableTransform):
         self.values = (values - low) / max(high - low, 1e-6)
 
     def __call__(self, img: NdarrayOrTensor, randomize: bool = True) -> torch.Tensor:
+        """
+        Args:
+            img: of any shape.
+            randomize: draw a new curve first.
+
+        Returns:
+            The image of another contrast, in its own range.
+        """
         if randomize:
             self.randomize()
         image: torch.Tensor = convert_to_tensor(img, track_meta=get_track_meta())
