@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
 import resource
 import signal
@@ -69,6 +70,7 @@ class Child:
                 open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False) for number in (1, 2)
             )
             faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
+            _forget_handlers()
             before()
             status = work()
         except BaseException:
@@ -122,6 +124,13 @@ class Child:
         with stream as file:  # type: ignore[attr-defined]
             file.seek(0)
             return file.read().decode("utf-8", "replace")
+
+
+def _forget_handlers() -> None:
+    """Log as a new process does: what this one inherits may write to a stream that a test has closed."""
+    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger):
+            logger.handlers.clear()
 
 
 def verb(words: Sequence[str | os.PathLike], before: Callable[[], object] = lambda: None) -> Child:
