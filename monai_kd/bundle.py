@@ -235,9 +235,10 @@ class Bundle:
             settings["ckpt_dir"] = str(folder)
             own = weights.with_suffix(".json")  # a run can hold networks of several settings
             own = own if own.is_file() else self._student_config(run)
-            self.check_origin(folder, read_json(own))
             files[0] = own
         config = read_json(self.root / "configs" / files[0])
+        if run is not None:
+            self.check_origin(folder, config)
         if self._is_teacher(weights) or (run is not None and _names(config, weights)):
             # It may see other images than the student, or be measured otherwise, and yet fit the student's network.
             settings["evaluated_network"] = "@teacher"

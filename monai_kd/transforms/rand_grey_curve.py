@@ -13,6 +13,8 @@ from monai.data import get_track_meta
 from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import convert_to_tensor
 
+__all__ = ["RandGreyCurve", "RandGreyCurved"]
+
 
 class RandGreyCurve(RandomizableTransform):
     """Send the grey values of an image through a random piecewise linear curve.
@@ -83,9 +85,7 @@ class RandGreyCurved(MapTransform, RandomizableTransform):
         RandomizableTransform.__init__(self, prob)
         self.curve = RandGreyCurve(prob, knots, dark_air)
 
-    def set_random_state(
-        self, seed: int | None = None, state: np.random.RandomState | None = None
-    ) -> RandGreyCurved:
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandGreyCurved:
         super().set_random_state(seed, state)
         self.curve.set_random_state(seed, state)
         return self
