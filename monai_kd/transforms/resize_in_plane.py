@@ -47,6 +47,10 @@ class ResizeInPlane(InvertibleTransform):
     """
 
     def __init__(self, spatial_size: Sequence[int], mode: str = "bilinear", anti_aliasing: bool = False) -> None:
+        if mode == "nearest":
+            # PyTorch's own takes the pixel at a corner, so that a mask shrunk to a third would lie a pixel of its
+            # image beside what it outlines.
+            mode = "nearest-exact"
         self.orientations = {axis: Orientation(axcodes=axes, labels=None) for axis, axes in _AXES.items()}
         self.picture = _SmoothResize(spatial_size, mode=mode, anti_aliasing=anti_aliasing)
         volume_mode = "trilinear" if mode == "bilinear" else mode

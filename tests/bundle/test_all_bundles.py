@@ -20,6 +20,11 @@ CODES = ("AnatomicalStructure", "MorphologicallyAbnormalStructure", "Brain", "Bl
 
 
 _SEVERAL = ["train.json", "multi_gpu_train.json"]
+_OF_THIS_MACHINE_OR_CALL = {
+    *("imports", "initialize", "run", "resume", "checkpoint", "teacher_checkpoint", "hdf5_dataset"),
+    *("amp", "channels_last", "batch_size", "window_batch_size", "num_workers", "max_voxels"),
+    *("pretrained", "student_pretrained"),  # where the first weights come from
+}
 
 
 def _config(bundle: str, *files: str) -> dict:
@@ -146,6 +151,14 @@ def test_training_and_inference_are_about_the_same_network(bundle):
         # its crops, for which the paper's networks would take long.
         assert key in train and (train[key] == inference[key] or key in ("crop_size", "slice_axis")), key
     assert "network_def" in inference["model_ids"]
+
+
+def test_what_decides_a_prediction_goes_with_a_runs_student(bundle):
+    # Or `infer --run` would do otherwise than the evaluation of that run did.
+    train, inference = _config(bundle, "train.json"), _config(bundle, "inference.json")
+    plain = {key for key in inference if key in train and isinstance(inference[key], bool | int | float | str | list)}
+    computed = {key for key in plain if isinstance(inference[key], str) and inference[key].startswith("$")}
+    assert plain - computed - {*inference["model_ids"]} <= _OF_THIS_MACHINE_OR_CALL
 
 
 def test_a_student_is_measured_as_it_was_trained_and_as_it_infers(bundle):

@@ -6,11 +6,13 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirst, Invertd, LoadImage
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from scipy import ndimage
 
 from monai_kd.data import ImageFileReader
 from monai_kd.transforms import ResizeInPlane, ResizeInPlaned
 
 SIZE = (16, 12)
+MODES = ("bilinear", "nearest")
 
 
 def _smooth(*shape) -> torch.Tensor:
@@ -65,6 +67,16 @@ def test_the_slices_of_a_volume_come_out_as_pictures_of_them_do(axcodes, mode, a
     for z in range(5):
         picture = resize(MetaTensor(slices[..., z].copy()))
         torch.testing.assert_close(resized[..., z].as_tensor(), picture.as_tensor())
+
+
+@pytest.mark.parametrize("depth", [(), (3,)])
+def test_a_shrunk_mask_lies_where_its_image_does(depth):
+    x, y = torch.meshgrid(*2 * [torch.arange(96.0)], indexing="ij")
+    disc = ((x - 40.5) ** 2 + (y - 53.5) ** 2 < 30**2).float()[None]
+    disc = MetaTensor(disc.expand(3, 1, 96, 96).permute(1, 2, 3, 0) if depth else disc, affine=torch.eye(4))
+    image, mask = (ResizeInPlane((32, 32), mode)(disc).numpy()[0].reshape(32, 32, -1)[..., 0] for mode in MODES)
+    assert {*np.unique(mask)} == {0, 1}
+    np.testing.assert_allclose(*(ndimage.center_of_mass(array) for array in (image, mask)), atol=0.1)
 
 
 def test_masks_stay_masks():
