@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Transform
+from monai.transforms import MapTransform, RandSimulateLowResolutiond, Transform
 from monai.utils import CommonKeys, ensure_tuple
 
 from monai_kd.data.datalists.image_files import list_files
@@ -38,6 +38,7 @@ SOFT_LABEL = "teacher"
 ACTIVATIONS = ("logits", "sigmoid", "softmax", "values")
 
 _MOVING = ("monai.transforms.spatial.", "monai.transforms.croppad.")
+_BLURRING = (RandSimulateLowResolutiond,)  # MONAI has it among the former, but it changes what is seen, not where it is
 # What MONAI's transforms have one of for each key.
 _BY_KEY = ("mode", "padding_mode", "align_corners", "dtype", "scale_extent", "anti_aliasing", "anti_aliasing_sigma")
 _TABLE = "predictions.csv"
@@ -250,8 +251,8 @@ def with_soft_labels(
     """A preprocessing that takes an image's soft label along.
 
     It is read before the first transform that moves the image, and goes through that and all that follow as the image
-    does: linearly where that is, and with the same chance. Those are MONAI's spatial transforms, crops and pads, and
-    what says so by a true ``moves_soft_labels``. Nothing else touches it.
+    does: linearly where that is, and with the same chance. Those are MONAI's spatial transforms, crops and pads, what
+    is derived from these, and what says so by a true ``moves_soft_labels``. Nothing else touches it.
 
     Args:
         transforms: of a training, in order; dictionary transforms with the key ``image``.
@@ -277,8 +278,10 @@ def taken_along(transforms: Sequence[Transform]) -> list[Transform]:
 
 
 def _moves(transform: Transform) -> bool:
-    moves = type(transform).__module__.startswith(_MOVING) or getattr(transform, "moves_soft_labels", False)
-    return moves and isinstance(transform, MapTransform) and CommonKeys.IMAGE in transform.keys
+    if not isinstance(transform, MapTransform) or CommonKeys.IMAGE not in transform.keys:
+        return False
+    is_spatial = any(kind.__module__.startswith(_MOVING) for kind in type(transform).__mro__)
+    return (is_spatial and not isinstance(transform, _BLURRING)) or getattr(transform, "moves_soft_labels", False)
 
 
 def _along(transform: Any) -> Any:

@@ -42,14 +42,15 @@ class ResizeInPlane(InvertibleTransform):
 
     Args:
         spatial_size: wanted size (x, y) in pixels.
-        mode: interpolation as in `monai.transforms.Resize`: ``"bilinear"`` for images, ``"nearest"`` for masks.
+        mode: interpolation as in `monai.transforms.Resize`: ``"bilinear"`` for images, ``"area"`` for masks that are cut
+            at a half behind it, ``"nearest"`` for numbers of classes.
         anti_aliasing: smooth before shrinking; for images only.
     """
 
     def __init__(self, spatial_size: Sequence[int], mode: str = "bilinear", anti_aliasing: bool = False) -> None:
         if mode == "nearest":
-            # PyTorch's own takes the pixel at a corner, so that a mask shrunk to a third would lie a pixel of its
-            # image beside what it outlines.
+            # PyTorch's own takes the pixel at a corner: shrunk to a third, a mask would lie a pixel of its image beside
+            # what it outlines. Where the middle lies between two pixels this one still takes the first.
             mode = "nearest-exact"
         self.orientations = {axis: Orientation(axcodes=axes, labels=None) for axis, axes in _AXES.items()}
         self.picture = _SmoothResize(spatial_size, mode=mode, anti_aliasing=anti_aliasing)

@@ -12,7 +12,7 @@ from monai_kd.data import ImageFileReader
 from monai_kd.transforms import ResizeInPlane, ResizeInPlaned
 
 SIZE = (16, 12)
-MODES = ("bilinear", "nearest")
+MODES = ("bilinear", "nearest", "area")
 
 
 def _smooth(*shape) -> torch.Tensor:
@@ -69,14 +69,18 @@ def test_the_slices_of_a_volume_come_out_as_pictures_of_them_do(axcodes, mode, a
         torch.testing.assert_close(resized[..., z].as_tensor(), picture.as_tensor())
 
 
+@pytest.mark.parametrize("size", [32, 30, 60])
 @pytest.mark.parametrize("depth", [(), (3,)])
-def test_a_shrunk_mask_lies_where_its_image_does(depth):
+def test_a_shrunk_mask_lies_where_its_image_does(depth, size):
     x, y = torch.meshgrid(*2 * [torch.arange(96.0)], indexing="ij")
     disc = ((x - 40.5) ** 2 + (y - 53.5) ** 2 < 30**2).float()[None]
     disc = MetaTensor(disc.expand(3, 1, 96, 96).permute(1, 2, 3, 0) if depth else disc, affine=torch.eye(4))
-    image, mask = (ResizeInPlane((32, 32), mode)(disc).numpy()[0].reshape(32, 32, -1)[..., 0] for mode in MODES)
-    assert {*np.unique(mask)} == {0, 1}
-    np.testing.assert_allclose(*(ndimage.center_of_mass(array) for array in (image, mask)), atol=0.1)
+    image, mask, cut = (
+        ResizeInPlane((size, size), mode)(disc).numpy()[0].reshape(size, size, -1)[..., 0] for mode in MODES
+    )
+    for label in (mask, cut >= 0.5):
+        assert {*np.unique(label)} == {0, 1}
+        np.testing.assert_allclose(*(ndimage.center_of_mass(array) for array in (image, label)), atol=0.15)
 
 
 def test_masks_stay_masks():
