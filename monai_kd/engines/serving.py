@@ -23,7 +23,7 @@ def serve_if_better(stage: Stage, served: str | os.PathLike) -> bool:
     that are replaced are kept beside the run's as ``replaced.pt``: put back by hand, they are served again.
 
     Args:
-        stage: completed. Its network has the best weights afterwards.
+        stage: completed. Its evaluator's network has its best weights afterwards.
         served: the file that is served, and that the training has started from.
 
     Returns:
@@ -34,7 +34,7 @@ def serve_if_better(stage: Stage, served: str | os.PathLike) -> bool:
     """
     logger, evaluator = logging.getLogger("monai_kd"), stage.evaluator
     better, scores = True, "there are no validation images, so nothing was compared"
-    network = unwrapped(stage.trainer.network)
+    network = unwrapped(evaluator.network)  # of averaged weights it is another one than the trainer's
     # By what the trainer's ValidationHandler asks, too: there is nothing to score on.
     if len(evaluator.data_loader):  # type: ignore[arg-type]
         found = []

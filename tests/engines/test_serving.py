@@ -15,8 +15,11 @@ from torch import nn
 from monai_kd.engines import read_weights, serve_if_better
 
 
-def _stage(folder: Path, trained: float, items: int = 2) -> SimpleNamespace:
-    """A stage that has trained a network of one weight, which is right at 1 and the better the smaller the error."""
+def _stage(folder: Path, trained: float, items: int = 2, averaged: bool = False) -> SimpleNamespace:
+    """A stage that has trained a network of one weight, which is right at 1 and the better the smaller the error.
+
+    Of averaged weights, what is evaluated is a network of its own.
+    """
     network = nn.Linear(1, 1, bias=False)
     data = [{"image": torch.ones(1), "label": torch.ones(1)}] * items
     evaluator = SupervisedEvaluator(
@@ -28,16 +31,18 @@ def _stage(folder: Path, trained: float, items: int = 2) -> SimpleNamespace:
     )
     folder.mkdir(exist_ok=True)
     torch.save({"model": {"weight": torch.tensor([[trained]])}}, folder / "model.pt")
-    trainer = SimpleNamespace(network=network, state=SimpleNamespace(rank=0))
+    trained_network = nn.Linear(1, 1, bias=False) if averaged else network
+    trainer = SimpleNamespace(network=trained_network, state=SimpleNamespace(rank=0))
     return SimpleNamespace(name="distillation", trainer=trainer, evaluator=evaluator, checkpoint=folder / "model.pt")
 
 
+@pytest.mark.parametrize("averaged", [False, True])
 @pytest.mark.parametrize("trained, error, is_better", [(0.9, "0.01", True), (0.0, "1", False), (0.5, "0.25", False)])
-def test_only_weights_that_score_better_are_served(trained, error, is_better, tmp_path, caplog):
+def test_only_weights_that_score_better_are_served(trained, error, is_better, averaged, tmp_path, caplog):
     served = tmp_path / "served.pt"
     torch.save({"weight": torch.tensor([[0.5]])}, served)
     with caplog.at_level(logging.INFO, "monai_kd"):
-        assert serve_if_better(_stage(tmp_path / "run", trained), served) is is_better
+        assert serve_if_better(_stage(tmp_path / "run", trained, averaged=averaged), served) is is_better
     assert read_weights(served)["weight"].item() == pytest.approx(trained if is_better else 0.5)
     assert f"val_error 0.25 before this training, {error} after it" in caplog.text
     kept = tmp_path / "run" / "replaced.pt"
