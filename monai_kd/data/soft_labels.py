@@ -21,6 +21,7 @@ from monai_kd.data.datalists.image_files import list_files
 from monai_kd.data.readers.image_file import image_stem
 from monai_kd.data.readers.soft_label import SOFT_LABEL_SUFFIXES, read_soft_label, read_soft_row
 from monai_kd.names import check_known
+from monai_kd.transforms import ROWS_FIRST
 
 __all__ = [
     "SOFT_LABEL",
@@ -165,6 +166,11 @@ class LoadSoftLabeld(MapTransform):
         spatial = tuple(image.shape[1:])
         by_slice = found.is_by_slice and len(spatial) == 3
         maps = [read_soft_label(file, len(spatial) - by_slice, self.max_voxels) for file in found.files]
+        if getattr(image, "meta", {}).get(ROWS_FIRST):  # a picture of what an array shows has its axes the other way
+            maps = [
+                own._replace(values=own.values.swapaxes(1, 2)) if file.lower().endswith(".png") else own
+                for file, own in zip(found.files, maps)
+            ]
         size = spatial[:-1] if by_slice else spatial
         for file, own in zip(found.files, maps):
             if own.values.shape[1:] != size or not (by_slice or _same_place(own.affine, image)):

@@ -185,6 +185,15 @@ def test_an_image_has_one_row_of_classes(volume, tmp_path):
     assert "must sum to 1, got 0.5" in message
 
 
+def test_a_picture_beside_an_array_is_turned_as_the_array_is(tmp_path):
+    values = np.arange(6 * 4, dtype=np.uint16).reshape(6, 4) * 1000  # six rows
+    np.save(tmp_path / "a.npy", values)
+    Image.fromarray(values).save(tmp_path / "a_prob.png")
+    load = [LoadImaged("image", reader=ImageFileReader, flat_arrays=True), EnsureChannelFirstd("image")]
+    sample = Compose(with_soft_labels(load, "sigmoid", tmp_path))({"image": str(tmp_path / "a.npy")})
+    np.testing.assert_allclose(sample["teacher"].numpy() * 65535, sample["image"].numpy(), atol=0.01)
+
+
 def test_a_slice_that_is_a_volume_becomes_a_picture_with_its_soft_label(tmp_path):
     values = np.random.default_rng(0).random((6, 5, 1)).astype(np.float32)
     for name in ("image", "teacher"):

@@ -23,7 +23,7 @@ from monai_kd.data.readers.dicom_file import speaking_for
 from monai_kd.data.readers.image_file import ImageFileReader
 from monai_kd.data.readers.volume_file import affine_in_millimetres, is_volume, load_volume
 from monai_kd.files import put_in_place, temporary_folder
-from monai_kd.transforms import PLACED, upright
+from monai_kd.transforms import PLACED, ROWS_FIRST, upright
 
 __all__ = [
     "PLANES",
@@ -74,7 +74,9 @@ def read_input(source: str, is_flat: bool) -> np.ndarray:
     """
     # It has been read before, by a limit.
     reader = ImageFileReader(first_volume=True, max_voxels=sys.maxsize, flat_arrays=is_flat)
-    return np.nan_to_num(reader.get_data(reader.read(source))[0].astype(np.float64))
+    array, meta = reader.get_data(reader.read(source))
+    array = array.swapaxes(0, 1) if meta.get(ROWS_FIRST) else array
+    return np.nan_to_num(array.astype(np.float64))
 
 
 def read_picture(source: str) -> tuple[np.ndarray, np.ndarray | None]:

@@ -22,6 +22,7 @@ from monai_kd.data.writers.dicom_segmentation import check_highdicom, dicom_segm
 from monai_kd.data.writers.output_options import check_output_options
 from monai_kd.data.writers.overlay import CURE, class_colours, segmentation_overlay
 from monai_kd.data.writers.pictures import PLANES, lies_on, nifti_grid, on_grid, save_files
+from monai_kd.transforms import ROWS_FIRST
 
 __all__ = ["SegmentationWriter"]
 
@@ -243,13 +244,15 @@ def _picture(array: np.ndarray, dtype: type[np.generic]) -> Image.Image:
 def _channels(
     tensor: MetaTensor, source: str, grid: nib.Nifti1Image | None, numbers: Sequence[int] = (1,)
 ) -> np.ndarray:
-    """The channels of a tensor; it must be on the grid of its NIfTI file, or flat for a picture."""
+    """The channels of a tensor, (x, y[, z]); it must be on the grid of its NIfTI file, or flat for a picture."""
     array = tensor.detach().cpu().float().numpy()
     wanted = " or ".join(map(str, numbers))
     if grid is None:
         if array.ndim != 3 or len(array) not in numbers:
             channels = "one channel" if numbers == (1,) else f"{wanted} channels"
             raise ValueError(f"{source}: expected {channels} ({wanted}, x, y), got {array.shape}")
+        if tensor.meta.get(ROWS_FIRST):
+            array = array.swapaxes(1, 2)
     elif array.shape not in {(number, *grid.shape[:3]) for number in numbers}:
         shape = (numbers[0], *grid.shape[:3])
         raise ValueError(f"{source}: expected its shape {shape}, got {array.shape}: {CURE}")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Compose, EnsureChannelFirst, LoadImage
 from PIL import Image
 
 from monai_kd.data import ImageFileReader
@@ -63,6 +64,27 @@ def test_picture_is_upright_with_the_inputs_width_and_height(tmp_path):
     expected = np.zeros((4, 7))
     expected[1, 5:] = 255
     np.testing.assert_array_equal(np.asarray(written), expected)
+
+
+@pytest.mark.parametrize("ext", [".png", ".nii.gz"])
+def test_the_mask_of_an_array_lies_as_that_of_the_same_picture_does(ext, tmp_path):
+    # Arrays have their rows first, and pictures their columns.
+    path = picture(tmp_path, 90, 60)
+    np.save(tmp_path / "array.npy", np.asarray(read_picture(path)))
+    load = Compose([LoadImage(ImageFileReader, image_only=True, flat_arrays=True), EnsureChannelFirst()])
+    results = []
+    for file in (path, tmp_path / "array.npy"):
+        image = load(file)
+        pred = image > 150
+        assert pred.shape == ((1, 90, 60) if file == path else (1, 60, 90))
+        folder = tmp_path / file.stem
+        sample = {"pred": pred, "prob": image / 255}
+        SegmentationWriter(probabilities=True, overlay=True, ext=ext)(sample, folder / "a")
+        mask = folder / f"a_pred{ext}"
+        written = read_picture(mask) if ext == ".png" else nib.load(mask).get_fdata()
+        results.append([written, *(read_picture(folder / f"a_{kind}.png") for kind in ("prob", "overlay"))])
+    for of_picture, of_array in zip(*results):
+        np.testing.assert_array_equal(np.asarray(of_array), np.asarray(of_picture))
 
 
 def test_figshare_slice_gives_a_picture(tmp_path):
