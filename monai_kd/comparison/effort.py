@@ -23,9 +23,8 @@ from ignite.engine import Events
 from monai.engines import Evaluator
 from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer
-from torch.utils.flop_counter import FlopCounterMode
 
-from monai_kd.engines import MODELS, evaluation_workflow, write_json
+from monai_kd.engines import MODELS, count_operations, evaluation_workflow, write_json
 
 __all__ = ["Effort", "MeteredInferer", "Stopwatch", "effort_of", "measure"]
 
@@ -64,8 +63,8 @@ class Effort:
 class MeteredInferer(Inferer):
     """An inferer that counts the multiply-accumulates of its first call and times the others.
 
-    `torch.utils.flop_counter.FlopCounterMode` counts two operations for a multiply-accumulate of convolutions, matrix
-    products and attention; additions, normalisations and activations are not counted.
+    Those of convolutions, matrix products and attention (:func:`~monai_kd.engines.count_operations`); additions,
+    normalisations and activations are not counted.
 
     Args:
         inferer: how the network is applied.
@@ -88,7 +87,7 @@ class MeteredInferer(Inferer):
         """Apply the network as the wrapped inferer does."""
         if not self._is_counted:
             self._is_counted = True
-            with FlopCounterMode(display=False) as counter:
+            with count_operations() as counter:
                 prediction = self.inferer(inputs, network, *args, **kwargs)
             self.multiply_accumulates = counter.get_total_flops() // 2 or None
             return prediction

@@ -11,6 +11,7 @@ from .export import EXPORTED, ExportReport, export_network, load_exported
 from .exported_metadata import describe_network, embedded_config, latest_scores, read_metadata
 from .model_card import describe_data, describe_licence, describe_model, generated_by, is_generated
 from .nested_run import STAGES, keep_settings, rehearse_run, run_steps, train_run
+from .operations import count_operations
 from .parameters import parameters
 from .placement import place_network
 from .planar_inferer import PlanarInferer
@@ -48,6 +49,7 @@ __all__ = [
     "check_settings",
     "choose_precision",
     "compared_metrics",
+    "count_operations",
     "cross_validate",
     "describe_data",
     "describe_licence",

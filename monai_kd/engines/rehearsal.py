@@ -17,7 +17,6 @@ import torch
 from monai.bundle import ConfigParser
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from monai_kd.handlers.cached_teacher import CachedTeacher
 from monai_kd.handlers.distillation import DistillationHandler
@@ -26,6 +25,7 @@ from monai_kd.networks.ensemble_network import EnsembleNetwork
 from monai_kd.networks.feature_tap import unwrapped
 
 from .loaded_teacher import load_what_is_there, warn_of_unknown_patients
+from .operations import count_operations
 from .provenance import patients_of
 from .run_config import running_config
 from .stage import Stage
@@ -144,7 +144,7 @@ def _try(stage: Stage, batch: Any, say_cost: bool) -> None:
                 handler.started(engine)
         try:
             args, kwargs = others if others else ((), {})
-            with _named(stage, "the network", image), FlopCounterMode(display=False) as counter:
+            with _named(stage, "the network", image), count_operations() as counter:
                 start = time.perf_counter()
                 prediction = trainer.inferer(image, network, *args, **kwargs)
                 seconds = time.perf_counter() - start
