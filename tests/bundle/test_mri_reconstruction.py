@@ -3,6 +3,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import h5py
@@ -470,6 +471,20 @@ def test_the_rate_of_the_student_alone_starts_again_where_its_blocks_go_from_the
     parser.parse(reset=True)
     assert parser.get_parsed_content("student_alone#trainer#max_epochs") == restart + 3
     assert parser.get_parsed_content("student_alone#scheduler").lr_lambdas[0].restart == restart
+
+
+def test_the_student_alone_takes_the_steps_of_both_stages_also_where_one_has_images_without_labels(
+    data, workflow, tmp_path
+):
+    for number, path in enumerate(sorted((data / "images").iterdir())):
+        (tmp_path / "more" / f"other{number}").mkdir(parents=True)
+        shutil.copy(path, tmp_path / "more" / f"other{number}" / "frame.png")
+    settings = {**TINY, "dataset_dir": str(data), "max_epochs": 3, "teacher_epochs": 6, "batch_size": 1}
+    parser = workflow(NAME, "train.json", **settings, unlabelled_dir=str(tmp_path / "more")).parser
+    loader = {stage: parser.get_parsed_content(f"{stage}#dataloader") for stage in ("teacher_training", "train")}
+    assert len(loader["train"]) == 2 * len(loader["teacher_training"])
+    epochs, alone = (parser.get_parsed_content(f"student_alone#{part}") for part in ("epochs", "dataloader"))
+    assert epochs * len(alone) == 6 * len(loader["teacher_training"]) + 3 * len(loader["train"])
 
 
 def test_it_trains_under_torchrun(data, workflow, tmp_path, one_process):
