@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from monai_kd.engines.significance import MIXED
 from monai_kd.engines.wording import DISTILLED, TEACHER, label
 from monai_kd.files import write_text
 
@@ -31,6 +32,13 @@ from .rows import (
 )
 
 __all__ = ["write_report"]
+
+_ANSWERS = {
+    "helped": "Yes, it helped",
+    "hurt": "No, it hurt",
+    MIXED: "Most one way, the mean the other",
+    "unknown": "Unknown",
+}
 
 
 class _Plot(NamedTuple):
@@ -63,9 +71,7 @@ def _content(folder: Path, results: Results) -> dict[str, Any]:
     return {
         "results": results,
         "tested": _tested(results),
-        "answer": {"helped": "Yes, it helped", "hurt": "No, it hurt", "unknown": "Unknown"}.get(
-            results.verdict.word, "No difference found"
-        ),
+        "answer": _ANSWERS.get(results.verdict.word, "No difference found"),
         "tiles": _tiles(results),
         "quality": quality_tables(results),
         "chance": chance_rows(results),

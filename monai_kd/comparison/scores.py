@@ -69,8 +69,9 @@ def model_scores(
         for metric, score in metrics.items():
             teacher, alone = (found.get(model, {}).get(metric) for model in (row.teacher, ALONE))
             if teacher and row.model != TEACHER:
-                part, whole = (score, teacher) if directions[metric] else (teacher, score)
-                score = replace(score, retained_percent=100 * part.mean / whole.mean if whole.mean else None)
+                part, whole = _paired_means(cases[row.name], cases[row.teacher], metric) or (score.mean, teacher.mean)
+                part, whole = (part, whole) if directions[metric] else (whole, part)
+                score = replace(score, retained_percent=100 * part / whole if whole else None)
             if alone and row.model == DISTILLED:
                 low, high = limits.get(_gain(row.name, metric), (None, None))
                 gain = score.mean - alone.mean
@@ -80,6 +81,15 @@ def model_scores(
                 score = replace(score, gain=known, gain_low=low, gain_high=high)
             metrics[metric] = score
     return found
+
+
+def _paired_means(first: Cases, second: Cases, metric: str) -> tuple[float, float] | None:
+    """Both models' means over the cases that have a value by either; None where there are none."""
+    if not (metric in first.values and metric in second.values):
+        return None
+    values = np.stack([cases.over_seeds(metric) for cases in (first, second)])
+    both = values[:, np.isfinite(values).all(axis=0)]
+    return (float(both[0].mean()), float(both[1].mean())) if both.size else None
 
 
 def _by_seed(cases: Cases, metric: str, summaries: Sequence[Mapping[str, Any]]) -> list[float]:

@@ -20,7 +20,7 @@ CORRECT = "share_of_right_cases"
 TRUE_PROBABILITY = "probability_of_the_truth"
 """Probability of a case's true class; where a case has several findings, the mean over them of what it has or lacks."""
 
-_NO_CLASS = ("input", "label", "predicted")
+_NO_CLASS = ("input", "patient", "label", "predicted")
 
 
 @dataclass(frozen=True)

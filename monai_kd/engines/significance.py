@@ -15,6 +15,7 @@ from .wording import ALONE, DISTILLED, label, p_text
 
 __all__ = [
     "LEVEL",
+    "MIXED",
     "ModelTest",
     "Verdict",
     "answer",
@@ -25,6 +26,9 @@ __all__ = [
     "values_to_test",
     "verdict",
 ]
+
+MIXED = "cut both ways"
+"""The verdict where most patients gain and the mean falls, or the reverse: a few differ by more than all others."""
 
 LEVEL = 0.05
 """Probability of a false alarm that a test allows; an interval holds the rest."""
@@ -42,7 +46,7 @@ class ModelTest:
         p: of the Wilcoxon signed-rank test, two-sided.
         p_holm: the same, corrected for the number of values.
         effect: matched-pairs rank-biserial correlation, -1..1.
-        verdict: ``helped``, ``hurt`` or ``made no difference``.
+        verdict: ``helped``, ``hurt``, ``made no difference`` or :data:`MIXED`.
     """
 
     before: str
@@ -106,7 +110,8 @@ def compare_pairs(
             for name, higher in tested.items()
         ]
         for name, test, corrected in zip(tested, found, holm([test.p_value for test in found])):
-            word = verdict(corrected, test.effect)
+            gain = test.difference if tested[name] else -test.difference
+            word = verdict(corrected, test.effect, gain)
             numbers = (test.groups, test.difference, test.p_value, corrected, test.effect)
             tests.append(ModelTest(before, after, name, *numbers, word))
     return tests
@@ -145,6 +150,7 @@ def answer(tests: Sequence[ModelTest]) -> Verdict:
         "helped": "Distillation helped",
         "hurt": "Distillation hurt",
         "made no difference": "Distillation made no difference that could be told from chance",
+        MIXED: f"Distillation {'helped' if first.effect > 0 else 'hurt'} most patients, and on average the reverse",
     }[first.verdict]
     sentence = (
         f"{said}: {first.difference:+.4f} in {label(first.value)} over the student alone, mean of "
@@ -168,6 +174,8 @@ def relation_word(test: ModelTest) -> str:
     """
     other = label(test.before)
     words = {"helped": f"better than {other}", "hurt": f"worse than {other}"}
+    if test.verdict == MIXED:
+        return f"{words['helped' if test.effect > 0 else 'hurt']} for most patients, and on average the reverse"
     return words.get(test.verdict, "no difference beyond chance")
 
 
@@ -187,12 +195,19 @@ def _equals(p_value: float) -> str:
     return text if text[0] == "<" else f"= {text}"
 
 
-def verdict(p_value: float, effect: float) -> str:
-    """``helped``, ``hurt`` or ``made no difference``: what a corrected p-value and the sign of the effect say.
+def verdict(p_value: float, effect: float, gain: float) -> str:
+    """``helped``, ``hurt``, ``made no difference`` or :data:`MIXED`: what a corrected p-value and two signs say.
 
-    >>> verdict(0.01, 0.5), verdict(0.3, 0.5)
-    ('helped', 'made no difference')
+    Args:
+        p_value: corrected.
+        effect: rank-biserial correlation, above 0 where the second model is better.
+        gain: mean difference, above 0 where the second model is better.
+
+    >>> verdict(0.01, 0.5, 0.1), verdict(0.3, 0.5, 0.1), verdict(0.01, 0.5, -0.1)
+    ('helped', 'made no difference', 'cut both ways')
     """
     if p_value >= LEVEL:
         return "made no difference"
+    if effect * gain < 0:
+        return MIXED
     return "helped" if effect > 0 else "hurt"

@@ -8,6 +8,7 @@ from monai_kd.comparison.paper import Paper, PaperRow
 from monai_kd.comparison.results import Results
 from monai_kd.comparison.rows import effort_rows
 from monai_kd.comparison.scores import intervals
+from monai_kd.csv_tables import read_table
 from monai_kd.engines.case_values import Cases
 from monai_kd.metrics import bootstrap_interval
 
@@ -61,6 +62,18 @@ def test_a_gain_is_that_of_the_cases_that_both_have(comparison):
     assert student.gain != pytest.approx(student.mean - alone.mean, abs=1e-6)
     assert student.gain_low < student.gain < student.gain_high
     assert any("12 cases without a value of dice by student alone are left out" in note for note in found.notes)
+
+
+def test_a_share_is_that_of_the_cases_that_both_have(comparison, tmp_path):
+    unknown = {(0, "teacher", f"p{number}") for number in range(6)}
+    dice = comparison(seeds=1, unknown=unknown).models["distilled_student"].metrics["dice"]
+    own, teachers = (
+        np.array([float(row["dice"]) for row in read_table(tmp_path / f"compare/seed_0/evaluation/{model}/cases.csv")])
+        for model in ("distilled_student", "teacher")
+    )
+    both = np.isfinite(teachers)
+    assert both.sum() == 8 and dice.retained_percent == pytest.approx(100 * own[both].mean() / teachers[both].mean())
+    assert dice.retained_percent != pytest.approx(100 * own.mean() / teachers[both].mean(), abs=1e-6)
 
 
 def test_a_seed_without_any_value_of_a_metric_is_none_of_its_mean(comparison, tmp_path):

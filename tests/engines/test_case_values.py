@@ -73,6 +73,11 @@ def test_a_classification_gives_what_is_right_and_how_probable_the_truth_was(tmp
     assert scores == classification_scores([[0.7, 0.3], [0.7, 0.3], [0.6, 0.4]], [0, 0, 1], ["x", "y"])
 
 
+def test_a_patients_number_is_no_class_whatever_the_cases_are_grouped_by(tmp_path):
+    row = {"input": "a", "patient": 100360, "label": "x", "predicted": "x", "x": 0.7, "y": 0.3}
+    assert read_cases([_write(tmp_path / "0.csv", [row])], "input").classes == ("x", "y")
+
+
 def test_findings_that_do_not_exclude_each_other(tmp_path):
     rows = [
         {"input": "a", "label": "x|y", "predicted": "x|y", "x": 0.9, "y": 0.8},

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from monai_kd.engines.significance import LEVEL, verdict
+from monai_kd.engines.case_values import Cases
+from monai_kd.engines.significance import LEVEL, answer, compare_pairs, relation_word, verdict
 from monai_kd.metrics import group_means, holm, paired_test, rank_biserial
 
 
@@ -76,10 +77,32 @@ def test_holm_by_hand():
 
 
 @pytest.mark.parametrize(
-    "p_value, effect, word", [(0.01, 0.5, "helped"), (0.01, -0.5, "hurt"), (0.05, 0.9, "made no difference")]
+    "p_value, effect, gain, word",
+    [
+        (0.01, 0.5, 0.1, "helped"),
+        (0.01, -0.5, -0.1, "hurt"),
+        (0.05, 0.9, 0.1, "made no difference"),
+        (0.01, 0.5, -0.1, "cut both ways"),
+        (0.01, -0.5, 0.1, "cut both ways"),
+    ],
 )
-def test_the_verdict_is_one_of_three(p_value, effect, word):
-    assert verdict(p_value, effect) == word
+def test_the_verdict_is_one_of_four(p_value, effect, gain, word):
+    assert verdict(p_value, effect, gain) == word
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_where_most_patients_gain_and_the_mean_falls_no_direction_is_claimed(higher):
+    patients = [str(number) for number in range(20)]
+    alone = np.full(20, 0.5)
+    distilled = alone + np.where(np.arange(20) == 7, -0.3, 0.005 + 0.0001 * np.arange(20)) * (1 if higher else -1)
+    cases = {
+        model: Cases(patients, patients, {"score": values[None]})
+        for model, values in (("student_alone", alone), ("distilled_student", distilled))
+    }
+    tests = compare_pairs(cases, {"score": higher}, [("student_alone", "distilled_student")])
+    assert tests[0].p < 0.01 and answer(tests).word == "cut both ways"
+    assert answer(tests).sentence.startswith("Distillation helped most patients, and on average the reverse: ")
+    assert relation_word(tests[0]) == "better than student alone for most patients, and on average the reverse"
 
 
 def _verdicts(generator: np.random.Generator, patients: int, gain: float) -> list[str]:
@@ -95,7 +118,7 @@ def _verdicts(generator: np.random.Generator, patients: int, gain: float) -> lis
         models = [ease + shift + by_patient(0.03) + generator.normal(0, 0.02, len(ease)) for shift in (0.0, gain)]
         tests.append(paired_test(*(group_means(values, groups) for values in models)))
     corrected = holm([test.p_value for test in tests])
-    return [verdict(p_value, test.effect) for p_value, test in zip(corrected, tests)]
+    return [verdict(p_value, test.effect, test.difference) for p_value, test in zip(corrected, tests)]
 
 
 def test_a_real_effect_is_found():
