@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
+from enum import Enum
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,9 +42,9 @@ def new_hash(*parts: bytes) -> hashlib.blake2b:
 def teacher_identity(network: nn.Module, inferer: Inferer) -> bytes:
     """Hash of a teacher: its modules' classes and settings, its weights and buffers, and the inferer's settings.
 
-    A module's settings are those of its attributes that are numbers, words, types, functions, arrays, or lists or
-    dictionaries of them. A module without weights, such as one that wraps another runtime, can't be told from
-    another one, so its identity is another one each time.
+    A module's settings are those of its attributes that are numbers, words, types, functions, arrays, or lists,
+    dictionaries or records of them. A module without weights, such as one that wraps another runtime, can't be told
+    from another one, so its identity is another one each time.
     """
     digest = new_hash(repr(network).encode(), _text(inferer).encode())
     for name, module in network.named_modules():
@@ -82,7 +86,7 @@ def _text(value: Any) -> str:
     """A value in words; of an object that is none of the known kinds, its class."""
     if isinstance(value, _PLAIN):
         return repr(value)
-    if isinstance(value, (Tensor, np.ndarray)):
+    if isinstance(value, (Tensor, np.ndarray, np.generic)):
         digest = new_hash()
         add_tensor(digest, torch.as_tensor(value))
         return digest.hexdigest()
@@ -90,7 +94,11 @@ def _text(value: Any) -> str:
         return f"{{{', '.join(f'{key!r}: {_text(value[key])}' for key in sorted(value, key=repr))}}}"
     if isinstance(value, (set, frozenset)):
         return f"{{{', '.join(sorted(map(_text, value)))}}}"
-    if isinstance(value, Inferer):
+    if isinstance(value, Enum):
+        return f"{_name(type(value))}.{value.name}"
+    if isinstance(value, functools.partial):
+        return f"partial({_text(value.func)}, {_text(value.args)}, {_text(value.keywords)})"
+    if isinstance(value, (Inferer, SimpleNamespace)) or (is_dataclass(value) and not isinstance(value, type)):
         return f"{_name(type(value))}({_settings(vars(value))})"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_text, value))}]"

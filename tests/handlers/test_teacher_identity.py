@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import copy
+import functools
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from monai.inferers import SimpleInferer, SlidingWindowInferer
+from monai.utils import BlendMode
 from torch import nn
 
 from monai_kd.handlers.teacher_identity import add_tensor, new_hash, teacher_identity
@@ -52,6 +56,23 @@ def test_a_tensor_or_array_that_is_no_buffer_counts():
         return lambda network: setattr(network[0], "gain", torch.full((2,), value).numpy())
 
     first, second, again = (_identity(_changed(gain(value))) for value in (1.0, 1.5, 1.0))
+    assert first == again != second
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda slope: functools.partial(nn.functional.leaky_relu, negative_slope=slope),
+        lambda slope: functools.partial(nn.functional.leaky_relu, *[torch.ones(1), slope]),
+        lambda slope: np.float32(slope),
+        lambda slope: SimpleNamespace(slope=slope),
+        lambda slope: BlendMode.GAUSSIAN if slope > 0.2 else BlendMode.CONSTANT,
+    ],
+)
+def test_what_holds_a_setting_counts_by_what_it_holds(made):
+    first, second, again = (
+        _identity(_changed(lambda network: setattr(network[0], "own", made(slope)))) for slope in (0.1, 0.3, 0.1)
+    )
     assert first == again != second
 
 
