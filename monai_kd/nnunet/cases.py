@@ -14,6 +14,7 @@ from monai.utils import CommonKeys as Keys
 
 from monai_kd.data.datalists.image_files import natural_order
 from monai_kd.data.datalists.index import INDEX, name_patients
+from monai_kd.data.datalists.patient import bids_subject
 from monai_kd.data.datalists.splits import UNLABELLED, check_no_patient_leaks
 from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData, explain_empty_sides, unavailable
 from monai_kd.data.datalists.unlabelled import beside
@@ -46,7 +47,8 @@ def nnunet_datalist(
     weights are kept, as nnU-Net does, so that what is tested on has chosen nothing. With the fold ``"all"`` every case
     trains, and only ``imagesTs`` may test.
 
-    A column ``patient`` in the folder's ``index.csv`` says whose cases they are; else each is of a patient of its own.
+    A column ``patient`` in the folder's ``index.csv`` says whose cases they are; else ``sub-<label>`` of a case's BIDS
+    name; else each is of a patient of its own.
 
     Args:
         dataset_dir: the folder ``DatasetNNN_NAME`` in ``nnUNet_raw``. When there is no data set, all three lists are
@@ -124,7 +126,8 @@ def case_items(folder: Path, side: str) -> list[Item]:
     for case in names:
         files = channels_of(folder / f"images{side}" / f"{case}_0000{ending}", description)
         label = str(folder / f"labels{side}" / f"{case}{ending}")
-        items.append({Keys.IMAGE: files[0], "files": files, Keys.LABEL: label, "case": case, "patient": case})
+        patient = bids_subject(case) or case
+        items.append({Keys.IMAGE: files[0], "files": files, Keys.LABEL: label, "case": case, "patient": patient})
     return name_patients(items, folder / INDEX, lambda item: [item["case"]])
 
 
@@ -138,7 +141,8 @@ def _unlabelled(folder: Path, raw: Path, splits: Datalist) -> list[Item]:
         if item.get("unreadable"):
             raise ValueError(f"unlabelled_dir={folder}: {item[Keys.IMAGE]}: {item['unreadable']}")
         case = _CHANNEL.sub("", _parts(Path(item[Keys.IMAGE]))[0])
-        items.append({Keys.IMAGE: item[Keys.IMAGE], "files": item["files"], "case": case, "patient": case})
+        patient = bids_subject(case) or case
+        items.append({Keys.IMAGE: item[Keys.IMAGE], "files": item["files"], "case": case, "patient": patient})
     return beside(splits, items, folder, raw, lambda item: [item["case"]])
 
 

@@ -62,6 +62,30 @@ def test_cases_of_one_patient_may_not_be_on_two_sides(raw, preprocessed):
         nnunet_datalist(raw, preprocessed, fold=0)
 
 
+def test_sessions_of_one_bids_subject_may_not_be_on_two_sides(raw, tmp_path):
+    for name, case in (("SIM0001", "sub-1_ses-1"), ("SIM0002", "sub-1_ses-2"), ("SIM0003", "sub_0003")):
+        for file in [*raw.glob(f"imagesTr/{name}*"), *raw.glob(f"labelsTr/{name}*")]:
+            file.rename(file.with_name(file.name.replace(name, case)))
+    others = ["SIM0004", "SIM0006"]
+    together = _split(tmp_path, {"train": ["sub-1_ses-1", "sub-1_ses-2", *others], "val": ["sub_0003"]})
+    splits = nnunet_datalist(raw, together)
+    assert [item["patient"] for item in splits["training"]] == [*others, "sub-1", "sub-1"]
+    assert [item["patient"] for item in splits["validation"]] == ["sub_0003"]
+    torn = _split(tmp_path, {"train": ["sub-1_ses-1"], "val": ["sub-1_ses-2"]})
+    with pytest.raises(ValueError, match="patient sub-1 is in training and validation"):
+        nnunet_datalist(raw, torn)
+    (raw / "imagesTr" / "sub-1_ses-2_0000.nii.gz").rename(tmp_path / "sub-1_ses-3_0000.nii.gz")
+    (raw / "imagesTr" / "sub-1_ses-2_0001.nii.gz").rename(tmp_path / "sub-1_ses-3_0001.nii.gz")
+    (raw / "labelsTr" / "sub-1_ses-2.nii.gz").unlink()
+    tests = _split(tmp_path, {"train": ["SIM0004"], "val": ["sub-1_ses-1"]})
+    more = tmp_path / "more"
+    more.mkdir()
+    for file in tmp_path.glob("sub-1*"):
+        file.rename(more / file.name)
+    with pytest.raises(ValueError, match="patient sub-1 is in validation and unlabelled"):
+        nnunet_datalist(raw, tests, unlabelled_dir=more)
+
+
 @pytest.mark.parametrize("fold, words", [(2, "fold must be from 0 to 1"), ("1", "got '1'"), (True, "got True")])
 def test_another_fold_is_refused_with_those_there_are(raw, preprocessed, fold, words):
     with pytest.raises(ValueError, match=words):

@@ -13,6 +13,7 @@ from monai.config import PathLike
 from monai.utils import CommonKeys, ensure_tuple
 
 from monai_kd.data.datalists.image_files import images_under
+from monai_kd.data.datalists.patient import bids_subject, split_modality
 from monai_kd.data.datalists.template import DatasetLayout, take_labelled
 from monai_kd.data.datalists.unavailable import Datalist, Item
 from monai_kd.data.readers.image_file import image_stem
@@ -22,8 +23,8 @@ __all__ = ["brain_extraction_datalist"]
 
 _MASK_FOLDER = re.compile(r"(brain[-_]?)?(masks?|labels?)", re.IGNORECASE)
 _MASK_NAME = re.compile(r"(^|[-_.])((desc-)?brain[-_]?|bet[-_.])?mask$", re.IGNORECASE)
+_CONTRASTS = ("T1", "T2", "PD", "PDT2", "T2STAR", "FLAIR", "CT")
 _MASK_OF_TOOL = re.compile(r"[-_.]bet[-_.]mask$", re.IGNORECASE)  # HD-BET's
-_MODALITY = re.compile(r"(^|[-_. ])(T1|T2|PD|PDT2|T2star|FLAIR|CT)w?$", re.IGNORECASE)
 
 
 def brain_extraction_datalist(
@@ -49,8 +50,9 @@ def brain_extraction_datalist(
     - The modality ends the name (``anna_T1``, ``sub-01_T1w``) or is the name of a folder (``T1``, ``IXI-T2``). A mask
       that names a modality belongs to images of this modality, one that names none to all of the patient's.
     - The patient is the name without modality and mask or, where nothing remains (``anna/T1.nii.gz``), the folder.
-    - In BIDS names the patient is ``sub-<label>``, a mask must have no entity (``ses-``, ``run-``, ``space-``) that its
-      image lacks, and of several such masks that with most of them is taken. Below ``derivatives`` lie masks only.
+    - In BIDS names and folders the patient is ``sub-<label>``. A mask must have no entity (``ses-``, ``run-``,
+      ``space-``) that its image lacks, and of several such masks that with most of them is taken. Below
+      ``derivatives`` lie masks only.
 
     A folder of the Medical Segmentation Decathlon or of nnU-Net (``dataset.json``, ``imagesTr``) is listed as such, by
     :class:`~monai_kd.data.datalists.nnunet.TaskFolder`; each channel is an image of its own, of this modality.
@@ -135,6 +137,7 @@ class _Name(NamedTuple):
     """What a file's name and folders say."""
 
     path: Path
+    name: str  # that an image and its mask have in common
     patient: str
     modality: str
     entities: frozenset[str]
@@ -147,18 +150,19 @@ class _Name(NamedTuple):
         stem = image_stem(path)
         name = _MASK_NAME.sub("", stem)
         is_mask = name != stem or any(_MASK_FOLDER.fullmatch(folder) for folder in folders)
-        found = _MODALITY.search(name)
-        name = name[: found.start()] if found else name
+        name, found = _split_contrast(name)
         is_bids = name.startswith("sub-")
-        patient, *entities = name.split("_") if is_bids else [name]
-        if patient.lower() in ("", "image") and folders:
-            patient = folders[-1]
+        name, *entities = name.split("_") if is_bids else [name]
+        subject = name if is_bids else bids_subject(path, root)
+        patient = subject or split_modality(name)[0] or (folders[-1] if folders else name)
+        if name.lower() in ("", "image") and folders:
+            entities = [folder for folder in folders if subject and folder.startswith("ses-")]
+            name = patient = subject or folders[-1]
         # A BIDS data set holds other scans as well, but an anatomical one always names its modality.
         is_other = "derivatives" in folders or (is_bids and not found and bool(entities))
-        if not found:
-            found = next(filter(None, map(_MODALITY.search, reversed(folders))), None)
-        modality = _modality(found[2]) if found else ""
-        return cls(path, patient, modality, frozenset(entities), not (is_mask or is_other), is_mask)
+        of_folders = (_split_contrast(folder)[1] for folder in reversed(folders))
+        modality = _modality(found or next(filter(None, of_folders), ""))
+        return cls(path, name, patient, modality, frozenset(entities), not (is_mask or is_other), is_mask)
 
     def fits(self, image: _Name) -> bool:
         """Whether this mask can be that image's."""
@@ -174,6 +178,12 @@ def _item(name: _Name) -> Item:
     return {CommonKeys.IMAGE: str(name.path), "patient": name.patient, "modality": name.modality}
 
 
+def _split_contrast(name: str) -> tuple[str, str]:
+    """A name and its modality, if it is one of those that lie on each other, so that a mask may be of all of them."""
+    before, modality = split_modality(name)
+    return (before, modality) if modality.upper() in _CONTRASTS else (name, "")
+
+
 def _modality(name: str) -> str:
     return name.upper().removesuffix("W")
 
@@ -181,10 +191,10 @@ def _modality(name: str) -> str:
 def _with_masks(images: Iterable[_Name], masks: Iterable[_Name], folder: Path) -> list[Item]:
     masks_of: dict[str, list[_Name]] = defaultdict(list)
     for mask in masks:
-        masks_of[mask.patient].append(mask)
+        masks_of[mask.name].append(mask)
     found = []
     for image in images:
-        fitting = [mask for mask in masks_of[image.patient] if mask.fits(image)]
+        fitting = [mask for mask in masks_of[image.name] if mask.fits(image)]
         fitting = [mask for mask in fitting if not _MASK_OF_TOOL.search(image_stem(mask.path))] or fitting
         most = max((mask.closeness for mask in fitting), default=0)
         found.append((_item(image), [str(mask.path) for mask in fitting if mask.closeness == most]))

@@ -16,6 +16,7 @@ from monai.utils import CommonKeys, ensure_tuple
 from monai_kd.data.datalists.image_files import images_under
 from monai_kd.data.datalists.index import INDEX
 from monai_kd.data.datalists.label_table import NO_FINDING, ImageLabel, match_finding, read_label_table, split_names
+from monai_kd.data.datalists.patient import bids_subject
 from monai_kd.data.datalists.splits import without_test
 from monai_kd.data.datalists.template import DatasetLayout
 from monai_kd.data.datalists.unavailable import Datalist, Item
@@ -74,8 +75,8 @@ def chest_xray_datalist(
 
     An item is ``{"image": file, "label": float32 (F + 1,), "patient": name}``; the label holds 0 and 1 for the F
     findings, then for abnormal. Rows of the table without an image, and images without a row, are left out with a
-    warning. The patient is the one that the folder's ``index.csv`` names, else the table; an image of nobody counts as
-    a patient.
+    warning. The patient is the one that the folder's ``index.csv`` names, else the table, else ``sub-<label>`` in BIDS
+    names and folders; an image of nobody counts as a patient.
 
     Nguyen, Lam, Le et al., "VinDr-CXR: An open dataset of chest X-rays with radiologist's annotations", Scientific
     Data, 2022.
@@ -144,8 +145,8 @@ class _ChestXrays(DatasetLayout):
         items = []
         for file in self.tables:
             labels = read_label_table(file, self.findings, (*PNEUMONIAS, *VINDR_FINDINGS))
-            self.patient_of.update((name, label.patient or name) for name, label in labels.items())
-            of_table = _with_images(labels, images, self.findings, file)
+            self.patient_of.update((name, label.patient) for name, label in labels.items() if label.patient)
+            of_table = _with_images(labels, images, self.findings, file, folder)
             self.table_of.update((item[CommonKeys.IMAGE], file) for item in of_table)
             items += of_table
         if not items:
@@ -157,10 +158,11 @@ class _ChestXrays(DatasetLayout):
 
     def complete_unlabelled(self, item: Item, where: str) -> Item:
         name = image_stem(ensure_tuple(item[CommonKeys.IMAGE])[0])
-        return {"patient": self.patient_of.get(name, name), **item}
+        return {"patient": self.patient_of.get(name) or bids_subject(name) or name, **item}
 
     def complete(self, item: Item, where: str) -> Item:
-        item = {"patient": str(item[CommonKeys.IMAGE]), **item}
+        image = item[CommonKeys.IMAGE]
+        item = {"patient": bids_subject(ensure_tuple(image)[0]) or str(image), **item}
         label = item.get(CommonKeys.LABEL)
         return item if label is None else {**item, CommonKeys.LABEL: _label(label, self.findings, where)}
 
@@ -194,7 +196,7 @@ def _find_tables(folder: Path) -> list[Path]:
 
 
 def _with_images(
-    labels: dict[str, ImageLabel], images: Sequence[str], findings: Sequence[str], table: Path
+    labels: dict[str, ImageLabel], images: Sequence[str], findings: Sequence[str], table: Path, folder: Path
 ) -> list[Item]:
     """The images that a table has rows of, as items."""
     files = defaultdict(list)
@@ -208,7 +210,8 @@ def _with_images(
             )
         for image in files[name]:
             vector = _vector(label.findings, label.abnormal, findings)
-            items.append({CommonKeys.IMAGE: image, CommonKeys.LABEL: vector, "patient": label.patient or name})
+            patient = label.patient or bids_subject(image, folder) or name
+            items.append({CommonKeys.IMAGE: image, CommonKeys.LABEL: vector, "patient": patient})
     if len(items) < len(labels):
         logger.warning("%s: %d rows have no image and are skipped", table, len(labels) - len(items))
     return items

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from monai.config import PathLike
-from monai.utils import CommonKeys
+from monai.utils import CommonKeys, ensure_tuple
 
+from monai_kd.data.datalists.patient import bids_subject
 from monai_kd.data.datalists.splits import SIDES, UNLABELLED, check_no_patient_leaks
 from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData, explain_empty_sides, unavailable
 from monai_kd.data.datalists.unlabelled import without_label
@@ -34,11 +35,12 @@ def load_datalist(
 
     ``{"training": [{"image": ..., "label": ..., "patient": ...}, ...], "validation": [...], "test": [...]}``, where
     ``testing`` stands for ``test`` as well. A label is a path, a list of paths, a class number or a list of numbers;
-    ``label`` and ``patient`` are optional, and any other key is kept as it is; a patient comes as text, and where only
-    some items have one, each of the others is its own. Where none has one, patients may be on two sides unseen: that is
-    warned of. A bare path stands for ``{"image": path}``. A list that the file lacks, or that is empty, comes as
-    :class:`UnavailableData`: a run that needs it refuses, an evaluation can do with ``test`` alone. So does every list
-    of a file that is not there, so that a bundle whose ``datalist`` this is can be inspected without data.
+    ``label`` and ``patient`` are optional, and any other key is kept as it is; a patient comes as text, by default
+    ``sub-<label>`` of a BIDS name, and where only some items have one, each of the others is its own. Where none has
+    one, patients may be on two sides unseen: that is warned of. A bare path stands for ``{"image": path}``. A list that
+    the file lacks, or that is empty, comes as :class:`UnavailableData`: a run that needs it refuses, an evaluation can
+    do with ``test`` alone. So does every list of a file that is not there, so that a bundle whose ``datalist`` this is
+    can be inspected without data.
 
     ``teacher`` names the files of an image's soft label (:class:`~monai_kd.data.LoadSoftLabeld`).
 
@@ -112,8 +114,12 @@ def _read_lists(path: Path) -> dict[str, Any]:
 
 
 def _name_patients(splits: Datalist, file: Path) -> None:
-    """Give items without a patient one of their own where others have one; warn where nobody has."""
+    """Give items without a patient that of a BIDS name, or their own where others have one; warn where nobody has."""
     listed = [item for items in splits.values() for item in items]
+    for item in listed:
+        subject = bids_subject(ensure_tuple(item[CommonKeys.IMAGE])[0])
+        if subject:
+            item.setdefault("patient", subject)
     if any("patient" in item for item in listed):  # a batch takes no mixture of items with and without
         for item in listed:
             item.setdefault("patient", str(item[CommonKeys.IMAGE]))

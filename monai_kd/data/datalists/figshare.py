@@ -15,6 +15,7 @@ from monai.config import PathLike
 from monai.utils import CommonKeys, ensure_tuple
 
 from monai_kd.data.datalists.image_files import images_under, list_files, natural_order
+from monai_kd.data.datalists.patient import bids_subject
 from monai_kd.data.datalists.splits import assign_folds, patient_family, split_by_patient_and_class, split_by_side
 from monai_kd.data.datalists.template import DatasetLayout
 from monai_kd.data.datalists.unavailable import Datalist, Item
@@ -137,11 +138,11 @@ def _figshare_item(path: PathLike, patient_is_pid: bool = False) -> Item:
 
 
 def _patient_of(image: Path, is_pid: bool) -> str:
-    """Whom an image shows that needs no label: a slice's own patient, or else the file's name."""
+    """Whom an image shows that needs no label: a slice's own patient, or else the one of the file's name."""
     with suppress(ValueError):
         if image.suffix.lower() == ".mat":
             return _figshare_item(image, is_pid)["patient"]
-    return image_stem(image)
+    return bids_subject(image) or image_stem(image)
 
 
 def _complete(item: Item) -> Item:

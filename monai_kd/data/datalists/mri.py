@@ -6,10 +6,10 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from monai.config import PathLike
@@ -17,6 +17,7 @@ from monai.utils import CommonKeys, ensure_tuple
 
 from monai_kd.data.datalists.image_files import images_under, natural_order
 from monai_kd.data.datalists.index import INDEX, name_patients
+from monai_kd.data.datalists.patient import bids_subject, split_modality
 from monai_kd.data.datalists.template import DatasetLayout
 from monai_kd.data.datalists.unavailable import Datalist, Item
 from monai_kd.data.readers.array_file import ARRAY_SUFFIXES
@@ -57,8 +58,9 @@ def mri_datalist(
     - Pictures are frames: all of a patient in one folder are an item, in the natural order of their names.
 
     Who a patient is, says the column ``patient`` of the index, by default ``dataset_dir/index.csv``, in the row whose
-    ``id`` is the file's name without suffix. Otherwise it is the folder that the file lies in, or, where all volumes
-    lie in one folder, the volume's name.
+    ``id`` is the file's name without suffix. Otherwise it is ``sub-<label>`` in BIDS names and folders; else the folder
+    that the file lies in; or, where all volumes lie in one folder or in folders that differ by their modality alone
+    (``IXI-T1``, ``IXI-T2``), the volume's name without modality.
 
     Args:
         dataset_dir: the folder. When it does not exist or holds no image, all three lists are :class:`UnavailableData`.
@@ -152,15 +154,26 @@ def _without_series_of_frames(paths: Sequence[Path]) -> list[Path]:
 
 def _with_patients(paths: Sequence[Path], folder: Path) -> list[Item]:
     """Items with the patients that folders or volumes name; frames of nobody have an empty name."""
-    root = os.path.commonpath([path.parent for path in paths])
+    owners = _without_modalities([path.parent.relative_to(folder) for path in paths])
+    root = os.path.commonpath(owners)
     items = []
-    for path in paths:
-        if str(path.parent) != root:
-            patient = path.parent.relative_to(folder).as_posix()
-        else:
-            patient = "" if _is_picture(path) else _FRAME.sub("", image_stem(path))
+    for path, owner in zip(paths, owners):
+        patient = bids_subject(path, folder)
+        if not patient and owner != root:
+            patient = owner
+        elif not patient and not _is_picture(path):
+            stem = _FRAME.sub("", image_stem(path))
+            patient = split_modality(stem)[0] or owner or stem
         items.append({CommonKeys.IMAGE: str(path), "patient": patient})
     return items
+
+
+def _without_modalities(folders: Sequence[PurePath]) -> list[str]:
+    """The folders as text, those that differ by words for their modality alone without these words."""
+    bare = ["/".join(filter(None, (split_modality(part)[0] for part in folder.parts))) for folder in folders]
+    # A word that tells nothing apart may be a part of a name: of PD and HC, PD are the ill.
+    times = Counter(text for _, text in set(zip(folders, bare)))
+    return [text if times[text] > 1 else "/".join(folder.parts) for folder, text in zip(folders, bare)]
 
 
 def _check_whose_frames(items: Sequence[Item], folder: Path) -> None:

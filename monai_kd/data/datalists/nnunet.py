@@ -16,11 +16,12 @@ from monai.config import PathLike
 from monai.utils import CommonKeys
 
 from monai_kd.data.datalists.image_files import images_under
+from monai_kd.data.datalists.patient import bids_subject
 from monai_kd.data.datalists.splits import split_by_side, without_test
 from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData
 from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, image_stem
 
-__all__ = ["TaskFolder", "is_task_folder"]
+__all__ = ["TaskFolder", "case_of", "is_task_folder", "patient_of_case"]
 
 _DESCRIPTION = "dataset.json"
 _FOLDS = "splits_final.json"
@@ -43,7 +44,8 @@ class TaskFolder:
 
     ``imagesTr/<case>_0000.nii.gz`` (``_0001``: another channel), or ``imagesTr/<case>.nii.gz``, is the image of
     ``labelsTr/<case>.nii.gz``; ``imagesTs`` and ``labelsTs`` hold the test side. ``dataset.json`` names the channels,
-    ``splits_final.json`` the cases of each fold's ``train`` and ``val``.
+    ``splits_final.json`` the cases of each fold's ``train`` and ``val``. A case is a patient, unless its name is one of
+    BIDS: then the patient is ``sub-<label>``.
 
     Args:
         folder: with ``dataset.json`` and ``imagesTr``.
@@ -80,7 +82,8 @@ class TaskFolder:
                     "expected one: name the one that is meant for each case in a datalist"
                 )
             for image in images:
-                item = {CommonKeys.IMAGE: str(image), CommonKeys.LABEL: labels[case], "patient": case}
+                patient = patient_of_case(image)
+                item = {CommonKeys.IMAGE: str(image), CommonKeys.LABEL: labels[case], "patient": patient}
                 items.append({**item, "modality": self._modality(image)} if self.several_channels else item)
         without = sorted(channels.keys() - labels.keys())
         if without and (labels or side == "Tr"):
@@ -160,6 +163,16 @@ def case_of(image: PathLike) -> str:
     ('la_003', 'la_003')
     """
     return _CHANNEL.sub("", image_stem(image))
+
+
+def patient_of_case(image: PathLike) -> str:
+    """The patient of an image's case: its subject in BIDS names, which may have several sessions, or the case itself.
+
+    >>> patient_of_case("imagesTr/sub-01_ses-2_0000.nii.gz"), patient_of_case("imagesTr/la_003_0000.nii.gz")
+    ('sub-01', 'la_003')
+    """
+    case = case_of(image)
+    return bids_subject(case) or case
 
 
 def _read_json(file: Path, kind: type) -> Any:

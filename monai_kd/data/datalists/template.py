@@ -17,7 +17,8 @@ from monai.utils import CommonKeys, ensure_tuple
 from monai_kd.data.datalists.decathlon import load_datalist
 from monai_kd.data.datalists.image_files import UnreadableFiles, images_under
 from monai_kd.data.datalists.index import INDEX, find_index, name_patients, split_by_index
-from monai_kd.data.datalists.nnunet import TaskFolder, case_of, is_task_folder
+from monai_kd.data.datalists.nnunet import TaskFolder, is_task_folder, patient_of_case
+from monai_kd.data.datalists.patient import bids_subject
 from monai_kd.data.datalists.splits import UNLABELLED, check_no_patient_leaks, split_by_patient
 from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData, explain_empty_sides, unavailable
 from monai_kd.data.datalists.unlabelled import beside, without_label
@@ -66,7 +67,8 @@ class DatasetLayout(ABC):
 
     def complete_unlabelled(self, item: Item, where: str) -> Item:
         """The same as :meth:`complete` for an item that needs no label: at least its ``patient``."""
-        return {"patient": image_stem(ensure_tuple(item[CommonKeys.IMAGE])[0]), **item}
+        image = ensure_tuple(item[CommonKeys.IMAGE])[0]
+        return {"patient": bids_subject(image) or image_stem(image), **item}
 
     def complete(self, item: Item, where: str) -> Item:
         """An item of a user's own list with what its files say beside it; ``where`` is its place, for errors."""
@@ -136,7 +138,7 @@ class DatasetLayout(ABC):
         except UnreadableFiles as error:
             return {**splits, UNLABELLED: UnavailableData(str(error), UnreadableFiles)}
         if self.segments and is_task_folder(dataset_dir):
-            items = [{**item, "patient": case_of(item[CommonKeys.IMAGE])} for item in items]
+            items = [{**item, "patient": patient_of_case(item[CommonKeys.IMAGE])} for item in items]
         kept = beside({**splits, UNLABELLED: listed}, items, folder, dataset_dir, self.ids)
         if not items:
             reason = f"unlabelled_dir={folder}: no image there: name a folder of images, or leave it out"

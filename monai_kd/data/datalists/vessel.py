@@ -12,6 +12,7 @@ from monai.config import PathLike
 from monai.utils import CommonKeys, ensure_tuple
 
 from monai_kd.data.datalists.image_files import images_under
+from monai_kd.data.datalists.patient import bids_subject, split_modality
 from monai_kd.data.datalists.template import DatasetLayout, take_labelled
 from monai_kd.data.datalists.unavailable import Datalist, Item
 from monai_kd.data.readers.image_file import image_stem
@@ -51,7 +52,8 @@ def vessel_datalist(
     A folder of the Medical Segmentation Decathlon or of nnU-Net (``dataset.json``, ``imagesTr``) is listed as such, by
     :class:`~monai_kd.data.datalists.nnunet.TaskFolder`.
 
-    The patient is the name, unless a column ``patient`` in the folder's ``index.csv`` says it better.
+    The patient is ``sub-<label>`` in BIDS names and folders, otherwise the name, without a modality that ends it
+    (``anna_T1``) but with ``MRA``, unless a column ``patient`` in the folder's ``index.csv`` says it better.
 
     Args:
         dataset_dir: the folder. When it does not exist or holds no image, all three lists are :class:`UnavailableData`.
@@ -60,8 +62,8 @@ def vessel_datalist(
             ``split`` (train, val or test) and, if wanted, ``patient``.
         seed: of the drawn split.
         fractions: shares of the images for training, validation and test in the drawn split.
-        datalist: a Decathlon datalist (:func:`~monai_kd.data.load_datalist`) that is used instead. The patient is the
-            image's name unless the list gives it.
+        datalist: a Decathlon datalist (:func:`~monai_kd.data.load_datalist`) that is used instead. The patient comes
+            from the image's name unless the list gives it.
         bundle: name of the bundle that asks, for the hint how to generate a data set.
         fold: of nnU-Net's own folds, from 1, where the folder is nnU-Net's.
         unlabelled_dir: folder of images without labels, for the list ``unlabelled`` that a distillation learns from as
@@ -93,14 +95,15 @@ class _Angiograms(DatasetLayout):
 
     def unlabelled(self, folder: Path) -> list[Item]:
         paths = [path for path in images_under(folder, VOLUME_SUFFIXES) if not _BRAIN_MASK.search(image_stem(path))]
-        items: list[Item] = [{CommonKeys.IMAGE: str(path)} for path in paths if not _is_label(path, folder)]
-        return [self.complete(item, item[CommonKeys.IMAGE]) for item in items]
+        images = [path for path in paths if not _is_label(path, folder)]
+        return [{CommonKeys.IMAGE: str(path), "patient": _patient(path, folder)} for path in images]
 
     def complete_unlabelled(self, item: Item, where: str) -> Item:
         return self.complete(item, where)
 
     def complete(self, item: Item, where: str) -> Item:
-        return {"patient": self.ids(item)[0], **item}
+        path = Path(ensure_tuple(item[CommonKeys.IMAGE])[0])
+        return {"patient": _patient(path, path.parents[1] if len(path.parents) > 1 else path.parent), **item}
 
     def ids(self, item: Item) -> Sequence[str]:
         return [_name(Path(ensure_tuple(item[CommonKeys.IMAGE])[0]))]
@@ -117,6 +120,14 @@ def _name(path: Path) -> str:
     return path.parent.name if _NO_NAME.fullmatch(name) else name
 
 
+def _patient(path: Path, root: Path) -> str:
+    """Whom an angiogram shows: all sessions and contrasts of a patient have to stay on one side."""
+    name = _name(path)
+    patient, modality = split_modality(name)
+    # An angiogram's own word stays, because splits were drawn by such names: Normal001-MRA.
+    return bids_subject(path, root) or (name if _NO_NAME.fullmatch(modality) else patient) or name
+
+
 def _with_labels(images: Sequence[Path], labels: Sequence[Path], folder: Path) -> list[Item]:
     images_of, labels_of = _by_name(images), _by_name(labels)
     for name, files in images_of.items():
@@ -125,7 +136,7 @@ def _with_labels(images: Sequence[Path], labels: Sequence[Path], folder: Path) -
                 f"{folder}: several images are called {name!r}: {', '.join(files)}; leave one or use a datalist"
             )
     found = [
-        ({CommonKeys.IMAGE: file, "patient": name}, labels_of.get(name, []))
+        ({CommonKeys.IMAGE: file, "patient": _patient(Path(file), folder)}, labels_of.get(name, []))
         for name, files in images_of.items()
         for file in files
     ]
