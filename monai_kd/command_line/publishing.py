@@ -118,6 +118,7 @@ def _model_card(
 ) -> str:
     """What a published student says about itself."""
     monai_kd.engines.tabulate_run(run, bundle.root, keep=True)
+    teacher = monai_kd.engines.taught_by(run, bundle.root)
     rows = [["metric", "value or mean over cases", "standard deviation over cases", "median", "interval", "cases"]]
     for metric, value in monai_kd.engines.values_of(summary).items():
         score = summary[metric]
@@ -137,8 +138,9 @@ def _model_card(
             "Beside the networks of its run:",
             (run / "table.md").read_text(encoding="utf-8"),
         ],
-        monai_kd.engines.reproduce(bundle.root, trained),
+        monai_kd.engines.reproduce(bundle.root, trained, taught_by=teacher),
         monai_kd.engines.plain_settings(trained),
+        origin=monai_kd.engines.describe_other_teacher(trained, teacher),
     )
 
 

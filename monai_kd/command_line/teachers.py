@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import monai_kd
 from monai_kd.bundle import Bundle, read_json
 from monai_kd.locations import teacher_overlay
 from monai_kd.overrides import references
@@ -77,13 +78,7 @@ def teacher_file(bundle: Bundle, run: str) -> Path | None:
 
     The file may be gone, or not be there yet. None where the student has no teacher, or one with its own weights.
     """
-    from monai.bundle import ConfigParser
-
-    folder = bundle.existing_run(run)
-    # The run may have been moved since it was kept.
-    here = {"bundle_root": str(bundle.root), "ckpt_dir": str(folder)}
-    teacher = ConfigParser({**read_json(folder / "model.json"), **here}).get_parsed_content("teacher_checkpoint")
-    return None if teacher is None else Path(teacher)
+    return monai_kd.engines.teacher_checkpoint(bundle.existing_run(run), bundle.root)
 
 
 def teacher_of(bundle: Bundle, run: str) -> dict[str, Any]:

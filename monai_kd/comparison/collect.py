@@ -23,11 +23,14 @@ from monai_kd.engines import (
     STAGES,
     describe_data,
     describe_licence,
+    describe_other_teacher,
     generated_by,
     is_generated,
     plain_settings,
     read_epochs,
+    read_run_config,
     reproduce,
+    taught_by,
 )
 from monai_kd.engines.case_values import TRUE_PROBABILITY, Cases, Row, read_cases
 from monai_kd.engines.significance import ModelTest, answer, compare_pairs, patient_means, values_to_test
@@ -115,7 +118,7 @@ def collect_results(
     for row in rows:  # all students are the same network
         measured = row if row.model == TEACHER else students[0]
         results.models[row.name].effort = measure(measured.folders[0], bundle_root, measured.model)
-    results.notes = notes(results, cases)
+    results.notes = notes(results, cases) + _other_teachers(rows, bundle_root)
     results.write(folder / "results.json")
     return results
 
@@ -158,6 +161,13 @@ def _by_patient(cases: Mapping[str, Cases], tests: Sequence[ModelTest]) -> Patie
     shown = [model for model in (TEACHER, ALONE, DISTILLED) if model in cases and name in cases[model].values]
     values = {model: patient_means(cases[model], name).tolist() for model in shown}
     return PatientValues(name, list(dict.fromkeys(next(iter(cases.values())).groups)), values)
+
+
+def _other_teachers(rows: Sequence[Row], bundle_root: Path) -> list[str]:
+    """Of each seed whose teacher was there already, as one that several seeds share: what made it."""
+    folders = [folder for row in rows if row.name == DISTILLED for folder in row.folders]
+    kept = {folder.name: (read_run_config(folder / "model.pt"), taught_by(folder, bundle_root)) for folder in folders}
+    return [f"{name}: {said}" for name, pair in kept.items() if (said := describe_other_teacher(*pair))]
 
 
 def _key_value(cases: Mapping[str, Cases], directions: Mapping[str, bool]) -> tuple[str, bool] | None:

@@ -27,6 +27,7 @@ from .settings import check_settings
 from .stage import Stage
 from .step_decay import StepDecay
 from .tables import markdown_table
+from .taught_by import describe_other_teacher, taught_by, teacher_checkpoint
 from .weights import explain_unreadable, load_weights, read_checkpoint, read_weights, replace_weights
 from .wording import score_text
 
@@ -55,6 +56,7 @@ __all__ = [
     "describe_licence",
     "describe_model",
     "describe_network",
+    "describe_other_teacher",
     "embedded_config",
     "ensemble",
     "evaluation_workflow",
@@ -89,6 +91,8 @@ __all__ = [
     "serve_if_better",
     "start_processes",
     "tabulate_run",
+    "taught_by",
+    "teacher_checkpoint",
     "tell_scores",
     "train_run",
     "trained_network",

@@ -14,6 +14,8 @@ from typing import Any
 from monai.bundle import ConfigParser
 from monai.utils import CommonKeys
 
+from monai_kd.overrides import references
+
 from .run_config import read_run_config
 from .weights import read_checkpoint
 
@@ -22,11 +24,15 @@ __all__ = [
     "Datalist",
     "check_data",
     "check_origin",
+    "check_patients",
     "check_settings",
+    "differing_settings",
     "learned_from",
     "made_by",
+    "patients_behind",
     "patients_of",
     "sign",
+    "value_of_id",
 ]
 
 Datalist = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -40,6 +46,9 @@ _MADE_BY = "made_by"  # in the metadata that PyTorch keeps with a state dictiona
 _NO_INFLUENCE = {"bundle_root", "ckpt_dir", "dataset_dir", "device", "num_workers", "cache_rate", "resume", "_meta_"}
 _NO_INFLUENCE |= {"imports", "initialize", "run", "training", "finalize", "teacher_checkpoint", TRAINED_ON}
 _NO_INFLUENCE |= {"teacher_cache", "teacher_cache_gb", "demo_cases"}
+
+# Ids that a data list reads for a distillation alone: what a teacher has learned is the same with them and without.
+_OF_A_DISTILLATION = {"unlabelled_dir", "teacher_dir", "teacher_activation"}
 _ABSENT = object()
 
 
@@ -65,14 +74,36 @@ def check_data(
             f"{checkpoint} was trained with other settings ({', '.join(differing)}); use the same ones, or train anew "
             "in another run"
         )
+    check_patients(checkpoint, datalist)
+
+
+def check_patients(checkpoint: Path, datalist: Datalist | None) -> None:
+    """Refuse weights that have learned of who validates or tests here, whoever is to go on with them.
+
+    Args:
+        checkpoint: the weights. If nothing beside them says whom they have learned of, nothing is known.
+        datalist: the items that are to be used, by side.
+
+    Raises:
+        ValueError: naming these patients.
+    """
     others = patients_of(item for side in ("validation", "test") for item in (datalist or {}).get(side, ()))
-    seen = sorted(others & set(trained.get(TRAINED_ON, {}).get("patients", ())))
+    seen = sorted(others & (patients_behind(checkpoint) or set()))
     if seen:
         raise ValueError(
             f"{checkpoint} was trained on {', '.join(seen[:3])}{' ...' if len(seen) > 3 else ''}, who validate or test "
             "here: use the data set and the split that it was trained with, or train anew in another run (if these are "
             f"other people by the same names, move {checkpoint.with_suffix('.json').name} away)"
         )
+
+
+def patients_behind(checkpoint: Path) -> set[str] | None:
+    """Whom a network has learned of: by its own items, and by what it began with and was taught by.
+
+    None where nothing is kept beside its checkpoint.
+    """
+    trained = read_run_config(checkpoint)
+    return set(trained[TRAINED_ON].get("patients", ())) if TRAINED_ON in trained else None
 
 
 def patients_of(items: Iterable[Mapping[str, Any]]) -> set[str]:
@@ -164,6 +195,51 @@ def check_origin(checkpoint: Path) -> None:
         raise ValueError(
             f"{checkpoint} was distilled from another teacher than {teacher}: train it anew by --overwrite"
         )
+
+
+def differing_settings(kept: Mapping[str, Any], config: Mapping[str, Any], roots: Iterable[str]) -> list[str]:
+    """Ids by which a stage was made otherwise than a configuration would make it: of its network, training and data.
+
+    What both reach from the stage, by references; those that only one has by other words of the one that refers to it.
+
+    Args:
+        kept: the configuration beside what the stage made. One that has no such stage says nothing of it.
+        config: the other one.
+        roots: the stage's ids, as ``teacher_training#stage``.
+
+    Returns:
+        Settings, which are whole, before parts of others.
+    """
+    before, now = _deciding(kept), _deciding(config)
+    reached = (_reached(before, roots) & _reached(now, roots)) - _OF_A_DISTILLATION
+    names = [
+        name
+        for name in _differences(before, now)
+        if any(f"{name}#".startswith(f"{own}#") or own.startswith(f"{name}#") for own in reached)
+    ]
+    names = [name for name in names if not _say_the_same(name, kept, config)]
+    return sorted(names, key=lambda name: ("#" in name, name))
+
+
+def _reached(config: Mapping[str, Any], roots: Iterable[str]) -> set[str]:
+    """The ids that some ids of a configuration refer to, directly and by others, and themselves."""
+    reached, waiting = set(), [name.replace("::", "#") for name in roots]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += references(value_of_id(config, name))
+    return reached
+
+
+def value_of_id(config: Any, name: str) -> Any:
+    """What a configuration has by an id, such as ``train#handlers#0``, as it stands there; None where it has none."""
+    for key in name.split("#"):
+        if isinstance(config, list) and key.isdecimal() and int(key) < len(config):
+            config = config[int(key)]
+        else:
+            config = config.get(key) if isinstance(config, Mapping) else None
+    return config
 
 
 def _deciding(config: Mapping[str, Any]) -> dict[str, Any]:

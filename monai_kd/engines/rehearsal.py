@@ -24,7 +24,7 @@ from monai_kd.handlers.file_teacher import FileTeacher
 from monai_kd.networks.ensemble_network import EnsembleNetwork
 from monai_kd.networks.feature_tap import unwrapped
 
-from .loaded_teacher import load_what_is_there, warn_of_unknown_patients
+from .loaded_teacher import check_whom_it_has_seen, load_what_is_there
 from .operations import count_operations
 from .provenance import patients_of
 from .run_config import running_config
@@ -49,22 +49,24 @@ def rehearse(*stages: Stage) -> None:
     It belongs into a configuration's ``run``, before its first stage.
 
     Args:
-        stages: in the order in which they are to train. Those that are trained already are left out.
+        stages: in the order in which they are to train. Those that are trained already are left out, once it is clear
+            that it was on these data.
 
     Raises:
-        ValueError: naming the stage, the part that the batch does not go through, and why; or when the teacher is to
-            teach with random weights.
+        ValueError: naming the stage, the part that the batch does not go through, and why; when the teacher is to
+            teach with random weights; or when a stage starts from weights that know who validates or tests.
     """
     waiting = [stage for stage in stages if not stage.is_done]
+    for stage in stages:
+        if stage.is_done:  # which names the settings that differ, before a student of it can name patients alone
+            stage.check_data()
     for stage in waiting:
         with _as_before(stage):
             _find_soft_labels(stage)
+            check_whom_it_has_seen(stage, waiting)
             load_what_is_there(stage, waiting)
             for number, batch in enumerate(_batches(stage.trainer.data_loader)):
                 _try(stage, batch, say_cost=number == 0)
-            for handler in stage.handlers:
-                if isinstance(handler, DistillationHandler):
-                    warn_of_unknown_patients(stage, handler, waiting)
     if waiting:
         with _as_before(waiting[0]):
             _look_at_labels(waiting[0])

@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 import monai_kd
 
 from .model_card import generated_by
-from .nested_run import STAGES
+from .nested_run import STAGES, run_steps
 from .stage import TRAINED_ON
 
 __all__ = ["reproduce", "setting_words"]
@@ -32,18 +32,24 @@ _WORD = re.compile(r"(?!(?:true|false|null|none|nan|infinity)$)[a-z_][\w./-]*", 
 
 
 def reproduce(
-    bundle_root: Path, config: Mapping[str, Any], verb: str = "train", options: Sequence[str] = ()
+    bundle_root: Path,
+    config: Mapping[str, Any],
+    verb: str = "train",
+    options: Sequence[str] = (),
+    taught_by: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """The command lines that make a student again, to be run in the folder that holds a copied bundle.
 
     ``DATA`` stands for the folder of the data set, and ``PATH`` for folders of other files, which no other machine has.
-    Generated data are generated first.
+    Generated data are generated first, and a teacher that was there already is trained first, by its own settings: the
+    student's command then finds it, as the student did.
 
     Args:
         bundle_root: the bundle's directory.
         config: what is kept with a run's student, or is running.
         verb: ``train`` or ``compare``.
         options: further words for the verb.
+        taught_by: what is kept with the teacher, where that was made by other settings.
     """
     name = _name(bundle_root)
     overlays = [file for file in _OVERLAYS if _is_overlaid(bundle_root, file, config)]
@@ -63,7 +69,13 @@ def reproduce(
     if verb == "train" and (stages := _stages(config["run"])) and stages != _stages(parser["run"]):
         words += ["--stages", ",".join(stages)]
     words += setting_words(parser.get(), config)
-    return [*commands, shlex.join(["python", "-m", "monai_kd", verb, name, *words])]
+    commands.append(shlex.join(["python", "-m", "monai_kd", verb, name, *words]))
+    before: list[str] = []
+    if taught_by:
+        # Without what `--stages teacher` sets itself.
+        teacher = {key: value for key, value in taught_by.items() if key != "distillation_checks"}
+        before = reproduce(bundle_root, {**teacher, "run": run_steps(STAGES[:1])})
+    return list(dict.fromkeys([*before, *commands]))
 
 
 def setting_words(base: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:

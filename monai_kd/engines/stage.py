@@ -16,7 +16,7 @@ from ignite.engine import Events
 from ignite.handlers import ProgressBar
 from monai.data.utils import set_rnd
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
-from monai.handlers import LrScheduleHandler, ValidationHandler
+from monai.handlers import CheckpointLoader, LrScheduleHandler, ValidationHandler
 from monai.utils import set_determinism
 from torch import nn
 from torch.optim.lr_scheduler import PolynomialLR
@@ -25,12 +25,25 @@ from monai_kd.files import remove_unfinished, whole_file
 from monai_kd.finite import check_finite_weights
 from monai_kd.folder_lock import held_by_this_process
 from monai_kd.locations import running_parser
+from monai_kd.networks.ensemble_network import EnsembleNetwork
 from monai_kd.networks.feature_tap import unwrapped
 
 from .epoch_clock import EpochClock
 from .epoch_table import drop_epochs, read_epochs
-from .provenance import TRAINED_ON, Datalist, check_data, check_settings, learned_from, made_by, patients_of, sign
-from .run_config import running_config, write_run_config
+from .provenance import (
+    TRAINED_ON,
+    Datalist,
+    check_data,
+    check_patients,
+    check_settings,
+    differing_settings,
+    learned_from,
+    made_by,
+    patients_behind,
+    patients_of,
+    sign,
+)
+from .run_config import read_run_config, running_config, write_run_config
 from .stage_log import StageLog
 from .validation_choice import ALIKE, ValidationChoice
 from .weight_average import WeightAverage
@@ -73,7 +86,9 @@ class Stage:
         data_ids: ids of the configuration that decide what is learned from which data, such as those of the split. A
             completed stage is used again, and an interrupted one goes on, only where they are what they were.
         datalist: the items by side, ``training`` and others, with ``patient`` or else ``image``. Who is trained on is
-            kept with the configuration, so that none of them validates or tests when the checkpoint is used again.
+            kept with the configuration, so that none of them validates or tests when the checkpoint is used again. So
+            are the patients of its teacher, and of weights that a handler loads at the start: they may not validate or
+            test here either.
         weights: the modules that the checkpoint holds, by name, where that is not the network as ``model``: parts of
             it, such as a teacher and the student's blocks that were trained with it.
         handlers: the trainer's own handlers, since it does not tell them: `rehearse` tries those that distil.
@@ -84,7 +99,8 @@ class Stage:
     Raises:
         FileExistsError: by ``run``, when another process trains in the folder.
         ValueError: when no checkpoint is named, when the trainer is to run for no epoch, or for something that is no
-            number of epochs, or when the optimiser has none of the network's parameters.
+            number of epochs, or when the optimiser has none of the network's parameters; by ``run``, when what it uses
+            again or starts from has learned of who validates or tests here.
     """
 
     def __init__(
@@ -197,6 +213,11 @@ class Stage:
         return self.checkpoint.is_file() and not self.resume_file.is_file()
 
     @property
+    def starts_from(self) -> list[Path]:
+        """The checkpoints that its handlers load at the start: that of its teacher, or of what it goes on from."""
+        return [Path(handler.load_path) for handler in self.handlers if isinstance(handler, CheckpointLoader)]
+
+    @property
     def is_done(self) -> bool:
         """Whether :meth:`run` has nothing to train."""
         state = self.trainer.state
@@ -205,10 +226,10 @@ class Stage:
     def run(self) -> None:
         """Train, unless that was done before and need not be done again."""
         if self.is_done:
-            self._check_data()
+            self.check_data()
             if self.resume and not self.skip_if_trained:
                 self._check_settings(self.checkpoint)
-            self._log(f"trained already, {self.checkpoint}")
+            self._say_trained_already()
             return
         folder = self.checkpoint.parent
         folder.mkdir(parents=True, exist_ok=True)
@@ -224,10 +245,28 @@ class Stage:
         with self._told.written():
             self._run()
 
-    def _check_data(self) -> None:
+    def check_data(self) -> None:
+        """Refuse to use again, or to go on with, what was trained on other data than these."""
         config = running_config()
         if config is not None:
             check_data(self.checkpoint, config, self.data_ids, self.datalist)
+
+    def _say_trained_already(self) -> None:
+        """A shared teacher need not be what this configuration would make; where it is not, that is said."""
+        said, config, parser = f"trained already, {self.checkpoint}", running_config(), running_parser()
+        if config is None or not (self.skip_if_trained and self._writes):
+            self._log(said)
+            return
+        own = [name for name, value in parser.ref_resolver.resolved_content.items() if value is self]
+        differing = differing_settings(read_run_config(self.checkpoint), config, own)
+        if not differing:
+            self._log(said)
+            return
+        names = f"{', '.join(differing[:5])}{' ...' if len(differing) > 5 else ''}"
+        self.logger.warning(
+            f"{self.name}: {said}, with other settings than these ({names}): it is used as it is, and what made it "
+            f"stands in {self.checkpoint.with_suffix('.json').name} beside it"
+        )
 
     def _check_settings(self, begun: Path) -> None:
         config = running_config()
@@ -239,10 +278,28 @@ class Stage:
         has_teacher = "distillation" in self.state and "teacher_checkpoint" in config
         return made_by(config, running_parser().get_parsed_content("teacher_checkpoint") if has_teacher else None)
 
+    def _patients(self) -> list[str]:
+        """Whom it learns of: by its items, by the weights that it starts with, by its teacher and by what it had done.
+
+        A teacher hands on what it knows of its patients, and a stage may go on with fewer than it was begun with.
+        """
+        patients = patients_of(learned_from(self.datalist or {}, "distillation" in self.state))
+        begun = [self.checkpoint] if self.trainer.state.epoch else []
+        for file in [*self.starts_from, *begun]:
+            patients |= patients_behind(file) or set()
+        for handler in self.handlers:
+            teacher = getattr(handler, "teacher", None)
+            network = getattr(getattr(teacher, "teacher", teacher), "network", None)  # asked directly, or once an image
+            if isinstance(network, EnsembleNetwork):
+                patients |= network.patients
+        return sorted(patients)
+
     def _run(self) -> None:
         state = self.trainer.state
+        for file in self.starts_from:
+            check_patients(file, self.datalist)
         if self.resume and self.resume_file.is_file():
-            self._check_data()
+            self.check_data()
             self._check_settings(self.resume_file)
             self._load_progress()
             self.logger.info(f"{self.name}: going on after epoch {state.epoch} of {state.max_epochs}")
@@ -281,8 +338,7 @@ class Stage:
             self.checkpoint.unlink(missing_ok=True)
         if self._writes and config is not None:
             self._origin = self._made_by(config)
-            patients = sorted(patients_of(learned_from(self.datalist or {}, "distillation" in self.state)))
-            write_run_config(self.checkpoint, {**config, TRAINED_ON: {"patients": patients}})
+            write_run_config(self.checkpoint, {**config, TRAINED_ON: {"patients": self._patients()}})
         if self._writes:
             drop_epochs(self.epoch_table, engine.state.epoch)
         if self._writes and engine.state.epoch == 0:

@@ -69,6 +69,16 @@ class EnsembleNetwork(nn.Module):
             )
 
     @property
+    def patients(self) -> frozenset[str]:
+        """Whom its answers have learned of, as far as that is known.
+
+        With ``out_of_fold`` those whom all members have seen: whom one has not seen may be answered for by this one.
+        """
+        known = [own for own in self.trained_on if own is not None]
+        together = frozenset.intersection if self.out_of_fold else frozenset.union
+        return together(*known) if known else frozenset()
+
+    @property
     def tapped(self) -> nn.Module:
         """The member whose layers stand for those of the ensemble.
 

@@ -83,9 +83,8 @@ class NnunetTeacherStage(Stage):
         if self.members is None:
             fold: Any = self.fold
             return patients_of(nnunet_datalist(self.dataset_dir, self.preprocessed_dir, fold)["training"])
-        # Out of fold, whom one member has not seen may be answered for by this one.
-        together = set.intersection if self._network.out_of_fold else set.union
-        return together(*(set(patients) for patients in self.members.values()))
+        ensemble: Any = self._network
+        return set(ensemble.patients)
 
     @staticmethod
     def _load(network: nn.Module, file: Path) -> None:

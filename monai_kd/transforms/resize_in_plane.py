@@ -42,8 +42,8 @@ class ResizeInPlane(InvertibleTransform):
 
     Args:
         spatial_size: wanted size (x, y) in pixels.
-        mode: interpolation as in `monai.transforms.Resize`: ``"bilinear"`` for images, ``"area"`` for masks that are cut
-            at a half behind it, ``"nearest"`` for numbers of classes.
+        mode: interpolation as in `monai.transforms.Resize`: ``"bilinear"`` for images, ``"area"`` for masks that are
+            cut at a half behind it, ``"nearest"`` for numbers of classes.
         anti_aliasing: smooth before shrinking; for images only.
     """
 

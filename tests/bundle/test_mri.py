@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What holds of both MRI bundles: student-friendly teachers, the start from their branches, the choice of a method."""
 
+import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -81,6 +83,26 @@ def test_a_teacher_may_begin_where_another_one_ended(bundle, run, data, tmp_path
         before, after = (read_weights(folder, "teacher.pt", part) for folder in (run, tmp_path / "run"))
         for name, value in before.items():
             torch.testing.assert_close(after[name].float(), value.float(), rtol=0, atol=1e-6)
+
+
+def test_a_teacher_does_not_begin_with_what_knows_who_tests(bundle, run, data, tmp_path, capsys):
+    """Whom it knew is kept with the teacher and its student, though they are not among their own data."""
+    start = tmp_path / "start.pt"
+    shutil.copy(run / "teacher.pt", start)
+    kept = json.loads((run / "teacher.json").read_text())
+    known = kept["trained_on"]["patients"]
+    start.with_suffix(".json").write_text(json.dumps({**kept, "trained_on": {"patients": [*known, "zoe"]}}))
+    settings = {**bundle.TINY, "max_epochs": 1, "pretrained_teacher": str(start)}
+    words = ["train", bundle.NAME, "--dataset_dir", str(data), "--run", str(tmp_path / "run")]
+    assert main([*words, *as_words(**settings)]) == 0
+    for name in ("teacher", "model"):
+        assert json.loads((tmp_path / "run" / f"{name}.json").read_text())["trained_on"]["patients"] == [*known, "zoe"]
+    capsys.readouterr()
+    words[-1] = str(tmp_path / "other")
+    assert main([*words, *as_words(**{**settings, "split": "seeded", "split_seed": 1})]) == 2
+    error = capsys.readouterr().err
+    assert "start.pt was trained on " in error and "who validate or test here" in error and error.count("\n") == 1
+    assert not (tmp_path / "other" / "teacher.pt").exists()
 
 
 def test_an_unknown_method_is_refused_with_the_closest_one(bundle, data, tmp_path, capsys):

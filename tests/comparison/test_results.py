@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from monai_kd.comparison.collect import _other_teachers
 from monai_kd.comparison.paper import Paper, PaperRow
 from monai_kd.comparison.results import Results
 from monai_kd.comparison.rows import effort_rows
 from monai_kd.comparison.scores import intervals
 from monai_kd.csv_tables import read_table
-from monai_kd.engines.case_values import Cases
+from monai_kd.engines.case_values import Cases, Row
 from monai_kd.metrics import bootstrap_interval
 
 from .conftest import MODELS
@@ -167,6 +169,19 @@ def test_curves_are_by_whole_names_and_hold_what_is_not_finite(comparison):
     assert curves["soft-target"].values == [0.5, 0.25] and curves["a-x"].values == [1, 2]
     assert np.isnan(curves["b-x"].values[0]) and curves["b-x"].values[1] == float("inf")
     assert curves["val_mean_dice"].epochs == [2]
+
+
+def test_a_teacher_that_several_seeds_share_is_said(tmp_path):
+    """The one that was copied to the second seed was not made by it."""
+    for seed in (0, 1):
+        config = {"seed": seed, "teacher_checkpoint": str(tmp_path / "seed_0" / "teacher.pt")}
+        config["teacher_training"] = {"stage": {"seed": "@seed"}}
+        (tmp_path / f"seed_{seed}").mkdir()
+        (tmp_path / f"seed_{seed}" / "model.json").write_text(json.dumps(config))
+    shutil.copy(tmp_path / "seed_0" / "model.json", tmp_path / "seed_0" / "teacher.json")
+    row = Row("distilled_student", "distilled_student", [tmp_path / f"seed_{seed}" for seed in (0, 1)])
+    said = "seed_1: The teacher was trained with other settings: `seed`: `0`."
+    assert _other_teachers([Row("teacher", "teacher", row.folders), row], tmp_path) == [said]
 
 
 def test_what_is_written_is_read_back(comparison, tmp_path):

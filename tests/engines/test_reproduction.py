@@ -87,6 +87,15 @@ def test_stages_and_options_are_named(root):
     ]
 
 
+def test_a_teacher_of_other_settings_is_trained_by_them_before_its_student(root):
+    teacher = {**KEPT, "dataset_dir": "/data", "batch_size": 2}
+    config = {**KEPT, "dataset_dir": "/data", "batch_size": 5}
+    assert reproduce(root, config, taught_by=teacher) == [
+        "python -m monai_kd train './my bundle' --dataset_dir DATA --stages teacher batch_size=2",
+        "python -m monai_kd train './my bundle' --dataset_dir DATA batch_size=5",
+    ]
+
+
 def test_a_bundle_of_the_package_is_called_by_its_name():
     root = Path(monai_kd.bundle_root("brain_extraction"))
     train = json.loads((root / "configs" / "train.json").read_text())

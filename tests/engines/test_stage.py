@@ -24,6 +24,7 @@ from monai_kd.data import SeededDataset
 from monai_kd.engines import EPOCH_COLUMNS, Stage, parameters, plain_batch, read_epochs
 from monai_kd.handlers import DistillationHandler, EpochAverages
 from monai_kd.losses import DistillationLoss, DistillationTerm
+from monai_kd.networks import EnsembleNetwork
 
 EPOCHS, ITERATIONS = 3, 2  # two batches of two samples
 
@@ -514,6 +515,98 @@ def test_a_network_whose_patients_are_tested_here_is_not_used_again(tmp_path):
     with pytest.raises(RuntimeError) as error:
         run(["anna"], ["ben", "dora"])
     assert "student.pt was trained on ben, who validate or test here: use the data set" in str(error.value.__cause__)
+
+
+def _keep(file, patients=None, weight=7.0) -> None:
+    """Weights to start from, and beside them whom they have learned of."""
+    torch.save({"model": _one_weight(weight).state_dict()}, file)
+    if patients is not None:
+        file.with_suffix(".json").write_text(json.dumps({"trained_on": {"patients": patients}}))
+
+
+def _run_on(datalist, make, **arguments) -> None:
+    settings = {"stage": "$make(datalist=datalist)", "run": "$@stage.run()"}
+    names = {"make": partial(make, **arguments), "datalist": datalist}
+    ConfigParser(settings, globals=names).get_parsed_content("run")
+
+
+def _sides(training: str, test: str = "zoe") -> dict:
+    return {"training": [{"patient": name} for name in training.split()], "test": [{"patient": test}]}
+
+
+def _seen(folder) -> list[str]:
+    return json.loads((folder / "student.json").read_text())["trained_on"]["patients"]
+
+
+def _started_from(folder, file, distils=False, **arguments) -> Stage:
+    network, teacher = _one_weight(), _one_weight()
+    loss = DistillationLoss({"logits": DistillationTerm(nn.MSELoss())})
+    loader = CheckpointLoader(str(file), {"model": teacher if distils else network})
+    handlers = [loader, *([DistillationHandler(teacher, loss)] if distils else [])]
+    state = {"distillation": loss} if distils else {}
+    return _stage(folder, network=network, handlers=handlers, state=state, **arguments)
+
+
+@pytest.mark.parametrize("distils", [False, True], ids=["go on with weights", "be taught"])
+def test_who_taught_the_weights_it_starts_with_is_learned_of_and_does_not_test(tmp_path, distils):
+    _keep(tmp_path / "start.pt", ["anna", "ben"])
+    arguments = {"make": _started_from, "folder": tmp_path, "file": tmp_path / "start.pt", "distils": distils}
+    with pytest.raises(RuntimeError) as error:
+        _run_on(_sides("anna cleo", "ben"), **arguments)
+    assert "start.pt was trained on ben, who validate or test here" in str(error.value.__cause__)
+    assert not (tmp_path / "student.pt").exists() and not (tmp_path / "student.json").exists()
+    _run_on(_sides("anna cleo"), **arguments)
+    assert _seen(tmp_path) == ["anna", "ben", "cleo"]  # though ben is not among the data
+
+
+def test_of_weights_that_lay_where_its_own_go_the_patients_are_kept(tmp_path):
+    _keep(tmp_path / "student.pt", ["ben"])
+    _run_on(_sides("anna"), _started_from, folder=tmp_path, file=tmp_path / "student.pt")
+    assert _seen(tmp_path) == ["anna", "ben"]
+
+
+def test_a_stage_that_goes_on_with_fewer_patients_has_learned_of_all(tmp_path):
+    def cut(**arguments) -> None:
+        _interrupt(_stage(tmp_path, **arguments), Events.ITERATION_COMPLETED(once=ITERATIONS + 1))
+
+    settings = {"run": "$cut(datalist=datalist)"}
+    ConfigParser(settings, globals={"cut": cut, "datalist": _sides("anna ben")}).get_parsed_content("run")
+    _run_on(_sides("anna"), _stage, folder=tmp_path, resume=True)
+    assert _seen(tmp_path) == ["anna", "ben"]
+
+
+@pytest.mark.parametrize("out_of_fold, seen", [(False, ["anna", "ben", "cleo", "dora"]), (True, ["anna", "dora"])])
+def test_a_student_of_an_ensemble_has_learned_of_its_patients(tmp_path, out_of_fold, seen):
+    """Out of fold of those whom all members have seen: for the others one answers who has not."""
+    known = [{"anna", "ben"}, {"anna", "cleo"}]
+    teacher = EnsembleNetwork([_one_weight(), _one_weight()], trained_on=known, out_of_fold=out_of_fold)
+    # Nobody is asked, so no sample need say whose it is.
+    loss = DistillationLoss({"logits": DistillationTerm(nn.MSELoss(), weight=0)})
+    handler = DistillationHandler(teacher, loss)
+    _run_on(_sides("dora"), _stage, folder=tmp_path, handlers=[handler], state={"distillation": loss})
+    assert _seen(tmp_path) == seen
+
+
+def test_of_a_teacher_that_other_settings_made_these_are_said(tmp_path, caplog):
+    """In one line, and it is used all the same."""
+
+    def run(**settings) -> list[str]:
+        config = {"rate": 0.1, "seed": 0, "epochs": "@most", "most": 5, "folder": tmp_path, "strange": 1, **settings}
+        config["stage"] = "$make(@folder, skip_if_trained=True, seed=@seed) if @rate and @epochs else None"
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "monai_kd"):
+            ConfigParser({**config, "run": "$@stage.run()"}, globals={"make": _stage}).get_parsed_content("run")
+        return [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+
+    assert not run()
+    before = (tmp_path / "student.pt").read_bytes()
+    for alike in ({}, {"strange": 2}, {"epochs": 5, "most": 9}):  # the last says the same by other words
+        assert not run(**alike) and "trained already" in caplog.text
+    (said,) = run(seed=3, rate=0.5, most=77)
+    assert "trained already" in said and "with other settings than these (most, rate, seed)" in said
+    assert "student.json" in said and (tmp_path / "student.pt").read_bytes() == before
+    (tmp_path / "student.json").unlink()  # as of a teacher from elsewhere
+    assert not run(seed=3)
 
 
 def test_an_interrupted_stage_does_not_go_on_with_another_split(tmp_path):

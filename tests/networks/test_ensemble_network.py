@@ -52,6 +52,14 @@ def test_out_of_fold_only_those_answer_who_have_not_seen_the_patient():
         EnsembleNetwork(members, trained_on=[{"z"}, None, {"z"}], out_of_fold=True)
 
 
+def test_whom_it_has_learned_of():
+    members, known = [Constant(1.0), Constant(2.0)], [{"a", "b"}, {"b", "c"}]
+    assert EnsembleNetwork(members, trained_on=known).patients == {"a", "b", "c"}
+    assert EnsembleNetwork(members, trained_on=known, out_of_fold=True).patients == {"b"}
+    assert EnsembleNetwork(members, trained_on=[None, {"c"}]).patients == {"c"}
+    assert EnsembleNetwork(members).patients == set()
+
+
 def test_features_are_those_of_one_member():
     one, other = nn.Sequential(nn.Linear(1, 2)), nn.Sequential(nn.Linear(1, 2), nn.ReLU())
     loss = DistillationLoss({"hint": DistillationTerm(nn.MSELoss(), "0", "1")})
