@@ -24,7 +24,7 @@ from monai_kd.folder_lock import locked_folder
 
 from .batch_case import Attempt, Case, ahead
 from .export import EXPORTED, load_exported
-from .fingerprints import Fingerprints, signed
+from .fingerprints import Fingerprints, here, signed
 from .network_pass import NetworkPass
 from .output_names import contains, input_folder, input_names, output_stems, part_of
 from .result_tables import GrowingTable, finished_rows
@@ -171,7 +171,7 @@ class BatchInference:
         todo = self._todo(cases, finished)
         undone, given = {case.image for case in todo}, {case.image for case in cases}
         kept = [row for image, row in own.items() if image not in given]
-        kept += [finished[case.image] for case in cases if case.image not in undone]
+        kept += [here(case, finished[case.image]) for case in cases if case.image not in undone]
         report = BatchReport(skipped=len(cases) - len(todo))
         precision = "float16" if self.amp else getattr(self.inferer, "precision", "float32")
         self.logger.info(f"{len(todo)} inputs to do in {precision}, {report.skipped} done before, outputs in {output}")

@@ -13,7 +13,7 @@ from typing import Any
 from .batch_case import Case
 from .run_config import running_config
 
-__all__ = ["Fingerprints", "signed"]
+__all__ = ["Fingerprints", "here", "signed"]
 
 # Settings that say where and how the work is done, and change nothing in its results.
 _NO_INFLUENCE = {"bundle_root", "dataset_dir", "output_dir", "checkpoint", "device", "batch_size", "num_workers"}
@@ -55,10 +55,16 @@ class Fingerprints:
             return False
         fingerprint, _, written = row["fingerprint"].partition(" ")
         try:
-            is_there = _is_whole(case.stem, written) and (not row["output"] or os.path.isfile(row["output"]))
+            output = here(case, row)["output"]
+            is_there = _is_whole(case.stem, written) and (not output or os.path.isfile(output))
             return is_there and fingerprint == self.of(case.files)
         except OSError:  # reading it will say why
             return False
+
+
+def here(case: Case, row: Mapping[str, str]) -> dict[str, str]:
+    """An earlier run's row with its output where this run would write it: its folder may have been moved since."""
+    return {**row, "output": str(case.stem.parent / os.path.basename(row["output"])) if row["output"] else ""}
 
 
 def signed(fingerprint: str, stem: Path, written: Sequence[Path]) -> str:

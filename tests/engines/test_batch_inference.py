@@ -3,6 +3,7 @@
 
 import csv
 import os
+import shutil
 import time
 import weakref
 from collections import Counter
@@ -497,6 +498,17 @@ def test_parts_share_the_work_and_a_run_of_the_whole_joins_them(tmp_path):
     assert joined == sorted((row for table in tables for row in table), key=lambda row: row["input"])
     assert len(_table(tmp_path / "out" / "predictions.csv")) == 20
     assert not list((tmp_path / "out").glob("[!.]*part*"))
+
+
+def test_parts_from_folders_of_their_own_are_joined_where_they_are_put_together(tmp_path):
+    items = _images(tmp_path, *range(6), names=[f"{n % 2}/{n}.npy" for n in range(6)])
+    for part in (1, 2):
+        assert _inference(tmp_path, part=f"{part}/2").run(items, tmp_path / "images", tmp_path / f"part{part}").done
+        shutil.copytree(tmp_path / f"part{part}", tmp_path / "out", dirs_exist_ok=True)
+        shutil.rmtree(tmp_path / f"part{part}")
+    assert _run(tmp_path, items, _inference(tmp_path, resume=True)) == Counter(skipped=6)
+    outputs = [Path(row["output"]) for row in _table(tmp_path / "out" / "summary.csv")]
+    assert len(outputs) == 6 and all(path.is_file() and tmp_path / "out" in path.parents for path in outputs)
 
 
 def test_the_part_of_an_input_depends_on_its_own_name_alone(tmp_path):
