@@ -231,6 +231,9 @@ class Bundle:
             scores = Path(monai_kd.run_dir(self.root, "default")) if run is None else folder
             settings["output_dir"] = str(scores / f"evaluation_{'published' if checkpoint is None else weights.stem}")
         files: list[str | Path] = ["train.json", "evaluate.json"]
+        if run is None:
+            inference = self.config("inference.json")  # what is of no run is used as `infer` uses it
+            settings |= {key: inference[key] for key in inference.get("free_ids", ())}
         if run is not None:
             settings["ckpt_dir"] = str(folder)
             own = weights.with_suffix(".json")  # a run can hold networks of several settings
@@ -275,8 +278,12 @@ class Bundle:
         if exported.get("bundle") != self.metadata["name"]:  # which is what earlier versions wrote there
             self.check_origin(checkpoint, {"_meta_": {"identity": exported.get("bundle", self.identity)}})
         config = self.config("inference.json")
-        settings = monai_kd.engines.plain_settings(exported.get("model_ids", {}), tables=True)
-        for key in config.get("exported_ids", ()):
+        known, fixed = exported.get("model_ids", {}), config.get("exported_ids", ())
+        settings = monai_kd.engines.plain_settings(known, tables=True)
+        settings |= {key: value for key, value in known.items() if value is None}  # which may be no default
+        # A file that decides what is in the network: where it is not on this machine, that is an error by its name.
+        settings |= {key: known[key] for key in fixed if isinstance(known.get(key), str) and os.path.isabs(known[key])}
+        for key in fixed:
             if key in wanted and wanted[key] != settings.get(key):
                 raise ValueError(
                     f"{checkpoint} was exported with {key}={settings.get(key)}, and cannot do {wanted[key]}; export a "

@@ -105,9 +105,11 @@ def test_an_evaluation_takes_the_configuration_of_its_weights(bundle, tmp_path):
     config = json.dumps({"teacher_checkpoint": str(tmp_path / "shared.pt")})
     (run / "model.json").write_text(config)
     files = ["train.json", "evaluate.json"]
+    (tmp_path / "configs" / "inference.json").write_text('{"free_ids": ["crop_size"], "crop_size": 96, "spacing": 2}')
     published = {
         "checkpoint": str(tmp_path / "models" / "model.pt"),
         "output_dir": str(tmp_path / "runs" / "default" / "evaluation_published"),  # no run's own
+        "crop_size": 96,  # as it infers
     }
     assert bundle.evaluation_of(None, None) == (files, published)
     assert bundle.evaluation_of("r", None) == (

@@ -247,6 +247,24 @@ def test_what_is_in_an_exported_network_cannot_be_changed(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_settings_that_are_null_and_files_that_are_in_the_network_come_back(tmp_path):
+    ids = {"slice_axis": None, "mask_file": "/data/mask.npy", "image_size": 64}
+    student, bundle = _student(tmp_path / "a.onnx", model_ids=ids), Bundle("mri_reconstruction")
+    assert bundle.settings_in(student, {}) == ids
+    assert bundle.settings_in(student, {"mask_file": "/data/mask.npy"}) == ids
+    with pytest.raises(ValueError, match="was exported with mask_file=/data/mask.npy, and cannot do /other.npy"):
+        bundle.settings_in(student, {"mask_file": "/other.npy"})
+
+
+@pytest.mark.parametrize("name", monai_kd.bundle_names())
+def test_published_weights_are_evaluated_as_they_infer(name):
+    bundle = Bundle(name)
+    inference = bundle.config("inference.json")
+    _, settings = bundle.evaluation_of(None, None)
+    train = {**bundle.config("train.json"), **settings}
+    assert [key for key in inference["model_ids"] if train[key] != inference[key]] == []
+
+
 def test_parts_of_a_folder(run, data, tmp_path):
     words = ["infer", NAME, str(data), str(tmp_path / "out"), "--run", str(run)]
     for part in ("1/2", "2/2"):
