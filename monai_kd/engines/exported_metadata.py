@@ -43,14 +43,15 @@ _STEPS = {
     "DivisiblePad": "pad with 0 to multiples of {k} voxels, as much before as behind",
     "ReduceResolution": "reduce every axis {reduction}, where a new pixel is the mean of those that it covers, and "
     "bring it back to the size that it had, {back}",
-    "LowerResolution": "keep 1 / {factor} of k-space in its centre, and 0 elsewhere: as large, and less sharp",
-    "Undersample": "keep the acquired lines of k-space along y (`acquired_lines`), and 0 elsewhere; the channels are "
-    "the real and the imaginary part",
+    "LowerResolution": "of k-space, whose centre is n // 2 of an axis of n, keep the round(n / {factor}) positions in "
+    "the middle along x and along y both, and 0 elsewhere, and take the magnitude: as large, and less sharp",
+    "Undersample": "{first}keep the acquired lines of k-space (`acquired_lines`, counted along {across}; the centre of "
+    "n is n // 2), and 0 elsewhere; the channels are the real and the imaginary part{noise}",
     "Activations": "turn the logits into probabilities, by the `activation`",
-    "Invert": "bring the result back to the image's own size and orientation, linearly",
+    "Invert": "{rescale}bring the result back to the image's own size and orientation, linearly",
     "ToInputGrid": "bring the result back to the image's own grid, linearly",
     "AsDiscrete": "what is at or above {threshold} is foreground",
-    "LargestComponent": "keep the largest connected component",
+    "LargestComponent": "keep the largest component of voxels that are connected by their faces, and fill its holes",
 }
 """What a transform does, for those who do not have it, by its name without the d of the dictionary form."""
 
@@ -153,7 +154,9 @@ def _describe_input(
         described["size"] = list(ensure_tuple_rep(inferer.roi_size, len(size)))
         described["window"] = {"overlap": inferer.overlap, "weights": str(inferer.mode), "average_of": "logits"}
     if "Undersample" in arguments:
-        described["acquired_lines"] = parser.get_parsed_content("mask")(size[1]).nonzero().flatten().tolist()
+        mask = parser.get_parsed_content("mask")
+        described["acquired_lines"] = mask(size[mask.axis]).nonzero().flatten().tolist()
+        described["steps"] = _in_words(steps, across="xy"[mask.axis])
     return described
 
 
@@ -162,6 +165,8 @@ def _axes(spatial_shape: Sequence[int]) -> str:
 
 
 def _describe_output(config: Mapping[str, Any], parser: ConfigParser, data_format: Mapping[str, Any]) -> dict[str, Any]:
+    before = dict(_applied(_resolve(config["preprocessing"], parser), parser))
+    rescale = "multiply by the image's largest magnitude again, and " if "ScaleByMaximum" in before else ""
     # What undoes the preprocessing names it, and needs it not said a second time.
     alone = ConfigParser({**config, "preprocessing": "the preprocessing"})
     steps = list(_applied(_resolve(config.get("postprocessing", {}), alone), parser, CommonKeys.PRED))
@@ -173,7 +178,7 @@ def _describe_output(config: Mapping[str, Any], parser: ConfigParser, data_forma
         "values": "logits" if activation else "image",
         "activation": activation[0] if activation else "none",
         "threshold": arguments.get("AsDiscrete", {}).get("threshold", likely),
-        "steps": _in_words(steps),
+        "steps": _in_words(steps, rescale=rescale),
     }
 
 
@@ -203,15 +208,15 @@ def _evaluated(value: Any, parser: ConfigParser) -> Any:
     return found if isinstance(found, (bool, int, float, str, list, tuple)) else value
 
 
-def _in_words(steps: list[tuple[str, Mapping[str, Any]]]) -> list[str]:
+def _in_words(steps: list[tuple[str, Mapping[str, Any]]], **known: str) -> list[str]:
     """What each transform does; one that is not known here by its name, as `preprocessing` has its arguments."""
-    return [
-        _STEPS.get(name, f"apply {name}")
-        .format_map(defaultdict(lambda: "(not set)", {**arguments, **_reduction(arguments)}))
-        .replace("$np.", "")
-        for name, arguments in steps
-        if name not in _CHANGE_NOTHING
-    ]
+    said = []
+    for name, arguments in steps:
+        if name not in _CHANGE_NOTHING:
+            words = {**arguments, **_reduction(arguments), **_noise(arguments), **known}
+            step = _STEPS.get(name, f"apply {name}").format_map(defaultdict(lambda: "(not set)", words))
+            said.append(step.replace("$np.", ""))
+    return said
 
 
 def _reduction(arguments: Mapping[str, Any]) -> dict[str, str]:
@@ -221,6 +226,15 @@ def _reduction(arguments: Mapping[str, Any]) -> dict[str, str]:
         "reduction": f"to {arguments.get('spatial_size')} pixels" if by is None else f"by the factor {by}, n pixels to "
         f"round(n / {by})",
         "back": "by the nearest pixel" if nearest else "linearly between the centres of pixels",
+    }
+
+
+def _noise(arguments: Mapping[str, Any]) -> dict[str, str]:
+    """What `Undersample` does beside leaving lines out."""
+    std = arguments.get("noise_std", 0)
+    return {
+        "first": "take the magnitude, and " if arguments.get("magnitude") is True else "",
+        "noise": f"; with Gaussian noise of {std} of the largest magnitude in each" if std else "",
     }
 
 

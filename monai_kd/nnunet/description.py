@@ -32,12 +32,16 @@ def channel_names(description: Mapping[str, Any]) -> dict[str, str]:
     return {str(number): name for number, name in enumerate(names)}
 
 
-def describe_student(plans: Mapping[str, Any], description: Mapping[str, Any]) -> dict[str, Any]:
+def describe_student(
+    plans: Mapping[str, Any], description: Mapping[str, Any], step_size: float = 0.5, mirroring: bool = False
+) -> dict[str, Any]:
     """Spacing, normalisation, patch and what becomes of the logits, in words and numbers.
 
     Args:
         plans: as :func:`~monai_kd.nnunet.plans.plain_plans` gives them.
         description: what ``dataset.json`` says: channels and labels.
+        step_size: of the window, in windows.
+        mirroring: whether the logits are averaged over mirrorings.
 
     Returns:
         What an exported file says of its ``input`` and ``output`` (``described`` of ``inference.json``).
@@ -54,6 +58,7 @@ def describe_student(plans: Mapping[str, Any], description: Mapping[str, Any]) -
         "normalise each channel as `normalisation` says",
         f"resample {spacing} to `spacing`, by splines of order 3; thick slices apart, the nearest of them",
         "pad with 0 to at least the window, and slide it; add up its logits times the weights, and divide by their sum",
+        *(["in each window take the mean of the logits over all mirrorings, mirrored back"] if mirroring else []),
     ]
     back = [
         "resample the logits to the grid of the cropped image, linearly",
@@ -76,7 +81,8 @@ def describe_student(plans: Mapping[str, Any], description: Mapping[str, Any]) -
             "normalisation": _normalisation(plans, chosen, description),
             "window": {
                 "size": patch,
-                "step": 0.5,
+                "step": step_size,
+                "mirrored": mirroring,
                 "weights": "Gaussian of a standard deviation of an eighth of the window, its maximum 10",
                 "average_of": "logits",
             },

@@ -150,6 +150,16 @@ def test_lines_of_kspace_that_are_acquired_are_listed():
     config = {"image_size": 16, "mask": mask, "model_ids": [], "preprocessing": {"transforms": steps}}
     told = describe_network(config, BUNDLE, "L")["input"]
     assert told["size"] == [16, 16] and told["acquired_lines"] == [3, 7, 8, 11]
+    assert "(`acquired_lines`, counted along y; the centre of n is n // 2)" in told["steps"][0]
+    told = describe_network({**config, "mask": {**mask, "axis": 0}}, BUNDLE, "L")["input"]
+    assert told["steps"][0].startswith("keep the acquired lines of k-space (`acquired_lines`, counted along x;")
+
+
+def test_a_scale_that_is_undone_behind_the_network_is_said():
+    before = [{"_target_": "monai_kd.transforms.ScaleByMaximumd", "keys": "image"}]
+    config = {**CONFIG, "preprocessing": {"transforms": before}}
+    said = "multiply by the image's largest magnitude again, and bring the result back to the image's own size"
+    assert any(step.startswith(said) for step in describe_network(config, BUNDLE, "L")["output"]["steps"])
 
 
 def test_generated_data_are_told_from_real_ones(tmp_path):
@@ -207,6 +217,11 @@ def test_a_damaged_file_is_named(tmp_path):
             {"_target_": "m.ReduceResolutiond", "factor": 2},
             "reduce every axis by the factor 2, n pixels to round(n / 2), where a new pixel is the mean of those that "
             "it covers, and bring it back to the size that it had, linearly between the centres of pixels",
+        ),
+        (
+            {"_target_": "m.LowerResolutiond", "factor": 4},
+            "of k-space, whose centre is n // 2 of an axis of n, keep the round(n / 4) positions in the middle along x "
+            "and along y both, and 0 elsewhere, and take the magnitude",
         ),
         ({"_target_": "Orientationd", "axcodes": "$'RAS'[:@image_size - 5]"}, "turn the axes to RAS"),
         ({"_target_": "Spacingd", "pixdim": "$[1] * 3"}, "resample to voxels of [1, 1, 1] mm, linearly; -1 keeps"),
