@@ -18,6 +18,7 @@ from monai_kd.data.datalists.patient import bids_subject
 from monai_kd.data.datalists.splits import UNLABELLED, check_no_patient_leaks
 from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData, explain_empty_sides, unavailable
 from monai_kd.data.datalists.unlabelled import beside
+from monai_kd.data.readers.image_file import image_stem
 
 from .installed import nnunet
 from .plans import read_description
@@ -47,8 +48,8 @@ def nnunet_datalist(
     weights are kept, as nnU-Net does, so that what is tested on has chosen nothing. With the fold ``"all"`` every case
     trains, and only ``imagesTs`` may test.
 
-    A column ``patient`` in the folder's ``index.csv`` says whose cases they are; else ``sub-<label>`` of a case's BIDS
-    name; else each is of a patient of its own.
+    A column ``patient`` in the folder's ``index.csv``, whose ``id`` is the case or the name of one of its files without
+    suffix, says whose cases they are; else ``sub-<label>`` of a case's BIDS name; else each is of a patient of its own.
 
     Args:
         dataset_dir: the folder ``DatasetNNN_NAME`` in ``nnUNet_raw``. When there is no data set, all three lists are
@@ -77,7 +78,9 @@ def nnunet_datalist(
             "dataset_dir=FOLDER/DatasetNNN_NAME, or generate one by `python -m monai_kd generate "
             f"{bundle} {dataset_dir}`"
         )
-    taught, tested = case_items(folder, "Tr"), case_items(folder, "Ts")
+    taught, tested = _cases(folder, "Tr"), _cases(folder, "Ts")
+    named = name_patients([*taught, *tested], folder / INDEX, _ids)
+    taught, tested = named[: len(taught)], named[len(taught) :]
     if not taught:
         return unavailable(f"{folder}: no case of imagesTr has a label in labelsTr", ValueError)
     splits: Datalist = {"training": taught, "validation": [], "test": tested}
@@ -119,6 +122,10 @@ def case_items(folder: Path, side: str) -> list[Item]:
     Raises:
         FileNotFoundError: when a case lacks a channel.
     """
+    return name_patients(_cases(folder, side), folder / INDEX, _ids, is_of_these=False)
+
+
+def _cases(folder: Path, side: str) -> list[Item]:
     description = read_description(folder / "dataset.json")
     ending = description["file_ending"]
     names = sorted(path.name.removesuffix(ending) for path in (folder / f"labels{side}").glob(f"*{ending}"))
@@ -128,7 +135,12 @@ def case_items(folder: Path, side: str) -> list[Item]:
         label = str(folder / f"labels{side}" / f"{case}{ending}")
         patient = bids_subject(case) or case
         items.append({Keys.IMAGE: files[0], "files": files, Keys.LABEL: label, "case": case, "patient": patient})
-    return name_patients(items, folder / INDEX, lambda item: [item["case"]])
+    return items
+
+
+def _ids(item: Item) -> list[str]:
+    """The names under which an index may know a case."""
+    return [item["case"], *map(image_stem, item["files"])]
 
 
 def _unlabelled(folder: Path, raw: Path, splits: Datalist) -> list[Item]:
@@ -143,7 +155,7 @@ def _unlabelled(folder: Path, raw: Path, splits: Datalist) -> list[Item]:
         case = _CHANNEL.sub("", _parts(Path(item[Keys.IMAGE]))[0])
         patient = bids_subject(case) or case
         items.append({Keys.IMAGE: item[Keys.IMAGE], "files": item["files"], "case": case, "patient": patient})
-    return beside(splits, items, folder, raw, lambda item: [item["case"]])
+    return beside(splits, items, folder, raw, _ids)
 
 
 def channels_of(first: str | os.PathLike, description: Mapping[str, Any]) -> list[str]:

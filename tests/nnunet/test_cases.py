@@ -62,6 +62,18 @@ def test_cases_of_one_patient_may_not_be_on_two_sides(raw, preprocessed):
         nnunet_datalist(raw, preprocessed, fold=0)
 
 
+def test_an_index_may_know_a_case_by_its_files(raw, preprocessed, caplog):
+    (raw / "index.csv").write_text("id,Patient\nSIM0001_0000,anna\nSIM0002_0001.nii.gz,ben\nSIM0005,zoe\n")
+    splits = nnunet_datalist(raw, preprocessed)
+    assert [item["patient"] for item in splits["training"]] == ["anna", "ben"] and not caplog.text
+    (raw / "index.csv").write_text("id,patient\nSIM0002_0000,anna\nSIM0003_0000,anna\n")
+    with pytest.raises(ValueError, match="patient anna is in training and validation"):
+        nnunet_datalist(raw, preprocessed)
+    (raw / "index.csv").write_text("id,patient\nSIM2,anna\nSIM0005,zoe\n")
+    nnunet_datalist(raw, preprocessed)
+    assert "1 rows that name a patient match none of the images, the first is SIM2" in caplog.text
+
+
 def test_sessions_of_one_bids_subject_may_not_be_on_two_sides(raw, tmp_path):
     for name, case in (("SIM0001", "sub-1_ses-1"), ("SIM0002", "sub-1_ses-2"), ("SIM0003", "sub_0003")):
         for file in [*raw.glob(f"imagesTr/{name}*"), *raw.glob(f"labelsTr/{name}*")]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +166,11 @@ class _ChestXrays(DatasetLayout):
         label = item.get(CommonKeys.LABEL)
         return item if label is None else {**item, CommonKeys.LABEL: _label(label, self.findings, where)}
 
-    def patients(self, items: list[Item], folder: Path) -> list[Item]:
-        return items if folder / INDEX in self.tables else super().patients(items, folder)  # the table said it already
+    def patients(
+        self, items: list[Item], folder: Path, ids_of: Callable[[Item], Sequence[str]], warns: bool
+    ) -> list[Item]:
+        is_table = folder / INDEX in self.tables  # which said it already
+        return items if is_table else super().patients(items, folder, ids_of, warns)
 
     def draw(
         self, items: list[Item], fractions: Sequence[float], folder: Path, split: str, seed: int | Sequence[int]

@@ -7,6 +7,8 @@ import codecs
 import csv
 import io
 import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from monai.config import PathLike
@@ -14,7 +16,9 @@ from monai.config import PathLike
 __all__ = ["read_csv"]
 
 
-def read_csv(file: PathLike) -> tuple[list[str], list[dict[str, str]]]:
+def read_csv(
+    file: PathLike, names: Iterable[str] = (), normal: Callable[[str], str] = str.casefold
+) -> tuple[list[str], list[dict[str, str]]]:
     """Read a table whose first line names the columns, as spreadsheets in all countries write it.
 
     Cells are parted by what that line has most of: commas, semicolons or tabs; a line ``sep=;`` before it says so
@@ -23,13 +27,15 @@ def read_csv(file: PathLike) -> tuple[list[str], list[dict[str, str]]]:
 
     Args:
         file: the table, UTF-8, or UTF-16 with a byte order mark.
+        names: of columns, which are called so here however the table writes them.
+        normal: what two ways to write a name have in common.
 
     Returns:
         The columns' names, and the rows by column.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when its text has another coding, or is no table.
+        ValueError: when its text has another coding, it is no table, or two columns have one of ``names``.
     """
     try:
         content = Path(file).read_bytes()
@@ -46,7 +52,16 @@ def read_csv(file: PathLike) -> tuple[list[str], list[dict[str, str]]]:
         header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if text else [[]]
     except csv.Error as error:
         raise ValueError(f"{file}: not a CSV file: {error}; is a quotation mark left open?") from error
-    columns = {name.strip(): index for index, name in enumerate(header) if name.strip()}
+    called = {normal(name): name for name in names}
+    written: dict[str, list[str]] = defaultdict(list)
+    columns = {}
+    for index, name in enumerate(map(str.strip, header)):
+        if name:
+            columns[called.get(normal(name), name)] = index
+            written[normal(name)].append(name)
+    twice = next((columns_of for name, columns_of in written.items() if name in called and len(columns_of) > 1), None)
+    if twice:
+        raise ValueError(f"{file}: the columns {' and '.join(map(repr, twice))} have one name: leave one of them")
     filled = ([cell.strip() for cell in row] for row in rows if "".join(row).strip())
     return list(columns), [
         {name: row[index] if index < len(row) else "" for name, index in columns.items()} for row in filled

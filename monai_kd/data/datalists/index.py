@@ -19,6 +19,7 @@ __all__ = ["INDEX", "find_index", "name_patients", "read_index", "split_by_index
 INDEX = "index.csv"
 """Name of the file in a data set's folder that says who the patients are, and which side each of them is on."""
 
+_COLUMNS = ("id", "split", "patient")
 _SIDE_OF_INDEX = dict(zip(("train", "val", "test"), SIDES))
 
 Item = TypeVar("Item", bound=Mapping[str, Any])
@@ -31,16 +32,16 @@ def read_index(file: PathLike, columns: Sequence[str] = ("id",)) -> dict[str, di
 
     Args:
         file: the CSV file, UTF-8.
-        columns: columns that must be there; ``id`` is one of them.
+        columns: columns that must be there, in small or capital letters; ``id`` is one of them.
 
     Returns:
         The rows by their ``id``, from which an image file's suffix is taken off.
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is not UTF-8, has no rows, lacks a column, or holds an ``id`` twice.
+        ValueError: when it is not UTF-8, has no rows, lacks a column or has it twice, or holds an ``id`` twice.
     """
-    header, rows = read_csv(file)
+    header, rows = read_csv(file, {*_COLUMNS, *columns})
     if not rows or not set(columns) <= set(header):
         needed, found = " and ".join(f"`{column}`" for column in columns), ", ".join(header) or "none"
         raise ValueError(
@@ -70,22 +71,34 @@ def find_index(folder: PathLike, split: str, drawn: Sequence[str] = ("seeded",))
     return index
 
 
-def name_patients(items: Iterable[Item], file: PathLike, ids_of: Callable[[Item], Sequence[str]]) -> list[dict]:
+def name_patients(
+    items: Iterable[Item], file: PathLike, ids_of: Callable[[Item], Sequence[str]], is_of_these: bool = True
+) -> list[dict]:
     """Give items the patients that a CSV file names.
 
     Args:
         items: with the key ``patient``, which is left as it is where the file says nothing.
         file: a CSV file with the columns ``id`` and, if wanted, ``patient``; it may be missing.
         ids_of: the names under which the file may know an item; the first that it names a patient for counts.
+        is_of_these: whether the file is of these items, so that rows with a patient that match none are warned of.
 
     Raises:
         ValueError: when the file is wrong.
     """
     rows = read_index(file) if Path(file).is_file() else {}
     patients = {name: row["patient"] for name, row in rows.items() if row.get("patient")}
+    listed = [(item, ids_of(item)) for item in items]
+    known = {name for _, names in listed for name in names}
+    unused = [name for name in patients if name not in known]
+    if unused and is_of_these:
+        logger.warning(
+            "%s: %d rows that name a patient match none of the images, the first is %s; `id` is a file's name without "
+            "suffix%s",
+            *(file, len(unused), unused[0], f", such as {listed[0][1][0]}" if listed else ""),
+        )
     return [
-        {**item, "patient": next((patients[name] for name in ids_of(item) if name in patients), item["patient"])}
-        for item in items
+        {**item, "patient": next((patients[name] for name in names if name in patients), item["patient"])}
+        for item, names in listed
     ]
 
 

@@ -65,10 +65,11 @@ def read_label_table(
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when it is not UTF-8 or lacks a column, when a finding's name is unknown, when a value is not 0 or
-            1, or when an image stands in several rows of a table of columns without readers.
+        ValueError: when it is not UTF-8, lacks a column or has it twice, when a finding's name is unknown, when a value
+            is not 0 or 1, or when an image stands in several rows of a table of columns without readers.
     """
-    header, rows = read_csv(file)
+    known = (*_IDS, *_NAMES, *_READERS, *_PATIENTS, _ABNORMAL, NO_FINDING, *findings)
+    header, rows = read_csv(file, known, _normal)
     columns = {_normal(column): column for column in header if column}
     id_column = _first(columns, _IDS)
     if id_column is None:

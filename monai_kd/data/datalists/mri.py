@@ -95,6 +95,7 @@ class _MRImages(DatasetLayout):
     """Volumes and the frames of a patient in a folder, without labels."""
 
     label_required = False
+    joins_files = True
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern

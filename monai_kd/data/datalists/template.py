@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from monai.utils import CommonKeys, ensure_tuple
 from monai_kd.data.datalists.decathlon import load_datalist
 from monai_kd.data.datalists.image_files import UnreadableFiles, images_under
 from monai_kd.data.datalists.index import INDEX, find_index, name_patients, split_by_index
-from monai_kd.data.datalists.nnunet import TaskFolder, is_task_folder, patient_of_case
+from monai_kd.data.datalists.nnunet import TaskFolder, case_of, is_task_folder, patient_of_case
 from monai_kd.data.datalists.patient import bids_subject
 from monai_kd.data.datalists.splits import UNLABELLED, check_no_patient_leaks, split_by_patient
 from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData, explain_empty_sides, unavailable
@@ -42,6 +42,7 @@ class DatasetLayout(ABC):
         segments: whether the folder may also be one of the Medical Segmentation Decathlon or of nnU-Net
             (:class:`~monai_kd.data.datalists.nnunet.TaskFolder`).
         several_channels: whether each of its channels is then an image of its own.
+        joins_files: whether :meth:`unlabelled` has read the folder's index, to join the files of a patient.
         no_label: what stands for the label of an image without one, where that is no file.
     """
 
@@ -50,6 +51,7 @@ class DatasetLayout(ABC):
     label_required = True
     segments = False
     several_channels = False
+    joins_files = False
     no_label: Any = None
 
     @abstractmethod
@@ -82,9 +84,11 @@ class DatasetLayout(ABC):
         """The names under which an index may know an item, the best one first."""
         return [image_stem(item[CommonKeys.IMAGE])]
 
-    def patients(self, items: list[Item], folder: Path) -> list[Item]:
-        """The items with the patients that the folder's index names."""
-        return name_patients(items, folder / INDEX, self.ids)
+    def patients(
+        self, items: list[Item], folder: Path, ids_of: Callable[[Item], Sequence[str]], warns: bool
+    ) -> list[Item]:
+        """The items with the patients that the folder's index names, and a warning of its rows that match none."""
+        return name_patients(items, folder / INDEX, ids_of, warns)
 
     def draw(
         self, items: list[Item], fractions: Sequence[float], folder: Path, split: str, seed: int | Sequence[int]
@@ -137,13 +141,18 @@ class DatasetLayout(ABC):
             items = without_label(self.unlabelled(folder), self.no_label)
         except UnreadableFiles as error:
             return {**splits, UNLABELLED: UnavailableData(str(error), UnreadableFiles)}
+        ids_of: Callable[[Item], Sequence[str]] = self.ids
         if self.segments and is_task_folder(dataset_dir):
             items = [{**item, "patient": patient_of_case(item[CommonKeys.IMAGE])} for item in items]
-        kept = beside({**splits, UNLABELLED: listed}, items, folder, dataset_dir, self.ids)
+            ids_of = self._ids_of_case
+        kept = beside({**splits, UNLABELLED: listed}, items, folder, dataset_dir, ids_of, self.joins_files)
         if not items:
             reason = f"unlabelled_dir={folder}: no image there: name a folder of images, or leave it out"
             return {**splits, UNLABELLED: UnavailableData(reason)}
         return {**splits, UNLABELLED: [*listed, *kept]} if listed or kept else splits
+
+    def _ids_of_case(self, item: Item) -> Sequence[str]:
+        return [*self.ids(item), case_of(item[CommonKeys.IMAGE])]
 
     def _labelled(
         self,
@@ -179,10 +188,11 @@ class DatasetLayout(ABC):
                 f"`python -m monai_kd generate {bundle} {dataset_dir}`"
             )
         index = find_index(folder, split, list(seeds))
-        chosen = self.choose(items, folder)
-        named = name_patients(chosen, folder / INDEX, task.ids) if task else self.patients(chosen, folder)
+        ids_of = task.ids if task else self.ids
+        warns = split in seeds or index != folder / INDEX  # or else `split_by_index` says it
+        named = self.choose(self.patients(items, folder, ids_of, warns), folder)
         if split not in seeds:
-            splits = split_by_index(named, index, task.ids if task else self.ids)
+            splits = split_by_index(named, index, ids_of)
         elif task:
             draw = partial(self.draw, folder=folder, split=split, seed=seeds[split])
             splits = task.split(named, fold, fractions, draw)

@@ -58,7 +58,12 @@ def without_known(items: Iterable[Item], datalist: Datalist) -> list[Item]:
 
 
 def beside(
-    datalist: Datalist, items: Iterable[Item], folder: Path, dataset_dir: Path, ids_of: Callable[[Item], Sequence[str]]
+    datalist: Datalist,
+    items: Iterable[Item],
+    folder: Path,
+    dataset_dir: Path,
+    ids_of: Callable[[Item], Sequence[str]],
+    is_named: bool = False,
 ) -> list[Item]:
     """The items of a folder without labels that may join a datalist, with their patients.
 
@@ -68,6 +73,7 @@ def beside(
         folder: ``unlabelled_dir``; its ``index.csv`` may name patients, as may that of ``dataset_dir``.
         dataset_dir: where the datalist's images are.
         ids_of: the names under which those files may know an item.
+        is_named: whether the folder's index was asked already, and its rows that match none were warned of.
 
     Returns:
         Those that are not trained on with a label, nor listed without one already.
@@ -75,9 +81,8 @@ def beside(
     Raises:
         ValueError: when a patient of another side than the training is among them.
     """
-    named: Iterable[Item] = items
-    for index in (dataset_dir / INDEX, folder / INDEX):
-        named = name_patients(named, index, ids_of)
+    named = name_patients(items, dataset_dir / INDEX, ids_of, is_of_these=False)
+    named = name_patients(named, folder / INDEX, ids_of, is_of_these=not is_named)
     kept = without_known(named, datalist)
     try:
         check_no_patient_leaks({**datalist, UNLABELLED: [*datalist.get(UNLABELLED, ()), *kept]})

@@ -58,8 +58,8 @@ def vessel_datalist(
     Args:
         dataset_dir: the folder. When it does not exist or holds no image, all three lists are :class:`UnavailableData`.
         split: ``"seeded"`` draws patients by ``seed`` and ``fractions``. ``"index"`` takes the split of the folder's
-            ``index.csv``; anything else is the path of such a CSV file, with the columns ``id`` (the name),
-            ``split`` (train, val or test) and, if wanted, ``patient``.
+            ``index.csv``; anything else is the path of such a CSV file, with the columns ``id`` (the name, or
+            the file's without suffix), ``split`` (train, val or test) and, if wanted, ``patient``.
         seed: of the drawn split.
         fractions: shares of the images for training, validation and test in the drawn split.
         datalist: a Decathlon datalist (:func:`~monai_kd.data.load_datalist`) that is used instead. The patient comes
@@ -106,7 +106,8 @@ class _Angiograms(DatasetLayout):
         return {"patient": _patient(path, path.parents[1] if len(path.parents) > 1 else path.parent), **item}
 
     def ids(self, item: Item) -> Sequence[str]:
-        return [_name(Path(ensure_tuple(item[CommonKeys.IMAGE])[0]))]
+        path = Path(ensure_tuple(item[CommonKeys.IMAGE])[0])
+        return [_name(path)] if _NO_NAME.fullmatch(_bare(path)) else [_name(path), image_stem(path)]
 
 
 def _is_label(path: Path, root: Path) -> bool:
@@ -116,8 +117,12 @@ def _is_label(path: Path, root: Path) -> bool:
 
 def _name(path: Path) -> str:
     """What an angiogram and its label have in common."""
-    name = _STRIPPED.sub("", _LABEL_NAME.sub("", image_stem(path)))
+    name = _bare(path)
     return path.parent.name if _NO_NAME.fullmatch(name) else name
+
+
+def _bare(path: Path) -> str:
+    return _STRIPPED.sub("", _LABEL_NAME.sub("", image_stem(path)))
 
 
 def _patient(path: Path, root: Path) -> str:

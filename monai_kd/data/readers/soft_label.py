@@ -119,8 +119,8 @@ def read_soft_row(file: str | os.PathLike, image: str, class_names: Sequence[str
 @lru_cache(maxsize=8)
 def _table(file: str, changed: float, class_names: tuple[str, ...]) -> dict[str, list[list[str]]]:
     """The rows of a table by the image's path and by its name."""
-    header, rows = read_csv(file)
-    column = next((name for name in header if name.lower() in _IMAGES), None)
+    header, rows = read_csv(file, (*_IMAGES, *class_names))
+    column = next((name for name in header if name in _IMAGES), None)
     missing = [name for name in class_names if name not in header]
     if column is None or missing:
         lacking = ", ".join(([] if column else [f"a column {' or '.join(_IMAGES)}"]) + missing)

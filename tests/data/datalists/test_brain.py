@@ -173,6 +173,13 @@ def test_the_index_knows_better_who_the_patients_of_repeated_subsampling_are(hea
     assert {item["patient"] for items in splits.values() for item in items} == {f"twice{i}" for i in range(5)}
 
 
+def test_rows_of_modalities_that_are_not_asked_for_are_no_strangers(tmp_path, caplog):
+    touch(tmp_path, *(f"s{i}_{kind}.nii.gz" for i in range(10) for kind in ("T1", "T2", "mask")))
+    (tmp_path / "index.csv").write_text("id,patient\n" + "".join(f"s{i}_T2,p{i}\n" for i in range(10)))
+    brain_extraction_datalist(tmp_path, modalities="T1")
+    assert not caplog.text
+
+
 def test_some_modalities_alone(heads):
     assert {modality for *_, modality in listed(heads, modalities=["t2w"])} == {"T2"}
     with pytest.raises(ValueError, match="no image of PD, found the modalities T1, T2"):

@@ -24,6 +24,16 @@ def test_a_row_may_have_more_or_fewer_cells_than_columns(tmp_path):
     assert read_csv(tmp_path / "t.csv") == ([], [])
 
 
+def test_columns_that_are_asked_for_are_found_in_any_case(tmp_path):
+    (tmp_path / "t.csv").write_text("ID, Patient ,Note,note\n1,anna,x,y\n")
+    columns, [row] = read_csv(tmp_path / "t.csv", ("id", "patient"))
+    assert columns == ["id", "patient", "Note", "note"] and row == dict(zip(columns, ("1", "anna", "x", "y")))
+    for header in ("id,patient,Patient ", "id,patient,patient"):
+        (tmp_path / "t.csv").write_text(f"{header}\n1,anna,ben\n")
+        with pytest.raises(ValueError, match="t.csv: the columns 'patient' and '[Pp]atient' have one name: leave one"):
+            read_csv(tmp_path / "t.csv", ("id", "patient"))
+
+
 def test_what_is_no_table_is_named(tmp_path):
     (tmp_path / "t.csv").write_text("\n\nid,name\n1,a\n")
     assert read_csv(tmp_path / "t.csv") == (["id", "name"], [{"id": "1", "name": "a"}])

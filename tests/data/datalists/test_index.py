@@ -60,6 +60,30 @@ def test_an_index_names_patients(tmp_path):
     assert items[0]["patient"] == "p1"
 
 
+def test_small_and_capital_letters_of_columns_are_one(tmp_path):
+    items = [{"image": "x1", "patient": "p1"}, {"image": "x2", "patient": "p2"}]
+    (tmp_path / "i.csv").write_text("Id,Patient ,SPLIT\nx1,anna,train\nx2,ben,test\n")
+    named = name_patients(items, tmp_path / "i.csv", lambda item: [item["image"]])
+    assert [item["patient"] for item in named] == ["anna", "ben"]
+    splits = split_by_index(items, tmp_path / "i.csv", lambda item: [item["image"]])
+    assert [item["patient"] for item in (*splits["training"], *splits["test"])] == ["anna", "ben"]
+    (tmp_path / "i.csv").write_text("id,patient,Patient\nx1,anna,ben\n")
+    with pytest.raises(ValueError, match="i.csv: the columns 'patient' and 'Patient' have one name: leave one of them"):
+        read_index(tmp_path / "i.csv")
+
+
+def test_patients_of_no_image_are_warned_of(tmp_path, caplog):
+    items = [{"image": "s0", "patient": "p0"}, {"image": "s1", "patient": "p1"}]
+    (tmp_path / "i.csv").write_text("id,patient\nS0,anna\nS1,anna\ns1,\nS2,\n")
+    assert name_patients(items, tmp_path / "i.csv", lambda item: [item["image"]]) == items
+    message = "i.csv: 2 rows that name a patient match none of the images, the first is S0; `id` is a file's name"
+    assert message in caplog.text and "such as s0" in caplog.text
+    caplog.clear()
+    (tmp_path / "i.csv").write_text("id,patient\ns0,anna\np0,ben\ns9,\n")  # an image's further names are no strangers
+    name_patients(items, tmp_path / "i.csv", lambda item: [item["image"], item["patient"]])
+    assert not caplog.text
+
+
 def test_empty_rows_of_a_spreadsheet_are_no_images(tmp_path):
     (tmp_path / "i.csv").write_text("id;split;;\n1;train;;\n2;test;;\n;;;\n;;;\n")
     assert read_index(tmp_path / "i.csv", ("id", "split")).keys() == {"1", "2"}

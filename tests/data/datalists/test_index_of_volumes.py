@@ -40,6 +40,22 @@ def test_the_index_says_who_the_patients_are_where_another_file_splits(datalist,
         datalist(volumes, split=str(mine))
 
 
+def test_an_index_that_matches_nothing_is_warned_of_once(datalist, volumes, caplog):
+    (volumes / "index.csv").write_text("id,patient,split\ns0,anna,train\ns1,anna,train\nS2,ben,test\n")
+    datalist(volumes)
+    assert caplog.text.count("1 rows that name a patient match none of the images, the first is S2") == 1
+    caplog.clear()
+    datalist(volumes, split="index")
+    assert "1 rows have no image" in caplog.text and "name a patient" not in caplog.text
+    caplog.clear()
+    more = volumes.parent / "more"
+    touch(more, "s3.nii.gz")
+    (volumes / "index.csv").write_text("id,patient\ns0,anna\n")
+    (more / "index.csv").write_text("id,patient\nS3,ben\n")
+    datalist(volumes, fractions=(1, 0, 0), unlabelled_dir=more)
+    assert caplog.text.count("name a patient") == 1 and "more/index.csv: 1 rows" in caplog.text
+
+
 def test_a_patient_on_two_sides_of_an_index_is_refused(datalist, volumes):
     (volumes / "index.csv").write_text("id,patient,split\ns1,anna,train\ns2,anna,test\n")
     with pytest.raises(ValueError, match="patient anna is in training and test"):

@@ -113,6 +113,13 @@ def test_cells_beyond_the_columns_are_dropped(tmp_path):
     assert read(table(tmp_path, "id,Cardiomegaly,", "1.png,1,,"), ["Cardiomegaly"]) == {"1": (("Cardiomegaly",), True)}
 
 
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    for header in ("id,Mass,mass", "id,Mass,MASS ", "image_id,Image ID,Mass"):
+        (tmp_path / "t.csv").write_text(f"{header}\na,1,0\n")
+        with pytest.raises(ValueError, match="t.csv: the columns .* have one name: leave one of them"):
+            read_label_table(tmp_path / "t.csv", ["Mass"])
+
+
 def test_tables_that_are_wrong(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.csv: there is no such CSV file"):
         read(tmp_path / "none.csv")

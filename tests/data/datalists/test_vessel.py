@@ -114,6 +114,19 @@ def test_split_of_the_folders_own_index(stacks, tmp_path):
         vessel_datalist(stacks, split="index")
 
 
+def test_an_index_may_know_an_angiogram_by_its_file(tmp_path):
+    touch(tmp_path, *(f"s{i}_{part}.nii.gz" for i in range(3) for part in ("brain", "label")), "anna/mra.nii.gz")
+    touch(tmp_path, "anna/label.nii.gz")
+    (tmp_path / "index.csv").write_text("id,patient,split\ns0_brain,ben,train\ns1_brain,ben,train\ns2,zoe,test\n")
+    items = [item for items in vessel_datalist(tmp_path, fractions=(1, 0, 0)).values() for item in items]
+    assert sorted(item["patient"] for item in items) == ["anna", "ben", "ben", "zoe"]
+    splits = vessel_datalist(tmp_path, "index")
+    assert [[item["patient"] for item in splits[side]] for side in ("training", "test")] == [["ben", "ben"], ["zoe"]]
+    (tmp_path / "index.csv").write_text("id,patient\nmra,ben\n")  # which is the name of no one's alone
+    items = [item for items in vessel_datalist(tmp_path, fractions=(1, 0, 0)).values() for item in items]
+    assert sorted(item["patient"] for item in items) == ["anna", "s0", "s1", "s2"]
+
+
 def test_a_datalist_wins(tmp_path):
     items = {
         "training": [{"image": "a.mha", "label": "b.mha"}, {"image": "c.nii", "label": "d.nii", "patient": 7}],

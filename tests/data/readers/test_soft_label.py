@@ -67,6 +67,15 @@ def test_a_row_is_found_by_the_images_name(tmp_path):
     assert read_soft_row(table, "1.png", ["a", "b"]).tolist() == [0.5, 0.5]
 
 
+def test_columns_are_found_in_any_case(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("Input,MASS,abnormal \n1.png,1,0\n")
+    assert read_soft_row(table, "1.png", ["Mass", "Abnormal"]).tolist() == [1, 0]
+    table.write_text("input,Mass,mass\n1.png,1,0,1\n")
+    with pytest.raises(ValueError, match="t.csv: the columns 'Mass' and 'mass' have one name: leave one of them"):
+        read_soft_row(table, "1.png", ["Mass"])
+
+
 def test_a_table_that_says_too_little_is_refused(tmp_path):
     table = tmp_path / "t.csv"
     for content, names, message in (
