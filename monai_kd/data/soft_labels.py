@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,14 @@ from monai.utils import CommonKeys, ensure_tuple
 
 from monai_kd.data.datalists.image_files import list_files
 from monai_kd.data.readers.image_file import image_stem
-from monai_kd.data.readers.soft_label import SOFT_LABEL_SUFFIXES, read_soft_label, read_soft_row
+from monai_kd.data.readers.soft_label import (
+    SOFT_LABEL_SUFFIXES,
+    common_folders,
+    folders_agree,
+    folders_of,
+    read_soft_label,
+    read_soft_row,
+)
 from monai_kd.names import check_known
 from monai_kd.transforms import ROWS_FIRST
 
@@ -44,6 +52,7 @@ _BLURRING = (RandSimulateLowResolutiond,)  # MONAI has it among the former, but 
 _BY_KEY = ("mode", "padding_mode", "align_corners", "dtype", "scale_extent", "anti_aliasing", "anti_aliasing_sigma")
 _TABLE = "predictions.csv"
 _RESULTS = ("_pred", "_prob", "_overlay", "_zerofilled")  # what `infer` adds to a name
+_OF_FOLD = re.compile(r"fold_(\d+|all)|validation")  # where nnU-Net's training leaves what it said of cases held out
 _EDGE = 1e-3  # how far a probability may lie outside of 0 to 1, and a sum from 1, by rounding
 
 
@@ -52,8 +61,9 @@ class FindSoftLabeld(MapTransform):
 
     Args:
         folder: where the soft labels of items that name none as ``teacher`` are found by the image's name: a map
-            ``<stem><ending>.<ext>`` or ``<stem>.<ext>``, or the table ``predictions.csv``. Of several in sub-folders it
-            is that in the image's own (``T1/anna_prob.nii.gz`` for ``.../T1/anna.nii.gz``).
+            ``<stem><ending>.<ext>`` or ``<stem>.<ext>``, or the table ``predictions.csv``. A map in a sub-folder is of
+            an image in such a folder (``T1/anna_prob.nii.gz`` for ``.../T1/anna.nii.gz``), but for nnU-Net's
+            ``fold_0/validation``.
         ending: what the names of maps have behind the image's; None for a table.
 
     Raises:
@@ -67,6 +77,7 @@ class FindSoftLabeld(MapTransform):
         self.folder = None if folder is None else Path(folder)
         self.ending = ending
         self._files = {} if self.folder is None else _by_stem(self.folder, ending)
+        self._root = common_folders(self._below(file) for files in self._files.values() for file in files)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """
@@ -77,7 +88,7 @@ class FindSoftLabeld(MapTransform):
             the sample with those of its soft label.
 
         Raises:
-            FileNotFoundError: when it has none, or one is not there.
+            FileNotFoundError: when it has none, only one of another folder, or one that is not there.
             ValueError: when several files of the folder fit.
         """
         images = tuple(map(str, ensure_tuple(data[CommonKeys.IMAGE])))
@@ -93,12 +104,18 @@ class FindSoftLabeld(MapTransform):
         return {**data, SOFT_LABEL: _Files(files, images[0], len(images) > 1)}
 
     def _file_of(self, image: str) -> str:
-        found = self._files.get("" if self.ending is None else image_stem(image), [])
-        if len(found) > 1 and self.folder is not None:
-            found = _in_the_same_folder(found, self.folder, image)
+        named = self._files.get("" if self.ending is None else image_stem(image), [])
+        found = self._in_the_same_folder(named, image)
+        if self.ending is None and not found:
+            found = named  # a table has images of many folders
         if len(found) > 1:
             shown = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
             raise ValueError(f"{image}: several soft labels fit it: {shown}; leave one, or use a datalist")
+        if named and not found:
+            raise FileNotFoundError(
+                f"{image}: the soft label of its name is of another folder: {named[0]}; give teacher_dir="
+                f"{os.path.dirname(named[0])} if it is this image's, or name it as `{SOFT_LABEL}` in a datalist"
+            )
         if not found:
             where = "" if self.folder is None else f" in teacher_dir={self.folder}"
             raise FileNotFoundError(
@@ -106,6 +123,17 @@ class FindSoftLabeld(MapTransform):
                 "teacher_dir=FOLDER, as `infer --teacher` writes it"
             )
         return found[0]
+
+    def _below(self, file: str) -> str:
+        """A soft label's path in the folder, without what says nothing about its image."""
+        parts = Path(file).relative_to(self.folder or "").parts
+        return os.path.join(*(part for part in parts[:-1] if not _OF_FOLD.fullmatch(part)), parts[-1])
+
+    def _in_the_same_folder(self, files: Sequence[str], image: str) -> list[str]:
+        """Those in the image's own folder, as far as they say it."""
+        own = {file: folders_of(self._below(file)) for file in files}
+        fitting = {file: len(folders) for file, folders in own.items() if folders_agree(folders, image, self._root)}
+        return [file for file, length in fitting.items() if length == max(fitting.values())]
 
 
 @dataclass(frozen=True)
@@ -319,14 +347,6 @@ def _by_stem(folder: Path, ending: str | None) -> dict[str, list[str]]:
             elif not stem.endswith(_RESULTS):
                 plain[stem].append(str(path))
     return {**plain, **files}
-
-
-def _in_the_same_folder(files: list[str], root: Path, image: str) -> list[str]:
-    """Those whose sub-folder of ``root`` is how the image's folder ends, as far as possible."""
-    folders = Path(image).parent.parts
-    below = {file: Path(file).relative_to(root).parent.parts for file in files}
-    fitting = {file: len(own) for file, own in below.items() if own == folders[len(folders) - len(own) :]}
-    return [file for file, length in fitting.items() if length == max(fitting.values())] or files
 
 
 def _same_place(affine: np.ndarray | None, image: Any) -> bool:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A map that is its image must be it still, behind whatever moves them."""
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -25,7 +27,15 @@ from monai.transforms import (
 )
 from PIL import Image
 
-from monai_kd.data import ImageFileReader, LoadSoftLabeld, MRIReader, SeededDataset, SliceDataset, with_soft_labels
+from monai_kd.data import (
+    FindSoftLabeld,
+    ImageFileReader,
+    LoadSoftLabeld,
+    MRIReader,
+    SeededDataset,
+    SliceDataset,
+    with_soft_labels,
+)
 from monai_kd.transforms import CropInPlaned, FlatSliced, ResizeInPlaned, ScaleByMaximumd
 
 AFFINE = np.array([[0.0, -2, 0, 1], [3, 0, 0, 2], [0, 0, 4, 3], [0, 0, 0, 1]])
@@ -105,7 +115,7 @@ def test_several_files_are_channels(volume):
 
 def test_a_folder_has_them_by_the_images_name(volume, tmp_path):
     item = {key: volume[key] for key in BOTH}
-    folder = tmp_path / "out" / "sub"
+    folder = tmp_path / "out" / tmp_path.name
     folder.mkdir(parents=True)
     for name in ("image_prob.nii.gz", "image_pred.nii.gz", "other_prob.nii.gz"):
         nib.save(nib.load(volume["teacher"]), folder / name)
@@ -124,6 +134,38 @@ def test_a_folder_has_them_by_the_images_name(volume, tmp_path):
     assert own == str(tmp_path / "sub" / tmp_path.name / "image_prob.nii.gz")
     with pytest.raises(FileNotFoundError, match="teacher_dir=.*none: there is no such folder"):
         _sample(item, folder=tmp_path / "none")
+
+
+def _touch(folder, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def _found(folder, image: str, ending: str | None = "_prob") -> str:
+    [file] = FindSoftLabeld(folder, ending)({"image": image})["teacher"].files
+    return str(Path(file).relative_to(folder))
+
+
+def test_a_map_in_a_sub_folder_is_of_an_image_in_such_a_folder(tmp_path):
+    _touch(tmp_path, "p1/frame01_prob.npy")
+    assert _found(tmp_path, "/data/p1/frame01.png") == _found(tmp_path, "frame01.png") == "p1/frame01_prob.npy"
+    with pytest.raises(FileNotFoundError, match="/data/p2/frame01.png: the soft label of its name is of another"):
+        _found(tmp_path, "/data/p2/frame01.png")
+    _touch(tmp_path, "p1/frame02_prob.npy", "frame02_prob.npy", "fold_0/validation/anna.npz", "fold_all/ben.npz")
+    assert _found(tmp_path, "/data/p1/frame02.png") == "p1/frame02_prob.npy"
+    assert _found(tmp_path, "/data/p2/frame02.png") == "frame02_prob.npy"
+    assert _found(tmp_path, "/data/imagesTr/anna.nii.gz") == "fold_0/validation/anna.npz"
+    assert _found(tmp_path, "/data/imagesTr/ben.nii.gz") == "fold_all/ben.npz"
+
+
+def test_maps_of_a_data_set_that_was_moved_are_found(tmp_path):
+    _touch(tmp_path, *(f"old/p{number}/T1/1_prob.npy" for number in (1, 2)))
+    assert _found(tmp_path, "/new/p2/T1/1.png") == "old/p2/T1/1_prob.npy"
+    with pytest.raises(FileNotFoundError, match="is of another folder"):
+        _found(tmp_path, "/new/p3/T1/1.png")
+    _touch(tmp_path, "any/predictions.csv")
+    assert _found(tmp_path, "/new/p3/T1/1.png", None) == "any/predictions.csv"
 
 
 def _refused(volume, **settings) -> str:

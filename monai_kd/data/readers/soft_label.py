@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import h5py
@@ -19,7 +19,15 @@ from monai_kd.data.readers.image_file import image_stem
 from monai_kd.data.readers.limits import check_size
 from monai_kd.data.readers.volume_file import VOLUME_SUFFIXES, affine_in_millimetres, load_volume
 
-__all__ = ["SOFT_LABEL_SUFFIXES", "SoftLabel", "read_soft_label", "read_soft_row"]
+__all__ = [
+    "SOFT_LABEL_SUFFIXES",
+    "SoftLabel",
+    "common_folders",
+    "folders_agree",
+    "folders_of",
+    "read_soft_label",
+    "read_soft_row",
+]
 
 SOFT_LABEL_SUFFIXES = (*VOLUME_SUFFIXES, ".npz", ".npy", ".h5", ".hdf5", ".png")
 """Suffixes of maps, in lower case."""
@@ -90,12 +98,51 @@ def read_soft_label(file: str | os.PathLike, ndim: int, max_voxels: int | None =
     return SoftLabel(np.ascontiguousarray(values, np.float32), affine)
 
 
+def folders_of(path: str | os.PathLike) -> tuple[str, ...]:
+    """The folders that a path names, from the outermost one.
+
+    >>> folders_of("/data/p1/./frame01.png"), folders_of("frame01.png")
+    (('data', 'p1'), ())
+    """
+    parent = PurePath(os.path.normpath(path)).parent
+    return parent.parts[bool(parent.anchor) :]
+
+
+def common_folders(paths: Iterable[str | os.PathLike]) -> tuple[str, ...]:
+    """The outermost folders that all paths with folders have in common.
+
+    >>> common_folders(["data/p1/1.png", "data/p2/1.png", "3.png"])
+    ('data',)
+    """
+    return tuple(os.path.commonprefix([folders for path in paths if (folders := folders_of(path))]))
+
+
+def folders_agree(own: Sequence[str], image: str | os.PathLike, root: Sequence[str] = ()) -> bool:
+    """Whether what a teacher says in such folders may be of an image: both end in the same, as far as both name any.
+
+    A data set may have moved since, so what all that the teacher says has in common is left aside, but for the last.
+
+    Args:
+        own: folders that the soft label lies in, or its row names.
+        image: the image's file.
+        root: the first of ``own`` that all soft labels have in common.
+
+    >>> [folders_agree(["old", "p1"], f"/new/{patient}/frame01.png", ["old"]) for patient in ("p1", "p2")]
+    [True, False]
+    """
+    theirs = folders_of(image)
+    own = own[min(len(root), max(len(own) - 1, 0)) :]
+    number = min(len(own), len(theirs))
+    return tuple(own[len(own) - number :]) == theirs[len(theirs) - number :]
+
+
 def read_soft_row(file: str | os.PathLike, image: str, class_names: Sequence[str]) -> np.ndarray:
     """Read what a table says of an image: ``predictions.csv`` as `infer` writes it, or one like it.
 
     Args:
         file: a CSV file with a column ``input`` (``image``, ``id``, ``file``) and one for each class.
-        image: the image's file; the row with its name, with or without folders and suffix, is taken.
+        image: the image's file; the row with its path is taken, or else that with its name, with or without suffix,
+            whose folders, if it names any, are the image's (:func:`folders_agree`).
         class_names: names of the columns.
 
     Returns:
@@ -103,34 +150,54 @@ def read_soft_row(file: str | os.PathLike, image: str, class_names: Sequence[str
 
     Raises:
         FileNotFoundError: when there is no such file.
-        ValueError: when a column or the row is missing, there are several rows, or a cell is no number.
+        ValueError: when a column or the row is missing, it is of another folder, there are several rows, or a cell is
+            no number.
     """
-    rows = _table(os.fspath(file), os.path.getmtime(file) if os.path.isfile(file) else 0.0, tuple(class_names))
-    found = rows.get(os.path.realpath(image), rows.get(image_stem(image), []))
+    table = _table(os.fspath(file), os.path.getmtime(file) if os.path.isfile(file) else 0.0, tuple(class_names))
+    named = table.rows.get(image_stem(image), [])
+    found = table.rows.get(os.path.realpath(image)) or [
+        row for row in named if folders_agree(folders_of(row.image), image, table.root)
+    ]
+    if named and not found:
+        raise ValueError(
+            f"{file}: the row of the name of {image} is of another folder, {named[0].image}: leave the folders out "
+            "where it is the same image"
+        )
     if len(found) != 1:
         what = "no row" if not found else f"{len(found)} rows"
         raise ValueError(f"{file}: {what} of the image {image}: expected one, with its name in the first column")
     try:
-        return np.array([float(cell) for cell in found[0]], np.float32)
+        return np.array([float(cell) for cell in found[0].cells], np.float32)
     except ValueError as error:
         raise ValueError(f"{file}: the row of {image} holds something else than numbers: {error}") from error
 
 
+class _Row(NamedTuple):
+    image: str
+    cells: list[str]
+
+
+class _Table(NamedTuple):
+    """The rows of a table by the image's path and by its name, and the folders that all have in common."""
+
+    rows: dict[str, list[_Row]]
+    root: tuple[str, ...]
+
+
 @lru_cache(maxsize=8)
-def _table(file: str, changed: float, class_names: tuple[str, ...]) -> dict[str, list[list[str]]]:
-    """The rows of a table by the image's path and by its name."""
+def _table(file: str, changed: float, class_names: tuple[str, ...]) -> _Table:
     header, rows = read_csv(file, (*_IMAGES, *class_names))
     column = next((name for name in header if name in _IMAGES), None)
     missing = [name for name in class_names if name not in header]
     if column is None or missing:
         lacking = ", ".join(([] if column else [f"a column {' or '.join(_IMAGES)}"]) + missing)
         raise ValueError(f"{file}: lacks {lacking}; found the columns: {', '.join(header)}")
-    found: dict[str, list[list[str]]] = {}
+    found: dict[str, list[_Row]] = {}
     for row in rows:
-        cells = [row[name] for name in class_names]
-        for key in {os.path.realpath(row[column]), image_stem(row[column])}:
-            found.setdefault(key, []).append(cells)
-    return found
+        own = _Row(row[column], [row[name] for name in class_names])
+        for key in {os.path.realpath(own.image), image_stem(own.image)}:
+            found.setdefault(key, []).append(own)
+    return _Table(found, common_folders(row[column] for row in rows))
 
 
 def _from_volume(image: nib.Nifti1Image, ndim: int) -> np.ndarray:

@@ -61,7 +61,7 @@ def test_what_cannot_be_one_is_refused_by_name(tmp_path):
 def test_a_row_is_found_by_the_images_name(tmp_path):
     table = tmp_path / "predictions.csv"
     table.write_text(f"input,predicted,b,a\n{tmp_path}/x/1.png,a,0.25,0.75\n2.png,b,1,0\n")
-    for image in (tmp_path / "x" / "1.png", "elsewhere/1.dcm"):
+    for image in (tmp_path / "x" / "1.png", "elsewhere/x/1.dcm", "1.png"):
         assert read_soft_row(table, str(image), ["a", "b"]).tolist() == [0.75, 0.25]
     table.write_text("id,a,b\n1,0.5,0.5\n")  # which is read anew
     assert read_soft_row(table, "1.png", ["a", "b"]).tolist() == [0.5, 0.5]
@@ -74,6 +74,21 @@ def test_columns_are_found_in_any_case(tmp_path):
     table.write_text("input,Mass,mass\n1.png,1,0,1\n")
     with pytest.raises(ValueError, match="t.csv: the columns 'Mass' and 'mass' have one name: leave one of them"):
         read_soft_row(table, "1.png", ["Mass"])
+
+
+def test_a_row_of_another_folder_is_of_another_image(tmp_path):
+    table = tmp_path / "predictions.csv"
+    table.write_text("input,a\n/elsewhere/p1/frame01.png,1\n")
+    assert read_soft_row(table, "/data/p1/frame01.png", ["a"]) == read_soft_row(table, "frame01.png", ["a"]) == 1
+    with pytest.raises(ValueError, match="row of the name of /data/p2/frame01.png is of another folder, /elsewhere/p1"):
+        read_soft_row(table, "/data/p2/frame01.png", ["a"])
+    table.write_text("input,a\n/old/p1/T1/1.png,1\n/old/p2/T1/1.png,0.5\nold/p3/T1/1.png,0\n")
+    for image, value in (("/new/p1/T1/1.png", 1), ("p2/T1/1.png", 0.5), ("/old/p2/T1/1.png", 0.5), ("p3/T1/1.png", 0)):
+        assert read_soft_row(table, image, ["a"]) == value
+    with pytest.raises(ValueError, match="is of another folder"):
+        read_soft_row(table, "/new/p4/T1/1.png", ["a"])
+    with pytest.raises(ValueError, match="3 rows of the image T1/1.png"):
+        read_soft_row(table, "T1/1.png", ["a"])
 
 
 def test_a_table_that_says_too_little_is_refused(tmp_path):
