@@ -30,17 +30,18 @@ def load_datalist(
     label_required: bool = False,
     complete: Callable[[Item, str], Item] | None = None,
     complete_unlabelled: Callable[[Item, str], Item] | None = None,
+    file_says_patient: Callable[[Item], bool] | None = None,
 ) -> Datalist:
     """Read a datalist in the form of the Medical Segmentation Decathlon.
 
     ``{"training": [{"image": ..., "label": ..., "patient": ...}, ...], "validation": [...], "test": [...]}``, where
     ``testing`` stands for ``test`` as well. A label is a path, a list of paths, a class number or a list of numbers;
     ``label`` and ``patient`` are optional, and any other key is kept as it is; a patient comes as text, by default
-    ``sub-<label>`` of a BIDS name, and where only some items have one, each of the others is its own. Where none has
-    one, patients may be on two sides unseen: that is warned of. A bare path stands for ``{"image": path}``. A list that
-    the file lacks, or that is empty, comes as :class:`UnavailableData`: a run that needs it refuses, an evaluation can
-    do with ``test`` alone. So does every list of a file that is not there, so that a bundle whose ``datalist`` this is
-    can be inspected without data.
+    ``sub-<label>`` of a BIDS name, and where only some items have one, each of the others is its own. Patients of items
+    without one may be on two sides unseen, whatever the files' names tell: that is warned of. A bare path stands for
+    ``{"image": path}``. A list that the file lacks, or that is empty, comes as :class:`UnavailableData`: a run that
+    needs it refuses, an evaluation can do with ``test`` alone. So does every list of a file that is not there, so that
+    a bundle whose ``datalist`` this is can be inspected without data.
 
     ``teacher`` names the files of an image's soft label (:class:`~monai_kd.data.LoadSoftLabeld`).
 
@@ -55,6 +56,7 @@ def load_datalist(
             a ``test`` list often has no labels, and is then unavailable to runs that need them.
         complete: adds to an item what else is known of it, also given the words that say where it stands.
         complete_unlabelled: the same for the items of ``unlabelled``.
+        file_says_patient: whether the patient that ``complete`` adds is one that the image's file holds.
 
     Raises:
         ValueError: when the file is no datalist, when a patient or an image is in two of its lists, or when a label
@@ -73,6 +75,7 @@ def load_datalist(
     keys = (CommonKeys.IMAGE, *([CommonKeys.LABEL] if label_is_path else []), "teacher")
     base = path.parent if base_dir is None else Path(base_dir)
     splits: Datalist = {}
+    nameless: list[str] = []
     for side in (*SIDES, UNLABELLED) if lists.get(UNLABELLED) else SIDES:
         if side not in lists:
             splits[side] = UnavailableData(f"{path}: no list `{side}`, found: {', '.join(lists)}; add it to the file")
@@ -82,9 +85,21 @@ def load_datalist(
         if side == UNLABELLED:
             splits[side] = without_label(splits[side])
         add = complete_unlabelled if side == UNLABELLED else complete
+        listed = splits[side]
         if add is not None:
-            splits[side] = [add(item, place) for item, place in zip(splits[side], places)]
-    _name_patients(splits, path)
+            splits[side] = [add(item, place) for item, place in zip(listed, places)]
+        nameless += [
+            str(item[CommonKeys.IMAGE])
+            for item, whole in zip(listed, splits[side])
+            if not _is_named(item, whole) and not (file_says_patient is not None and file_says_patient(item))
+        ]
+    _name_patients(splits)
+    if nameless and sum(map(bool, splits.values())) > 1:
+        logger.warning(
+            "%s: %d of %d items name no `patient`, the first is %s: images of one patient on two sides may not be "
+            "found; add `patient` to the items",
+            *(path, len(nameless), sum(map(len, splits.values())), nameless[0]),
+        )
     check_no_patient_leaks(splits, path)
     return explain_empty_sides(_with_labels(splits, path) if label_required else splits, path)
 
@@ -113,8 +128,14 @@ def _read_lists(path: Path) -> dict[str, Any]:
     return content
 
 
-def _name_patients(splits: Datalist, file: Path) -> None:
-    """Give items without a patient that of a BIDS name, or their own where others have one; warn where nobody has."""
+def _is_named(item: Item, whole: Item) -> bool:
+    """Whether an item says its patient, or BIDS does in a name or a folder that a bundle has read."""
+    image = ensure_tuple(item[CommonKeys.IMAGE])[0]
+    return "patient" in item or bool(bids_subject(image) or bids_subject(whole.get("patient", "")))
+
+
+def _name_patients(splits: Datalist) -> None:
+    """Give items without a patient that of a BIDS name, or one of their own where others have one."""
     listed = [item for items in splits.values() for item in items]
     for item in listed:
         subject = bids_subject(ensure_tuple(item[CommonKeys.IMAGE])[0])
@@ -123,13 +144,6 @@ def _name_patients(splits: Datalist, file: Path) -> None:
     if any("patient" in item for item in listed):  # a batch takes no mixture of items with and without
         for item in listed:
             item.setdefault("patient", str(item[CommonKeys.IMAGE]))
-    known = any(item.get("patient", str(item[CommonKeys.IMAGE])) != str(item[CommonKeys.IMAGE]) for item in listed)
-    if not known and sum(map(bool, splits.values())) > 1:
-        logger.warning(
-            "%s: no item names its `patient`, so each image counts as a patient: images of one patient on two sides "
-            "are not found; add `patient` to the items",
-            file,
-        )
 
 
 def _with_labels(splits: Datalist, file: PathLike) -> Datalist:

@@ -116,6 +116,9 @@ class _Slices(DatasetLayout):
     def complete(self, item: Item, where: str) -> Item:
         return _classified(item, where) if self.is_class else _complete(item)
 
+    def file_says_patient(self, item: Item) -> bool:
+        return str(ensure_tuple(item[CommonKeys.IMAGE])[0]).lower().endswith(".mat")
+
     def draw(
         self, items: list[Item], fractions: Sequence[float], folder: Path, split: str, seed: int | Sequence[int]
     ) -> Datalist:

@@ -76,6 +76,10 @@ class DatasetLayout(ABC):
         """An item of a user's own list with what its files say beside it; ``where`` is its place, for errors."""
         return item
 
+    def file_says_patient(self, item: Item) -> bool:
+        """Whether the patient that :meth:`complete` adds is one that the image's file holds, and not of its name."""
+        return False
+
     def choose(self, items: list[Item], source: PathLike) -> list[Item]:
         """Those items that the user asks for."""
         return items
@@ -171,6 +175,7 @@ class DatasetLayout(ABC):
                 label_required=self.label_required,
                 complete=self.complete,
                 complete_unlabelled=self.complete_unlabelled,
+                file_says_patient=self.file_says_patient,
             )
             for items in splits.values():
                 items[:] = self.choose(items, datalist)

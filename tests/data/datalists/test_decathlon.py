@@ -4,7 +4,15 @@ import json
 import pytest
 from monai.bundle import ConfigParser
 
-from monai_kd.data import load_datalist, require
+from monai_kd.data import (
+    brain_extraction_datalist,
+    chest_xray_datalist,
+    figshare_datalist,
+    load_datalist,
+    mri_datalist,
+    require,
+    vessel_datalist,
+)
 
 
 def write_json(folder, content):
@@ -142,8 +150,32 @@ def test_lists_that_are_not_used_are_named(tmp_path, caplog):
 
 
 def test_a_datalist_without_patients_is_warned_of(tmp_path, caplog):
+    named = [{"image": "2.png", "patient": "a"}, "sub-1_T1w.nii.gz"]
     load_datalist(write_json(tmp_path, {"test": ["1.png"]}))
-    load_datalist(write_json(tmp_path, {"training": ["1.png"], "test": [{"image": "2.png", "patient": "a"}]}))
+    load_datalist(write_json(tmp_path, {"training": named[:1], "test": named[1:]}))
     assert not caplog.text
     load_datalist(write_json(tmp_path, {"training": ["1.png"], "test": ["2.png"]}))
-    assert "datalist.json: no item names its `patient`, so each image counts as a patient" in caplog.text
+    assert f"datalist.json: 2 of 2 items name no `patient`, the first is {tmp_path}/1.png: images of one" in caplog.text
+    caplog.clear()
+    load_datalist(write_json(tmp_path, {"training": named, "test": ["3.png"]}))
+    assert f"1 of 3 items name no `patient`, the first is {tmp_path}/3.png" in caplog.text
+
+
+@pytest.mark.parametrize("read", [brain_extraction_datalist, mri_datalist, vessel_datalist, chest_xray_datalist])
+def test_patients_that_a_bundle_takes_from_names_are_warned_of(read, tmp_path, caplog):
+    label = "Cardiomegaly" if read is chest_xray_datalist else "m.nii.gz"
+    anna, ben, zoe = ({"image": f"{name}.nii.gz", "label": label} for name in ("anna", "ben", "zoe"))
+    read("none", datalist=write_json(tmp_path, {"training": [{**anna, "patient": 1}, ben], "test": [zoe]}))
+    assert f"2 of 3 items name no `patient`, the first is {tmp_path}/ben.nii.gz" in caplog.text
+    caplog.clear()
+    items = [{**item, "patient": number} for number, item in enumerate((anna, ben, zoe))]
+    bids = {**anna, "image": "sub-1_ses-2_T1w.nii.gz"}
+    read("none", datalist=write_json(tmp_path, {"training": items[:2], "test": [items[2], bids]}))
+    assert not caplog.text
+
+
+def test_a_file_that_holds_its_patient_is_not_warned_of(write_slice, tmp_path, caplog):
+    slices = [{"image": str(write_slice(f"{i}.mat", PID=f"{i}"))} for i in (1, 2)]
+    file = write_json(tmp_path, {"training": slices[:1], "test": slices[1:]})
+    assert figshare_datalist("none", datalist=file)["training"][0]["patient"] == "1"
+    assert not caplog.text
