@@ -19,6 +19,7 @@ from monai.transforms import MapTransform, RandSimulateLowResolutiond, Transform
 from monai.utils import CommonKeys, ensure_tuple
 
 from monai_kd.data.datalists.image_files import list_files
+from monai_kd.data.datalists.nnunet import case_of
 from monai_kd.data.readers.image_file import image_stem
 from monai_kd.data.readers.soft_label import (
     SOFT_LABEL_SUFFIXES,
@@ -63,7 +64,7 @@ class FindSoftLabeld(MapTransform):
         folder: where the soft labels of items that name none as ``teacher`` are found by the image's name: a map
             ``<stem><ending>.<ext>`` or ``<stem>.<ext>``, or the table ``predictions.csv``. A map in a sub-folder is of
             an image in such a folder (``T1/anna_prob.nii.gz`` for ``.../T1/anna.nii.gz``), but for nnU-Net's
-            ``fold_0/validation``.
+            ``fold_0/validation``. One of a case of nnU-Net serves its channels (``case.npz`` for ``case_0000.nii.gz``).
         ending: what the names of maps have behind the image's; None for a table.
 
     Raises:
@@ -104,7 +105,8 @@ class FindSoftLabeld(MapTransform):
         return {**data, SOFT_LABEL: _Files(files, images[0], len(images) > 1)}
 
     def _file_of(self, image: str) -> str:
-        named = self._files.get("" if self.ending is None else image_stem(image), [])
+        names = [""] if self.ending is None else [image_stem(image), *_case(image)]
+        named = next(filter(None, (self._files.get(name) for name in names)), [])
         found = self._in_the_same_folder(named, image)
         if self.ending is None and not found:
             found = named  # a table has images of many folders
@@ -347,6 +349,12 @@ def _by_stem(folder: Path, ending: str | None) -> dict[str, list[str]]:
             elif not stem.endswith(_RESULTS):
                 plain[stem].append(str(path))
     return {**plain, **files}
+
+
+def _case(image: str) -> list[str]:
+    """The name of nnU-Net's case that an image is a channel of; the number of a frame is none of a channel."""
+    is_channel = image_stem(image).endswith("_0000") or Path(image).parent.name in ("imagesTr", "imagesTs")
+    return [case_of(image)] if is_channel else []
 
 
 def _same_place(affine: np.ndarray | None, image: Any) -> bool:

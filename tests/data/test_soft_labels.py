@@ -168,6 +168,15 @@ def test_maps_of_a_data_set_that_was_moved_are_found(tmp_path):
     assert _found(tmp_path, "/new/p3/T1/1.png", None) == "any/predictions.csv"
 
 
+def test_a_map_of_nnunets_case_is_of_its_channels(tmp_path):
+    _touch(tmp_path, "case_001.npz", "case_002.npz", "case_002_0000_prob.nii.gz")
+    for image in ("imagesTr/case_001_0000.nii.gz", "imagesTr/case_001_0001.nii.gz", "any/case_001_0000.nii.gz"):
+        assert _found(tmp_path, image) == "case_001.npz"
+    assert _found(tmp_path, "imagesTr/case_002_0000.nii.gz") == "case_002_0000_prob.nii.gz"
+    with pytest.raises(FileNotFoundError, match="frames/case_001_0001.png: has no soft label"):
+        _found(tmp_path, "frames/case_001_0001.png")
+
+
 def _refused(volume, **settings) -> str:
     with pytest.raises(RuntimeError) as error:
         _sample(volume, **settings)
