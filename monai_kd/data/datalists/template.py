@@ -194,10 +194,11 @@ class DatasetLayout(ABC):
             )
         index = find_index(folder, split, list(seeds))
         ids_of = task.ids if task else self.ids
+        before = {item[CommonKeys.IMAGE]: ids_of(item) for item in items}  # an `id` may be the patient of the name
         warns = split in seeds or index != folder / INDEX  # or else `split_by_index` says it
         named = self.choose(self.patients(items, folder, ids_of, warns), folder)
         if split not in seeds:
-            splits = split_by_index(named, index, ids_of)
+            splits = split_by_index(named, index, lambda item: [*before[item[CommonKeys.IMAGE]], *ids_of(item)])
         elif task:
             draw = partial(self.draw, folder=folder, split=split, seed=seeds[split])
             splits = task.split(named, fold, fractions, draw)

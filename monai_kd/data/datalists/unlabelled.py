@@ -59,7 +59,7 @@ def without_known(items: Iterable[Item], datalist: Datalist) -> list[Item]:
 
 def beside(
     datalist: Datalist,
-    items: Iterable[Item],
+    items: Sequence[Item],
     folder: Path,
     dataset_dir: Path,
     ids_of: Callable[[Item], Sequence[str]],
@@ -81,8 +81,10 @@ def beside(
     Raises:
         ValueError: when a patient of another side than the training is among them.
     """
-    named = name_patients(items, dataset_dir / INDEX, ids_of, is_of_these=False)
-    named = name_patients(named, folder / INDEX, ids_of, is_of_these=not is_named)
+    before = {str(item[CommonKeys.IMAGE]): ids_of(item) for item in items}  # an `id` may be the patient of the name
+    named: list[Item] = list(items)
+    for index, is_of_these in ((dataset_dir / INDEX, False), (folder / INDEX, not is_named)):
+        named = name_patients(named, index, lambda item: before[str(item[CommonKeys.IMAGE])], is_of_these)
     kept = without_known(named, datalist)
     try:
         check_no_patient_leaks({**datalist, UNLABELLED: [*datalist.get(UNLABELLED, ()), *kept]})

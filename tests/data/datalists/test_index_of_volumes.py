@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from monai_kd.data import brain_extraction_datalist, check_no_patient_leaks, vessel_datalist
+from monai_kd.data import brain_extraction_datalist, check_no_patient_leaks, mri_datalist, vessel_datalist
 
 from .files import touch
 
@@ -38,6 +38,19 @@ def test_the_index_says_who_the_patients_are_where_another_file_splits(datalist,
     mine.write_text("id,split\ns1,train\ns2,test\n")
     with pytest.raises(ValueError, match="patient anna is in training and test"):
         datalist(volumes, split=str(mine))
+
+
+@pytest.mark.parametrize("read", [brain_extraction_datalist, mri_datalist])
+def test_an_id_may_be_the_patient_of_the_name_beside_another_patient(read, tmp_path):
+    masks = [f"mask/s{i}.nii.gz" for i in range(4)] if read is brain_extraction_datalist else []
+    touch(tmp_path / "data", *(f"s{i}_T1.nii.gz" for i in range(4)), *masks)
+    rows = "s0,train,p0\ns1,train,p0\ns2,val,p2\ns3,test,p3\n"
+    (tmp_path / "data" / "index.csv").write_text(f"id,split,patient\n{rows}")
+    splits = read(tmp_path / "data", split="index")
+    patients = {side: [item["patient"] for item in items] for side, items in splits.items()}
+    assert patients == {"training": ["p0", "p0"], "validation": ["p2"], "test": ["p3"]}
+    (tmp_path / "mine.csv").write_text("id,split\np0,train\ns2_T1,val\ns3,test\n")  # whatever it calls them
+    assert read(tmp_path / "data", split=str(tmp_path / "mine.csv")) == splits
 
 
 def test_an_index_that_matches_nothing_is_warned_of_once(datalist, volumes, caplog):

@@ -87,6 +87,17 @@ def test_an_index_says_better_who_they_are(tmp_path):
         brain_extraction_datalist(root, split="index", unlabelled_dir=folder)
 
 
+def test_two_indices_may_know_them_by_the_patient_of_the_name(tmp_path, caplog):
+    data, more = tmp_path / "data", tmp_path / "more"
+    touch(data, *(f"s{i}_{part}.nii.gz" for i in range(3) for part in ("T1", "mask")))
+    touch(more, "s7_T1.nii.gz")
+    (data / "index.csv").write_text("id,patient,split\ns0,p0,train\ns1,p1,val\ns2,p2,test\ns7,p7,train\n")
+    (more / "index.csv").write_text("id,patient\ns7,p2\n")
+    with pytest.raises(ValueError, match="patient p2 is in test and unlabelled"):
+        brain_extraction_datalist(data, "index", unlabelled_dir=more)
+    assert "name a patient" not in caplog.text
+
+
 def test_an_empty_folder_is_an_error_for_those_who_need_it(tmp_path):
     lists = brain_extraction_datalist(_heads(tmp_path / "set"), split="index", unlabelled_dir=tmp_path / "none")
     assert isinstance(lists[UNLABELLED], UnavailableData) and lists["training"]
