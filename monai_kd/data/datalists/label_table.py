@@ -83,6 +83,11 @@ def read_label_table(
         _check_known(findings, header, file)
         asked = {*wanted, _normal(NO_FINDING), _ABNORMAL}
         marked = {name: column for name, column in columns.items() if name in asked}
+        if not marked.keys() & {_ABNORMAL, _normal(NO_FINDING)}:
+            logger.warning(
+                "%s: neither a column `%s` nor `%s`: an image counts as abnormal by the findings asked for alone",
+                *(file, _ABNORMAL, NO_FINDING),
+            )
     else:
         marked = {}
         seen = {_normal(name): name for row in rows for name in split_names(row[names_column])}
@@ -169,7 +174,7 @@ def _first(columns: Mapping[str, str], names: Sequence[str]) -> str | None:
 
 
 def _normal(name: str) -> str:
-    return " ".join(name.lower().replace("_", " ").split())
+    return "".join(name.lower().replace("_", " ").split())
 
 
 def _is_one(value: str, image: str, file: PathLike) -> bool:

@@ -62,9 +62,25 @@ def test_one_row_for_each_image(tmp_path):
     assert patients == ["p1", "p1", None]
 
 
-def test_without_a_word_on_abnormal_the_findings_say_it(tmp_path):
+def test_without_a_word_on_abnormal_the_findings_say_it(tmp_path, caplog):
     path = table(tmp_path, "id,Cardiomegaly,Pleural effusion,Mass", "a,0,1,0", "b,0,0,1")
     assert read(path) == {"a": (("Pleural effusion",), True), "b": ((), False)}
+    assert "table.csv: neither a column `abnormal` nor `No finding`: an image counts as abnormal by" in caplog.text
+    caplog.clear()
+    for column, cells in (("abnormal", "01"), ("NoFinding", "10")):
+        path = table(tmp_path, f"id,Cardiomegaly,Mass,PleuralEffusion,{column}", *(f"{c},0,{c},0,{c}" for c in cells))
+        assert [abnormal for _, abnormal in read(path).values()] == [False, True]
+    assert not caplog.text
+
+
+def test_spaces_in_names_do_not_matter(tmp_path, caplog):
+    header = "ImageIndex,rad id,Cardio_Megaly,PleuralEffusion,NoFinding,patientID"
+    path = table(tmp_path, header, "a.png,R1,0,1,0,p1", "b.png,R1,0,0,1,p2")
+    assert read(path) == {"a": (("Pleural effusion",), True), "b": ((), False)}
+    assert [label.patient for label in read_label_table(path, FINDINGS).values()] == ["p1", "p2"]
+    path = table(tmp_path, "Image Index,FindingLabels", "a,PleuralEffusion|Mass", "b,NoFinding", "c,Cardiomegaly")
+    assert read(path) == {"a": (("Pleural effusion",), True), "b": ((), False), "c": (("Cardiomegaly",), True)}
+    assert "NoFinding" not in caplog.text
 
 
 def test_findings_joined_by_a_bar(tmp_path, caplog):
