@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, RandSimulateLowResolutiond, Transform
-from monai.utils import CommonKeys, ensure_tuple
+from monai.utils import CommonKeys, MetaKeys, ensure_tuple
 
 from monai_kd.data.datalists.image_files import list_files
 from monai_kd.data.datalists.nnunet import case_of
 from monai_kd.data.readers.image_file import image_stem
 from monai_kd.data.readers.soft_label import (
     SOFT_LABEL_SUFFIXES,
+    SoftLabel,
     common_folders,
     folders_agree,
     folders_of,
@@ -196,9 +197,9 @@ class LoadSoftLabeld(MapTransform):
         spatial = tuple(image.shape[1:])
         by_slice = found.is_by_slice and len(spatial) == 3
         maps = [read_soft_label(file, len(spatial) - by_slice, self.max_voxels) for file in found.files]
-        if getattr(image, "meta", {}).get(ROWS_FIRST):  # a picture of what an array shows has its axes the other way
+        if getattr(image, "meta", {}).get(ROWS_FIRST):
             maps = [
-                own._replace(values=own.values.swapaxes(1, 2)) if file.lower().endswith(".png") else own
+                own._replace(values=own.values.swapaxes(1, 2)) if _has_columns_first(own, file, image) else own
                 for file, own in zip(found.files, maps)
             ]
         size = spatial[:-1] if by_slice else spatial
@@ -355,6 +356,22 @@ def _case(image: str) -> list[str]:
     """The name of nnU-Net's case that an image is a channel of; the number of a frame is none of a channel."""
     is_channel = image_stem(image).endswith("_0000") or Path(image).parent.name in ("imagesTr", "imagesTs")
     return [case_of(image)] if is_channel else []
+
+
+def _has_columns_first(own: SoftLabel, file: str, image: Any) -> bool:
+    """Whether a map has its axes the other way than the array that its image is.
+
+    So have pictures, and the results of k-space whose slices stand first, which are written as NIfTI.
+    """
+    if file.lower().endswith(".png"):
+        return True
+    written = image.meta.get(MetaKeys.ORIGINAL_AFFINE)
+    return own.affine is not None and written is not None and _is_along_x(own.affine) and _is_along_x(written)
+
+
+def _is_along_x(affine: Any) -> bool:
+    """Whether the first axis of an array runs from left to right."""
+    return bool(abs(affine[0][0]) > abs(affine[1][0]))
 
 
 def _same_place(affine: np.ndarray | None, image: Any) -> bool:

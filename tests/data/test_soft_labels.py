@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ from monai_kd.data import (
     SliceDataset,
     with_soft_labels,
 )
-from monai_kd.transforms import CropInPlaned, FlatSliced, ResizeInPlaned, ScaleByMaximumd
+from monai_kd.transforms import CropInPlaned, FlatSliced, Magnituded, ResizeInPlaned, ScaleByMaximumd, ToInputGrid
 
 AFFINE = np.array([[0.0, -2, 0, 1], [3, 0, 0, 2], [0, 0, 4, 3], [0, 0, 0, 1]])
 BOTH = ["image", "label"]
@@ -243,6 +244,23 @@ def test_a_picture_beside_an_array_is_turned_as_the_array_is(tmp_path):
     load = [LoadImaged("image", reader=ImageFileReader, flat_arrays=True), EnsureChannelFirstd("image")]
     sample = Compose(with_soft_labels(load, "sigmoid", tmp_path))({"image": str(tmp_path / "a.npy")})
     np.testing.assert_allclose(sample["teacher"].numpy() * 65535, sample["image"].numpy(), atol=0.01)
+
+
+@pytest.mark.parametrize("has_slices_first", [True, False])
+def test_what_is_written_of_kspace_is_a_soft_label_of_it(has_slices_first, tmp_path):
+    image = np.random.default_rng(0).random((3, 8, 6)).astype(np.float32)  # (slice, row, column)
+    kspace = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(image, (1, 2)), norm="ortho"), (1, 2)).astype(np.complex64)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"] = kspace if has_slices_first else np.moveaxis(kspace, 0, -1)
+        if has_slices_first:
+            file["reconstruction_rss"] = image
+    load = [LoadImaged("image", reader=MRIReader), EnsureChannelFirstd("image"), Magnituded("image")]
+    item = {"image": str(tmp_path / "a.h5")}
+    sample = Compose(load)(item)
+    written = ToInputGrid()(sample["image"], sample["image"])  # as `infer` does
+    nib.save(nib.Nifti1Image(written.numpy()[0], np.asarray(written.affine, float)), tmp_path / "a_prob.nii.gz")
+    taught = Compose(with_soft_labels(load, "values", tmp_path))(item)
+    np.testing.assert_allclose(taught["teacher"].numpy(), taught["image"].numpy(), atol=1e-5)
 
 
 def test_a_slice_that_is_a_volume_becomes_a_picture_with_its_soft_label(tmp_path):
