@@ -40,8 +40,10 @@ def ensemble(
 
     Raises:
         FileNotFoundError: when a checkpoint is not there.
-        ValueError: when one cannot be read, or has no configuration and there is no ``default``.
+        ValueError: when one cannot be read, or has no configuration and there is no ``default``, or when two know other
+            classes, or the same ones in another order.
     """
+    _check_classes([member for member in members if not isinstance(member, nn.Module)])
     networks: list[nn.Module] = []
     trained_on: list[list[str] | None] = []
     names: list[str] = []
@@ -56,6 +58,22 @@ def ensemble(
         trained_on.append(patients)
         names.append(str(member))
     return EnsembleNetwork(networks, average, features_from, trained_on, out_of_fold, names)
+
+
+def _check_classes(checkpoints: Sequence[str | os.PathLike]) -> None:
+    """Refuse members whose answers mean other things channel by channel, as far as their configurations tell."""
+    known: dict[str, tuple[Any, str | os.PathLike]] = {}
+    for checkpoint in checkpoints:
+        config = read_run_config(Path(checkpoint))
+        own = {key: config[key] for key in ("class_names", "findings") if key in config}
+        own |= {"labels": labels} if (labels := (config.get("description") or {}).get("labels")) else {}
+        for key, value in own.items():
+            first, file = known.setdefault(key, (value, checkpoint))
+            if first != value:
+                raise ValueError(
+                    f"{checkpoint}: its {key} are {value}, and those of {file} {first}: an ensemble averages channel "
+                    "by channel, so all members need the same ones in one order"
+                )
 
 
 def trained_network(checkpoint: str | os.PathLike, default: nn.Module | None = None) -> nn.Module:

@@ -18,6 +18,7 @@ from torch import Tensor
 from monai_kd.data.readers.soft_label import read_soft_label
 from monai_kd.data.readers.volume_file import affine_in_millimetres
 from monai_kd.data.soft_labels import ACTIVATIONS, SOFT_LABEL, FindSoftLabeld, SameClasses, check_soft_label
+from monai_kd.data.writers.segmentation import in_a_name
 from monai_kd.files import whole_file
 from monai_kd.names import check_known
 
@@ -105,7 +106,7 @@ class NnunetSoftLabels:
         """
         if self.folder is not None and SOFT_LABEL not in item:
             stem = os.path.join(self.folder, f"{item['case']}_prob_")
-            by_class = [f"{stem}{name}.nii.gz" for name in class_names(self.description)]
+            by_class = [f"{stem}{in_a_name(name)}.nii.gz" for name in class_names(self.description)]
             if all(map(os.path.isfile, by_class)):
                 return by_class
         wanted: dict[Any, Any] = {SOFT_LABEL: item[SOFT_LABEL]} if SOFT_LABEL in item else {}

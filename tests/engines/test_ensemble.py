@@ -39,3 +39,23 @@ def test_weights_alone_need_a_network(tmp_path):
     torch.testing.assert_close(made(IMAGE), network(IMAGE))
     with pytest.raises(FileNotFoundError, match="no trained network at .*none.pt"):
         ensemble([tmp_path / "none.pt"], default=network)
+
+
+@pytest.mark.parametrize(
+    "key, first, second",
+    [
+        ("class_names", ["a", "b"], ["b", "a"]),
+        ("findings", ["a", "b"], ["a"]),
+        ("description", {"labels": {"a": 1, "b": 2}}, {"labels": {"a": 2, "b": 1}}),
+    ],
+)
+def test_members_of_other_classes_are_refused(key, first, second, tmp_path):
+    files = []
+    for name, value in (("a", first), ("b", second)):
+        file, _ = _run(tmp_path / name, 2)
+        told = json.loads(file.with_suffix(".json").read_text())
+        file.with_suffix(".json").write_text(json.dumps({**told, key: value}))
+        files.append(file)
+    assert len(ensemble([files[0], files[0]]).networks) == 2
+    with pytest.raises(ValueError, match="b.teacher.pt: its .* need the same ones in one order"):
+        ensemble(files)

@@ -108,6 +108,16 @@ def test_files_by_class_say_the_same_and_a_file_that_changes_is_read_anew(prepar
     assert _labels(prepared, other).of(item, properties, shape)[1].max() == 0
 
 
+def test_classes_with_blanks_in_their_names_are_found_as_infer_writes_them(prepared, tmp_path):
+    item = case_items(prepared.raw, "Tr")[0]
+    description = {**prepared.description, "labels": {"background": 0, "left kidney": 1, "tumor": 2, "cyst": 3}}
+    files = [tmp_path / f"{item['case']}_prob_{name}.nii.gz" for name in ("left_kidney", "tumor", "cyst")]
+    for file in files:
+        file.touch()
+    found = NnunetSoftLabels("softmax", tmp_path, prepared.plans, description, tmp_path / "kept").files(item)
+    assert found == [str(file) for file in files]
+
+
 def test_what_does_not_fit_is_named(prepared, soft):
     case = case_items(prepared.raw, "Tr")[0]["case"]
     values = _one_hot(prepared, case).transpose(0, 3, 2, 1)

@@ -24,7 +24,7 @@ from monai_kd.data.writers.overlay import CURE, class_colours, segmentation_over
 from monai_kd.data.writers.pictures import PLANES, lies_on, nifti_grid, on_grid, save_files
 from monai_kd.transforms import ROWS_FIRST
 
-__all__ = ["SegmentationWriter"]
+__all__ = ["SegmentationWriter", "in_a_name"]
 
 _EXTENSIONS = (".nii.gz", ".nii", ".png")
 
@@ -118,7 +118,7 @@ class SegmentationWriter:
                 raise ValueError("the format dicom_seg needs a segment: its category, type and algorithm")
             if ext is not None or dtype is not None:
                 raise ValueError("the format dicom_seg has a suffix and numbers of its own; leave the others out")
-        taken = {"prob", "overlay", *(_in_a_name(name) for name in names), *(f"prob_{_in_a_name(n)}" for n in names)}
+        taken = {"prob", "overlay", *(in_a_name(name) for name in names), *(f"prob_{in_a_name(n)}" for n in names)}
         self.dtype = check_output_options(postfix, ext, dtype, _EXTENSIONS, "uif", taken) or np.dtype(np.uint8)
         self.postfix = postfix
         self.ext = ext
@@ -166,7 +166,7 @@ class SegmentationWriter:
             files[ending] = _picture(65535 * prob.clip(0, 1), np.uint16) if grid is None else _on_grid(prob, grid)
         if grid is not None and self.image_output:
             for number, name in enumerate(self.names, start=1):
-                files[f"_{_in_a_name(name)}.nii.gz"] = _inside(classes == number, grid)
+                files[f"_{in_a_name(name)}.nii.gz"] = _inside(classes == number, grid)
         if self.format == "dicom_seg":
             files[f"_{self.postfix}.dcm"] = dicom_segmentation(classes, source, self.label_name, **self.segment)
         else:
@@ -195,7 +195,7 @@ class SegmentationWriter:
             return {f"_prob{suffix}": _channels(sample[self.probability_key], source, grid)[0]}
         number = len(self.names)
         maps = _channels(sample[self.probability_key], source, grid, (number, number + 1))[-number:]
-        return {f"_prob_{_in_a_name(name)}{suffix}": prob for name, prob in zip(self.names, maps)}
+        return {f"_prob_{in_a_name(name)}{suffix}": prob for name, prob in zip(self.names, maps)}
 
     def _label_file(
         self, classes: np.ndarray, source: str, grid: nib.Nifti1Image | None, ext: str
@@ -231,7 +231,7 @@ class SegmentationWriter:
         return numbers
 
 
-def _in_a_name(label: str) -> str:
+def in_a_name(label: str) -> str:
     """A label as part of a file's name."""
     return re.sub(r"[^\w.+-]+", "_", label)
 
