@@ -3,6 +3,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.bundle import ConfigParser, init_bundle
 from torch import nn
 
 import monai_kd
 from monai_kd.cli import main
-from monai_kd.inspection import find_code
+from monai_kd.inspection import code_in_content, find_code
 
 
 class Planted:
@@ -74,6 +76,47 @@ def test_expressions_imports_and_strange_components_of_a_configuration(tmp_path)
         "monai_kd.cli.main",
         "monai_kd.networks.TorchScriptNetwork",
         "$os.system",
+        "@name",
+        "%name",
+        "torch.fx.graph_module.reduce_graph_module",
+        "torch.export.load",
+        "torch.from_file",
+        "torch.ops.load_library",
+        "torch.jit.ScriptModule",
+        "torch.package.PackageImporter",
+        "torch.utils.tensorboard.SummaryWriter",
+        "torch.nn.init.zeros_",
+        "torch.nn.Module.load_state_dict",
+        "torch.nn.modules.os",
+        "torch.nn.modules.module.torch",
+        "torch.nn.modules.module.functools.partial",
+        "monai.networks.nets.torch",
+        "monai.networks.nets.swin_unetr.download_url",
+        "monai.networks.nets.resnet18",
+        "monai.data.dataset.ThreadPool",
+        "monai.utils.run_cmd",
+        "monai.utils.load_submodules",
+        "monai.utils.module.instantiate",
+        "monai.apps.DecathlonDataset",
+        "monai.losses.PerceptualLoss",
+        "monai.inferers.PatchInferer",
+        "LambdaD",
+        "SaveImageDict",
+        "TorchVision",
+        "DecathlonDataset",
+        "ConfigParser",
+        "CheckpointSaver",
+        "BundleNetwork",
+        "NoClassOfMonai",
+        "open",
+        "builtins.exec",
+        "operator.methodcaller",
+        "functools.partial",
+        "numpy.load",
+        "timm.models.load_checkpoint",
+        "timm.create_model",
+        "monai_kd.engines.ensemble",
+        "monai_kd.engines.ensemble.ConfigParser",
     ],
 )
 def test_components_that_do_more_than_make_an_object_are_listed(target, tmp_path):
@@ -90,10 +133,87 @@ def test_components_that_do_more_than_make_an_object_are_listed(target, tmp_path
         "timm.models.VisionTransformer",
         "torch.nn.Conv2d",
         "torch.optim.lr_scheduler.StepLR",
+        "torch.optim.Adam",
+        "torch.nn.modules.conv.Conv2d",
+        "torch.utils.data.DataLoader",
+        "torch.device",
+        "torch.float32",
+        "timm.layers.Mlp",
+        "UNet",
+        "RandFlipD",
+        "CacheDataset",
+        "CheckpointLoader",
+        "SupervisedEvaluator",
+        "monai.losses.DiceFocalLoss",
+        "monai.networks.nets.dynunet.DynUNet",
+        "monai.transforms.LoadImage",
     ],
 )
 def test_components_of_known_packages_are_not(target, tmp_path):
     assert _kinds(_config(tmp_path, {"network": {"_target_": target, "width": 3}})) == []
+
+
+@pytest.mark.parametrize(
+    "content, text",
+    [
+        ({"_target_": {"_target_": "Flatten"}, "x": 1}, "{'_target_': 'Flatten'}"),
+        ({"fn": "os.system", "x": {"_target_": "@fn", "command": "touch x"}}, "@fn"),
+        ({"net#_target_": "os.system"}, "os.system"),  # as overlays name a part
+        ({"+net::_target_": "os.system"}, "os.system"),
+        ({"x": "%/tmp/evil.JSON#y"}, "%/tmp/evil.JSON#y"),
+        ({"x": ["%evil.Yaml"]}, "%evil.Yaml"),
+        ({"_target_": "UNet", "_mode_": "debug"}, "debug"),  # reads .pdbrc of the working directory
+        ({"_target_": "UNet", "_mode_": "@mode"}, "@mode"),
+        ({"net#_mode_": "callable"}, "callable"),
+        ({"_target_": "UNet", "_debug_": True}, "True"),
+        ({"_target_": "LoadImage", "allow_pickle": True}, "True"),
+        ({"_target_": "LoadImage", "reader": "subprocess.getoutput", "cmd": "touch x"}, "subprocess.getoutput"),
+        ({"_target_": "LoadImaged", "keys": "a", "reader": ["@name"]}, "@name"),
+        ({"load#reader#0": "subprocess.getoutput"}, "subprocess.getoutput"),
+        ({"_target_": "LoadImage", "_mode_": "callable"}, "LoadImage"),  # whose first argument is a name to be run
+        ({"_target_": "timm.create_model", "model_name": "hf-hub:a/b"}, "timm.create_model"),
+        ({"_target_": "timm.create_model", "model_name": "resnet18", "pretrained": True}, "timm.create_model"),
+        ({"a": [[{"b": [{"_target_": "$open"}]}]]}, "$open"),
+    ],
+)
+def test_what_runs_by_other_settings_than_a_name(content, text, tmp_path):
+    assert text in [found for *_, found in _kinds(_config(tmp_path, content))]
+    assert text in [finding.text for finding in code_in_content(content)]
+
+
+def test_plain_settings_of_components_are_none_of_these():
+    timm = {"_target_": "timm.create_model", "model_name": "resnet18", "num_classes": 2}
+    load = {"_target_": "LoadImaged", "keys": "image", "reader": "monai_kd.data.ImageFileReader", "_desc_": "a"}
+    partial = {"_target_": "torch.nn.ReLU", "_mode_": "callable", "_disabled_": False, "_requires_": ["@a"]}
+    assert code_in_content({"a": timm, "b": load, "c": partial, "d": "%a", "e": "@b#keys", "reader": None}) == []
+
+
+def test_what_it_warns_of_would_run(tmp_path):
+    """MONAI itself runs what a reader's name says: so this is no exercise."""
+    planted = tmp_path / "planted"
+    content = {"_target_": "LoadImage", "reader": "subprocess.getoutput", "cmd": f"touch {planted}"}
+    assert code_in_content({"x": content})
+    with pytest.raises(Exception):
+        ConfigParser({"x": content}).get_parsed_content("x")
+    assert planted.exists()
+
+
+def test_bundles_that_ship_and_copies_of_them_have_expressions_and_imports_alone(tmp_path):
+    for name in monai_kd.bundle_names():
+        root = Path(monai_kd.bundle_root(name))
+        found = find_code(root / "configs")
+        assert {finding.kind for finding in found} == {"expression", "import"}
+        copy = tmp_path / name
+        shutil.copytree(root / "configs", copy)
+        assert [finding.text for finding in find_code(copy)] == [finding.text for finding in found]
+
+
+def test_a_bundle_that_monai_generates_has_expressions_and_imports_alone(tmp_path):
+    init_bundle(tmp_path / "own", network=nn.Linear(1, 1))
+    config = tmp_path / "own" / "configs" / "inference.json"
+    assert "???" in {finding.text for finding in find_code(config)}  # the network that is still to be named
+    config.write_text(config.read_text().replace("???", "BasicUNet"))
+    assert {finding.kind for finding in find_code(tmp_path / "own")} == {"expression", "import"}
 
 
 def test_logging_files_are_code(tmp_path):
@@ -165,6 +285,33 @@ def test_what_cannot_be_read_is_not_called_harmless(name, tmp_path):
     assert [finding.kind for finding in find_code(tmp_path)] == ["unreadable"]
     (tmp_path / "dangling.json").symlink_to(tmp_path / "nowhere")
     assert sorted(finding.kind for finding in find_code(tmp_path)) == ["not a plain file", "unreadable"]
+
+
+def test_a_link_to_a_folder_is_said(tmp_path):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    _config(tmp_path / "elsewhere", {"x": "$1"})
+    (tmp_path / "bundle" / "configs").symlink_to(tmp_path / "elsewhere")
+    (found,) = find_code(tmp_path / "bundle")
+    assert (found.file.name, found.kind) == ("configs", "not a plain file")
+
+
+def test_exported_programs_and_files_within_files(tmp_path):
+    torch.save(Planted(tmp_path / "planted"), tmp_path / "inner.pt")
+    for name in ("model.pt2", "model.pt"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.write(tmp_path / "inner.pt", "data/sample_inputs/model.pt")
+    (tmp_path / "inner.pt").unlink()
+    assert [(found.file.name, found.kind) for found in find_code(tmp_path)] == [
+        ("model.pt", "pickled object"),
+        ("model.pt2", "program"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["model.PT", "model.weights", "model"])
+def test_a_pickle_is_one_by_whatever_name(name, tmp_path):
+    torch.save(Planted(tmp_path / "planted"), tmp_path / name, _use_new_zipfile_serialization=False)
+    assert [finding.kind for finding in find_code(tmp_path)] == ["pickled object"]
 
 
 def test_programs_are_named(tmp_path):

@@ -24,7 +24,10 @@ __all__ = [
 
 _NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet")
 _PER_STAGE = ("n_conv_per_stage", "n_blocks_per_stage", "n_conv_per_stage_decoder")
-_SOURCES = re.compile(r"(torch\.nn\.|dynamic_network_architectures\.)[\w.]+")
+# One class of a module: a longer path leads anywhere through modules' names, as `torch.nn.functional.torch.os.system`.
+_SOURCES = re.compile(
+    r"(torch\.nn\.(modules\.\w+\.)?|dynamic_network_architectures\.(architectures|building_blocks)\.\w+\.)[A-Z]\w*"
+)
 
 
 class NnunetPlans:

@@ -71,6 +71,10 @@ def test_its_layers_have_their_own_names(bundle, network):
         {"network_def": {**DEFINITION, "_target_": "os.system"}},
         {"channels": "$len('a')"},
         {"network_def": {"_target_": "torch.load", "f": "x.pt"}},
+        {"network_def": {"_target_": "$exec('open(1)')"}},
+        {"network_def": {"_target_": "@name"}, "name": "os.system"},
+        {"network_def": {"_target_": "%name"}, "name": "os.system"},
+        {"network_def": {**DEFINITION, "in_channels": "%/tmp/evil.JSON#y"}},
     ],
 )
 def test_code_needs_trust(settings, bundle, network):

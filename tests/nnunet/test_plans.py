@@ -75,15 +75,18 @@ def test_a_cascade_and_newer_plans_are_refused_by_name(plans, change, words):
 
 @needs_nnunet
 @pytest.mark.parametrize("place", ["network_class_name", "conv_op"])
-def test_code_of_anybody_else_is_not_run(plans, place, description):
+@pytest.mark.parametrize(
+    "name", ["evil.PlainConvUNet", "torch.nn.functional.torch.os.PlainConvUNet", "torch.nn.Conv3d.torch.PlainConvUNet"]
+)
+def test_code_of_anybody_else_is_not_run(plans, place, name, description):
     pytest.importorskip("nnunetv2")
     from monai_kd.nnunet import NnunetNetwork
 
     architecture = copy.deepcopy(plans["configurations"]["3d_fullres"]["architecture"])
-    (architecture if place in architecture else architecture["arch_kwargs"])[place] = "evil.PlainConvUNet"
+    (architecture if place in architecture else architecture["arch_kwargs"])[place] = name
     harmful = _of(plans, architecture=architecture)
     for build in (lambda: plain_plans(harmful, "3d_fullres"), lambda: NnunetNetwork(harmful, description)):
-        with pytest.raises(ValueError, match="names 'evil.PlainConvUNet', which is neither PyTorch's nor nnU-Net's"):
+        with pytest.raises(ValueError, match=f"names '{name}', which is neither PyTorch's nor nnU-Net's"):
             build()
 
 
