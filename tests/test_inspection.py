@@ -134,6 +134,7 @@ def test_components_that_do_more_than_make_an_object_are_listed(target, tmp_path
         "torch.nn.Conv2d",
         "torch.optim.lr_scheduler.StepLR",
         "torch.optim.Adam",
+        "torch.optim.Adafactor",
         "torch.nn.modules.conv.Conv2d",
         "torch.utils.data.DataLoader",
         "torch.device",
