@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,8 @@ def infer(
     if teacher:
         told = workflow.parser.get_parsed_content("described")["output"] if "described" in workflow.parser else None
         activation = activation_of({**bundle.config("inference.json"), **settings}, told)
-        taught = f"teacher_dir={plain_path(output)} teacher_activation={activation}"
-        say(f"soft labels to teach by: train {name} {taught} {without_layers(bundle.config('train.json'))}".rstrip())
+        taught = shlex.join([name, f"teacher_dir={plain_path(output)}", f"teacher_activation={activation}"])
+        say(f"soft labels to teach by: train {taught} {without_layers(bundle.config('train.json'))}".rstrip())
     return SOME_FAILED if results[-1].failed else DONE
 
 

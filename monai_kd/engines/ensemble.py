@@ -65,8 +65,9 @@ def _check_classes(checkpoints: Sequence[str | os.PathLike]) -> None:
     known: dict[str, tuple[Any, str | os.PathLike]] = {}
     for checkpoint in checkpoints:
         config = read_run_config(Path(checkpoint))
-        own = {key: config[key] for key in ("class_names", "findings") if key in config}
-        own |= {"labels": labels} if (labels := (config.get("description") or {}).get("labels")) else {}
+        own: dict[str, Any] = {key: config[key] for key in ("class_names", "findings") if key in config}
+        if labels := (config.get("description") or {}).get("labels"):
+            own["labels"] = labels
         for key, value in own.items():
             first, file = known.setdefault(key, (value, checkpoint))
             if first != value:
