@@ -234,7 +234,7 @@ class Bundle:
         if run is None:
             inference = self.config("inference.json")  # what is of no run is used as `infer` uses it
             settings |= {key: inference[key] for key in inference.get("free_ids", ())}
-        if run is not None:
+        else:
             settings["ckpt_dir"] = str(folder)
             own = weights.with_suffix(".json")  # a run can hold networks of several settings
             own = own if own.is_file() else self._student_config(run)

@@ -69,27 +69,31 @@ def model_scores(
         for metric, score in metrics.items():
             teacher, alone = (found.get(model, {}).get(metric) for model in (row.teacher, ALONE))
             if teacher and row.model != TEACHER:
-                part, whole = _paired_means(cases[row.name], cases[row.teacher], metric) or (score.mean, teacher.mean)
-                part, whole = (part, whole) if directions[metric] else (whole, part)
-                score = replace(score, retained_percent=100 * part / whole if whole else None)
+                means = _paired_means(cases[row.name], cases[row.teacher], metric) or (score.mean, teacher.mean)
+                part, whole = means if directions[metric] else means[::-1]
+                score = replace(score, retained_percent=_finite(100 * part / whole if whole else np.nan))
             if alone and row.model == DISTILLED:
                 low, high = limits.get(_gain(row.name, metric), (None, None))
-                gain = score.mean - alone.mean
-                if metric in cases[row.name].values:  # of the same cases
-                    gain = _means((cases[row.name].over_seeds(metric) - cases[ALONE].over_seeds(metric))[None])[0]
-                known = gain if np.isfinite(gain) else None
-                score = replace(score, gain=known, gain_low=low, gain_high=high)
+                mean, others = _paired_means(cases[row.name], cases[ALONE], metric) or (score.mean, alone.mean)
+                score = replace(score, gain=_finite(mean - others), gain_low=low, gain_high=high)
             metrics[metric] = score
     return found
 
 
 def _paired_means(first: Cases, second: Cases, metric: str) -> tuple[float, float] | None:
-    """Both models' means over the cases that have a value by either; None where there are none."""
+    """Both models' means over the cases of which both have a value, NaN where there are none.
+
+    None where a model has one value of all cases together.
+    """
     if not (metric in first.values and metric in second.values):
         return None
     values = np.stack([cases.over_seeds(metric) for cases in (first, second)])
-    both = values[:, np.isfinite(values).all(axis=0)]
-    return (float(both[0].mean()), float(both[1].mean())) if both.size else None
+    own, other = _means(np.where(np.isfinite(values).all(axis=0), values, np.nan))
+    return own, other
+
+
+def _finite(number: float) -> float | None:
+    return number if np.isfinite(number) else None
 
 
 def _by_seed(cases: Cases, metric: str, summaries: Sequence[Mapping[str, Any]]) -> list[float]:

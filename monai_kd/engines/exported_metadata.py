@@ -95,7 +95,8 @@ def describe_network(
         class_names = prediction["channel_def"]
     preprocessing = _resolve(config["preprocessing"], parser)
     own = parser.get_parsed_content("described") if "described" in config else {}
-    taken = {**_describe_input(config, parser, image, list(_applied(preprocessing, parser))), **own.get("input", {})}
+    before = list(_applied(preprocessing, parser))
+    taken = {**_describe_input(config, parser, image, before), **own.get("input", {})}
     for tensor in (image, prediction):
         if tensor["spatial_shape"]:
             tensor["spatial_shape"] = taken["size"]
@@ -106,7 +107,7 @@ def describe_network(
         "network_data_format": data_format,
         "class_names": class_names,
         "input": taken,
-        "output": {**_describe_output(config, parser, prediction), **own.get("output", {})},
+        "output": {**_describe_output(config, parser, prediction, before), **own.get("output", {})},
         "preprocessing": preprocessing,
         "model_ids": {key: config[key] for key in config["model_ids"]},
         **_describe_training(bundle, trained),
@@ -135,6 +136,7 @@ def _describe_input(
     size = list(data_format["spatial_shape"])
     if "image_size" in config:
         size[:2] = [parser["image_size"]] * 2
+    mask: Any = parser.get_parsed_content("mask") if "Undersample" in arguments else None
     described = {
         "axes": _axes(size),
         "axis_order": _PICTURES if len(size) == 2 else _VOLUMES,
@@ -146,17 +148,15 @@ def _describe_input(
         "normalisation": normalisation and {key: normalisation[key] for key in ("subtrahend", "divisor")},
         "spacing": arguments.get("Spacing", {}).get("pixdim"),
         "orientation": arguments.get("Orientation", {}).get("axcodes"),
-        "steps": _in_words(steps),
+        "steps": _in_words(steps, **({} if mask is None else {"across": "xy"[mask.axis]})),
     }
     inferer: Any = parser.get_parsed_content("inferer") if "inferer" in config else None
     inferer = getattr(inferer, "inferer", inferer)
     if isinstance(inferer, SlidingWindowInferer):
         described["size"] = list(ensure_tuple_rep(inferer.roi_size, len(size)))
         described["window"] = {"overlap": inferer.overlap, "weights": str(inferer.mode), "average_of": "logits"}
-    if "Undersample" in arguments:
-        mask = parser.get_parsed_content("mask")
+    if mask is not None:
         described["acquired_lines"] = mask(size[mask.axis]).nonzero().flatten().tolist()
-        described["steps"] = _in_words(steps, across="xy"[mask.axis])
     return described
 
 
@@ -164,9 +164,13 @@ def _axes(spatial_shape: Sequence[int]) -> str:
     return ", ".join(["batch", "channel", "x", "y", "z"][: 2 + len(spatial_shape)])
 
 
-def _describe_output(config: Mapping[str, Any], parser: ConfigParser, data_format: Mapping[str, Any]) -> dict[str, Any]:
-    before = dict(_applied(_resolve(config["preprocessing"], parser), parser))
-    rescale = "multiply by the image's largest magnitude again, and " if "ScaleByMaximum" in before else ""
+def _describe_output(
+    config: Mapping[str, Any],
+    parser: ConfigParser,
+    data_format: Mapping[str, Any],
+    before: list[tuple[str, Mapping[str, Any]]],
+) -> dict[str, Any]:
+    rescale = "multiply by the image's largest magnitude again, and " if "ScaleByMaximum" in dict(before) else ""
     # What undoes the preprocessing names it, and needs it not said a second time.
     alone = ConfigParser({**config, "preprocessing": "the preprocessing"})
     steps = list(_applied(_resolve(config.get("postprocessing", {}), alone), parser, CommonKeys.PRED))
