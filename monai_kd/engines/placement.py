@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .depthwise import keep_depthwise_in_float32
+
 __all__ = ["place_network"]
 
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the dimensions of images and weights alike
@@ -17,6 +19,7 @@ def place_network(network: nn.Module, device: str | torch.device, channels_last:
     """Move a network to a device; with ``channels_last`` its convolutions work on channels that lie side by side.
 
     Values and names of the weights stay. Results may differ in the last bits, since other kernels add in another order.
+    On a CPU those depthwise convolutions learn in float32 that are faster so, see :mod:`.depthwise`.
 
     Args:
         network: moved in place.
@@ -32,6 +35,8 @@ def place_network(network: nn.Module, device: str | torch.device, channels_last:
     True
     """
     network = network.to(device)
+    if torch.device(device).type == "cpu":
+        keep_depthwise_in_float32(network)
     if channels_last:
         for parameter in network.parameters():
             parameter.data = _channels_last(parameter.data)

@@ -21,6 +21,7 @@ def student_unet(
     in_channels: int = 3,
     out_channels: int = 1,
     pretrained: bool | str = False,
+    context_channels: int = 0,
 ) -> nn.Module:
     """A small U-Net: MONAI's of any width, or one on the first stages of a classification network.
 
@@ -32,6 +33,7 @@ def student_unet(
         in_channels: channels of the image.
         out_channels: channels of the logits.
         pretrained: of the `EncoderUNet`: begin with timm's weights, or with those of the file with this path.
+        context_channels: of the `EncoderUNet`: of each branch of its context, which pays where stages are few.
 
     >>> sum(p.numel() for p in student_unet().parameters()), sum(p.numel() for p in student_unet([8] * 6).parameters())
     (713481, 12405)
@@ -39,7 +41,7 @@ def student_unet(
     if features is not None:
         return BasicUNet(2, in_channels, out_channels, features, bias=False)
     sizes = (in_channels, out_channels, decoder_channels, len(decoder_channels))
-    return EncoderUNet(encoder, *sizes, separable=True, pretrained=pretrained)
+    return EncoderUNet(encoder, *sizes, separable=True, context_channels=context_channels, pretrained=pretrained)
 
 
 class DecoderStage(NamedTuple):

@@ -17,13 +17,16 @@ from statistics import median
 import torch
 from torch import nn
 
+from monai_kd.engines.depthwise import keep_depthwise_in_float32
 from monai_kd.networks import create_timm_model
 
-WAYS = {
-    "float32": (torch.float32, torch.contiguous_format),
-    "float32, channels last": (torch.float32, torch.channels_last),
-    "bfloat16": (torch.bfloat16, torch.contiguous_format),
-    "bfloat16, channels last": (torch.bfloat16, torch.channels_last),
+WAYS = {  # precision, order of the channels, whether slow convolutions stay in float32, as bundles place their networks
+    "float32": (torch.float32, torch.contiguous_format, False),
+    "float32, channels last": (torch.float32, torch.channels_last, False),
+    "bfloat16": (torch.bfloat16, torch.contiguous_format, False),
+    "bfloat16, channels last": (torch.bfloat16, torch.channels_last, False),
+    "bfloat16, as placed": (torch.bfloat16, torch.contiguous_format, True),
+    "bfloat16, channels last, as placed": (torch.bfloat16, torch.channels_last, True),
 }
 
 
@@ -49,9 +52,11 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in options.networks:
         ways = {}
-        for way, (precision, order) in WAYS.items():
+        for way, (precision, order, placed) in WAYS.items():
             torch.manual_seed(0)
             network = create_timm_model(name, num_classes=3).train().to(memory_format=order)
+            if placed:
+                keep_depthwise_in_float32(network)
             images = torch.randn(options.batch, 3, options.size, options.size).to(memory_format=order)
             ways[way] = (network, images, torch.optim.SGD(network.parameters(), lr=1e-3), precision)
         turns = [{way: step(*work) for way, work in ways.items()} for _ in range(options.turns)][1:]

@@ -16,6 +16,19 @@ def test_features_make_monais_unet_and_none_the_one_with_an_encoder() -> None:
     assert isinstance(student_unet(), EncoderUNet)
 
 
+@pytest.mark.parametrize("context_channels, parameters, reach", [(0, 64_145, 48), (64, 89_633, 96)])
+def test_the_context_of_a_student_of_few_stages_lets_it_see_further(context_channels, parameters, reach) -> None:
+    torch.manual_seed(0)
+    network = student_unet(decoder_channels=(64, 32, 16), context_channels=context_channels)
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    network(torch.rand(2, 3, 240, 240))
+    network.eval()  # by batch statistics every pixel would be seen
+    image = torch.rand(1, 3, 240, 240, requires_grad=True)
+    network(image)[0, 0, 120, 120].backward()
+    seen = image.grad[0].abs().sum((0, 1)).nonzero()
+    assert seen.max() - 120 == reach
+
+
 @pytest.mark.parametrize("features", [FEATURES, None])
 def test_the_stages_of_a_decoder_are_those_that_a_tap_sees(features) -> None:
     network = student_unet(features)
