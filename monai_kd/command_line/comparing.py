@@ -23,6 +23,7 @@ def compare(
     dataset_dir: str | None = None,
     datalist: str | None = None,
     seeds: int | None = None,
+    folds: int = 0,
     device: str | None = None,
     out: str | None = None,
     effort: str = "equal",
@@ -46,7 +47,8 @@ def compare(
         overrides: further settings as key=value, by the ids of the bundle's train.json.
         dataset_dir: folder of the data set.
         datalist: a Decathlon-style JSON list instead of the data set's own layout.
-        seeds: how many seeds; 3, or 1 with --demo.
+        seeds: how many seeds; 3, or 1 with --demo or --folds.
+        folds: cross-validate over so many parts of all patients, in the place of the test side.
         device: cpu, cuda:0, ...
         out: the folder of the comparison.
         effort: how long the student alone trains: equal (as many steps as the student takes with the teacher in all
@@ -67,14 +69,16 @@ def compare(
     also = {"terms": value_of(terms), "methods": value_of(methods), "teachers": value_of(teachers)}
     folder = monai_kd.run_dir(bundle.root, "compare_demo" if demo else "compare") if out is None else plain_path(out)
     settings = {**paths(dataset_dir=dataset_dir, datalist_file=datalist), **given(device=device)}
-    number = (1 if demo else 3) if seeds is None else value_of(seeds)
-    chosen = {"seeds": number, "effort": effort, **also}
+    folds = value_of(folds)
+    number = (1 if demo or folds else 3) if seeds is None else value_of(seeds)
+    chosen = {"seeds": number, "effort": effort, "folds": folds, **also}
     if dry_run:
         call = f"$monai_kd.comparison.plan(@ckpt_dir, **{chosen})"
     else:
         chosen["paper"] = paper
         call = f"$monai_kd.comparison.compare(@ckpt_dir, @dataset_dir, @datalist, @bundle_root, **{chosen})"
-    needed = [] if dry_run else ["$monai_kd.data.require(@datalist['training'], @datalist['test'])"]
+    sides = "@datalist['training']" if folds else "@datalist['training'], @datalist['test']"
+    needed = [] if dry_run else [f"$monai_kd.data.require({sides})"]
     settings |= {"ckpt_dir": folder, "run": [*needed, call]}
     overlays = ["demo.json"] if demo else []
     wanted = {**config_settings(config, bundle, "train.json", *overlays), **settings, **parse(overrides, options)}

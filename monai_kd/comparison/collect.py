@@ -32,7 +32,7 @@ from monai_kd.engines import (
     reproduce,
     taught_by,
 )
-from monai_kd.engines.case_values import TRUE_PROBABILITY, Cases, Row, read_cases
+from monai_kd.engines.case_values import TRUE_PROBABILITY, Cases, Row, pool_cases, read_cases
 from monai_kd.engines.significance import ModelTest, answer, compare_pairs, patient_means, values_to_test
 from monai_kd.engines.wording import ALONE, DISTILLED, TEACHER
 
@@ -60,6 +60,7 @@ def collect_results(
     directions: Mapping[str, bool],
     paper: Paper | None = None,
     options: Sequence[str] = (),
+    folds: int = 0,
 ) -> Results:
     """Read, measure and test; the results are written to ``results.json`` as well.
 
@@ -74,6 +75,7 @@ def collect_results(
         directions: whether higher values are better, for each metric to compare, the most telling first.
         paper: the published numbers to put beside the results.
         options: words of the command line that started it.
+        folds: how many there are, if the models' runs are folds.
     """
     overlay = json.loads((bundle_root / "configs" / "evaluate.json").read_text())
     group_by = overlay["compared_groups"]
@@ -91,7 +93,7 @@ def collect_results(
         generated_data=is_generated({**config, "dataset_dir": dataset_dir}),
         metrics=dict(directions),
         groups=Groups(group_by, len(set(first.groups)), len(first.inputs)),
-        seeds=[int(path.name.removeprefix("seed_")) for path in rows[0].folders],
+        seeds=[config["seed"]] if folds else [int(path.name.removeprefix("seed_")) for path in rows[0].folders],
         effort=effort,
         stages=_stages(rows[0], config),
         models={
@@ -111,6 +113,7 @@ def collect_results(
         patients=_by_patient(cases, tests),
         pictures=draw_cases(folder / "pictures", bundle_root, rows, cases, _key_value(cases, directions)),
         paper=paper,
+        folds=folds,
     )
     if paper is not None:
         match_paper(paper, config, rows)
@@ -129,11 +132,18 @@ def _cases(rows: Sequence[Row], group_by: str) -> dict[str, Cases]:
     Raises:
         ValueError: when they are not the same.
     """
-    cases = {row.name: read_cases(row.evaluation("cases.csv"), group_by) for row in rows}
+    cases = {row.name: _cases_of(row, group_by) for row in rows}
     for name, own in cases.items():
         if own.inputs != cases[rows[0].name].inputs:
             raise ValueError(f"{name} was tested on other cases than {rows[0].name}; choose another folder")
     return cases
+
+
+def _cases_of(row: Row, group_by: str) -> Cases:
+    files = row.evaluation("cases.csv")
+    if row.by_fold:
+        return pool_cases([read_cases([file], group_by) for file in files])
+    return read_cases(files, group_by)
 
 
 def _with_classes(directions: Mapping[str, bool], cases: Mapping[str, Cases]) -> dict[str, bool]:

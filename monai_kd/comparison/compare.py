@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
+from monai_kd.data import SIDES
 from monai_kd.engines import (
     MODELS,
     STAGES,
@@ -46,14 +47,15 @@ _OF_THIS_CALL = ("run", "training", "seed")  # what another call on the same fol
 
 @dataclass(frozen=True)
 class _Training:
-    """One run of the comparison: three stages of a seed, or a variant of the distillation, with that seed's teacher or
-    with a variant of the teacher."""
+    """One run of the comparison: three stages of a seed or fold, or a variant of the distillation, with the teacher of
+    that seed or fold or with a variant of it."""
 
     folder: Path
     seed: int
     stages: Sequence[str] = STAGES
     variant: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    place: str = ""  # name of the seed's or fold's folder
 
     def all_settings(self, dataset_dir: str | os.PathLike) -> dict[str, Any]:
         """What differs from the configuration that all share."""
@@ -71,6 +73,7 @@ def compare(
     methods: bool = False,
     teachers: bool = False,
     paper: bool = False,
+    folds: int = 0,
 ) -> Results:
     """Train what is missing, test it, and write how the models compare.
 
@@ -79,12 +82,15 @@ def compare(
     on with an interrupted comparison. ``<run>`` gets ``table.md``, ``table.csv``, ``results.json``, ``report.html`` and
     ``model_card.md``.
 
+    With ``folds`` it is a cross-validation: the whole data list is split anew by patient, every fold is a run
+    (``<run>/fold_<number>``) whose models are tested on it, and the tests are of all patients together.
+
     Args:
         run: folder of the whole.
         dataset_dir: the data set that all seeds are trained on.
         datalist: its items by side of the split.
         bundle_root: the bundle's directory.
-        seeds: number of seeds, >= 1.
+        seeds: number of seeds, >= 1; one where there are folds.
         effort: one of :data:`EFFORTS`.
         terms: also train each distillation term alone, and all but each.
         methods: also train the other methods that the bundle offers: the keys of ``method_terms``, chosen by
@@ -92,6 +98,7 @@ def compare(
         teachers: also train the other teachers that the bundle offers, and a student by each: ``teacher_variants``, of
             which each names settings by id.
         paper: put the published numbers of ``docs/paper_results.json`` beside the results.
+        folds: number of folds, >= 3; 0 tests on the data list's own test side.
 
     Returns:
         What was found, which ``results.json`` holds as well.
@@ -106,12 +113,13 @@ def compare(
         raise RuntimeError("a comparison does not run under torchrun; start it as one process")
     config, folder, root = _config(), Path(run), Path(bundle_root)
     # What can be refused is refused before hours of training.
-    trainings = _trainings(config, folder, seeds, effort, terms, methods, teachers)
+    trainings = _trainings(config, folder, seeds, effort, terms, methods, teachers, folds)
     directions, published = _directions(root), read_paper(root / "docs" / "paper_results.json") if paper else None
-    shared = keep_settings(folder / "compare", {**config, "effort": effort}, "comparison", free=_OF_THIS_CALL)
+    own = {"effort": effort, **({"folds": folds} if folds else {})}
+    shared = keep_settings(folder / "compare", {**config, **own}, "comparison", free=_OF_THIS_CALL)
     logger = logging.getLogger("monai_kd")
     for training in trainings:
-        if training.variant and training.seed == trainings[0].seed:  # the others are tried when their turn comes
+        if training.variant and training.place == trainings[0].place:  # the others are tried when their turn comes
             rehearse_run(shared, training.folder, root, training.stages, **training.all_settings(dataset_dir))
     for number, training in enumerate(trainings, start=1):
         name = training.folder.relative_to(folder)
@@ -119,9 +127,13 @@ def compare(
         train_run(shared, training.folder, root, training.stages, **training.all_settings(dataset_dir))
         tabulate_run(training.folder, root, keep=True)
     switches = {"--terms": terms, "--methods": methods, "--teachers": teachers, "--paper": paper}
-    options = ["--seeds", str(seeds), "--effort", effort, *(word for word, is_on in switches.items() if is_on)]
+    repeats = ["--folds", str(folds)] if folds else ["--seeds", str(seeds)]
+    options = [*repeats, "--effort", effort, *(word for word, is_on in switches.items() if is_on)]
+    if folds:  # all that has a label is tested
+        datalist = {"test": [item for side in SIDES for item in datalist.get(side, ())]}
+    rows = _rows(trainings, by_fold=folds > 0)
     results = collect_results(
-        folder, root, config, dataset_dir, datalist, _rows(trainings), effort, directions, published, options
+        folder, root, config, dataset_dir, datalist, rows, effort, directions, published, options, folds
     )
     write_tables(folder, results)
     write_report(folder, results)
@@ -136,6 +148,7 @@ def plan(
     terms: bool = False,
     methods: bool = False,
     teachers: bool = False,
+    folds: int = 0,
 ) -> str:
     """Say what :func:`compare` would train, what is there, and how long the rest may take. Nothing is written.
 
@@ -146,7 +159,7 @@ def plan(
     config, folder = _config(), Path(run)
     stages = [
         _Stage(training, section, config)
-        for training in _trainings(config, folder, seeds, effort, terms, methods, teachers)
+        for training in _trainings(config, folder, seeds, effort, terms, methods, teachers, folds)
         for section in training.stages
     ]
     durations: dict[str, list[float]] = {}
@@ -211,36 +224,64 @@ def _directions(bundle_root: Path) -> dict[str, bool]:
 
 
 def _trainings(
-    config: Mapping[str, Any], folder: Path, seeds: int, effort: str, terms: bool, methods: bool, teachers: bool
+    config: Mapping[str, Any],
+    folder: Path,
+    seeds: int,
+    effort: str,
+    terms: bool,
+    methods: bool,
+    teachers: bool,
+    folds: int = 0,
 ) -> list[_Training]:
-    """All runs of a comparison, seed by seed."""
+    """All runs of a comparison, seed by seed, or fold by fold."""
     if not isinstance(seeds, int) or seeds < 1:
         raise ValueError(f"seeds must be a number of seeds from 1, got {seeds!r}")
+    if not isinstance(folds, int) or folds < 0 or folds in (1, 2):
+        raise ValueError(f"folds must be a number of folds from 3, or 0 for the split's own test side, got {folds!r}")
+    if folds and seeds > 1:
+        raise ValueError(f"folds have one seed each, got {seeds} seeds with {folds} folds: leave one of them out")
     if effort not in EFFORTS:
         raise ValueError(f"effort must be one of {', '.join(EFFORTS)}, got {effort!r}")
     # A bundle whose student trains in a stage of the teacher's as well says so by an id.
     epochs = "@student_alone_epochs" if effort == "equal" and "student_alone_epochs" in config else None
-    settings = {"student_alone#trainer#max_epochs": epochs or "@train#trainer#max_epochs"}
+    shared = {"student_alone#trainer#max_epochs": epochs or "@train#trainer#max_epochs"}
     variants = {**(_terms(config) if terms else {}), **(_methods(config) if methods else {})}
     others = _teachers(config) if teachers else {}
     trainings = []
     # One that comes with its weights, or as files, is not trained.
     is_taught = config["teacher_checkpoint"] is not None
     stages = tuple(stage for stage in STAGES if stage != "teacher_training" or is_taught)
-    for seed in range(config["seed"], config["seed"] + seeds):
-        own = folder / f"seed_{seed}"
-        trainings.append(_Training(own, seed, stages, settings=settings))
+    for own, seed, data in _homes(config, folder, seeds, folds):
+        trainings.append(_Training(own, seed, stages, settings={**shared, **data}, place=own.name))
         teacher = {} if config["teacher_checkpoint"] is None else {"teacher_checkpoint": _teacher_in(own)}
         trainings += [
-            _Training(own / place, seed, _DISTILLATION, place, {**teacher, **changes})
-            for place, changes in variants.items()
+            _Training(own / variant, seed, _DISTILLATION, variant, {**teacher, **changes, **data}, own.name)
+            for variant, changes in variants.items()
         ]
-        trainings += [
-            _Training(home, seed, _WITH_TEACHER, place, {**changes, "teacher_checkpoint": _teacher_in(home)})
-            for place, changes in others.items()
-            for home in [own / place]
-        ]
+        for variant, changes in others.items():
+            home = own / variant
+            changes = {**changes, "teacher_checkpoint": _teacher_in(home), **data}
+            trainings.append(_Training(home, seed, _WITH_TEACHER, variant, changes, own.name))
     return trainings
+
+
+def _homes(
+    config: Mapping[str, Any], folder: Path, seeds: int, folds: int
+) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+    """The folder of each seed, or of each fold, its seed, and the settings of its data."""
+    first = config["seed"]
+    if not folds:
+        for seed in range(first, first + seeds):
+            yield folder / f"seed_{seed}", seed, {}
+    for fold in range(1, folds + 1):
+        data = {
+            "_target_": "monai_kd.data.cross_validated",
+            "datalist": config["datalist"],
+            "folds": folds,
+            "fold": fold,
+            "seed": "@split_seed" if "split_seed" in config else 0,
+        }
+        yield folder / f"fold_{fold}", first, {"datalist": data}
 
 
 def _teacher_in(folder: Path) -> str:
@@ -298,19 +339,19 @@ def _teachers(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _rows(trainings: Sequence[_Training]) -> list[Row]:
-    """The models of a comparison with their folders, one for each seed."""
+def _rows(trainings: Sequence[_Training], by_fold: bool = False) -> list[Row]:
+    """The models of a comparison with their folders, one for each seed, or for each fold."""
     main = [training.folder for training in trainings if not training.variant]
-    rows = [Row(model, model, main) for model in MODELS]
+    rows = [Row(model, model, main, by_fold=by_fold) for model in MODELS]
     for variant in dict.fromkeys(training.variant for training in trainings if training.variant):
         own = [training for training in trainings if training.variant == variant]
         name, folders, settings = Path(variant).name, [training.folder for training in own], own[0].settings
         if own[0].stages == _WITH_TEACHER:
             teacher = f"{TEACHER} ({name})"
-            rows.append(Row(teacher, TEACHER, folders, settings))
-            rows.append(Row(f"{DISTILLED} ({name})", DISTILLED, folders, settings, teacher))
+            rows.append(Row(teacher, TEACHER, folders, settings, by_fold=by_fold))
+            rows.append(Row(f"{DISTILLED} ({name})", DISTILLED, folders, settings, teacher, by_fold))
         else:
-            rows.append(Row(name.replace("-", " "), DISTILLED, folders, settings))
+            rows.append(Row(name.replace("-", " "), DISTILLED, folders, settings, by_fold=by_fold))
     return rows
 
 

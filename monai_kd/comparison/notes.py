@@ -27,7 +27,12 @@ def notes(results: Results, cases: Mapping[str, Cases]) -> list[str]:
         said.append(GENERATED)
     if groups.number == groups.cases:
         said.append(f"Every test case is a {groups.by} of its own, or the table of cases names no {groups.by}.")
-    if len(results.seeds) == 1:
+    if results.folds:
+        said.append(
+            f"Cross-validation: every patient is tested in one of {results.folds} folds, by networks that have seen "
+            "none of it, with one seed each; curves, steps, size and speed are of the first fold."
+        )
+    elif len(results.seeds) == 1:
         said.append("One seed: how much another one would change is unknown; compare with --seeds 3 or more.")
     else:
         said.append("Tests and intervals are about other patients and these seeds, averaged; ± is over the seeds.")

@@ -56,7 +56,7 @@ def draw_cases(
     Args:
         folder: where the pictures go.
         bundle_root: the bundle's directory.
-        rows: the models; the first seed is drawn.
+        rows: the models; the first seed is drawn, or the fold that a case was tested in.
         cases: of every model.
         key_value: name of the value per case that decides, and whether higher is better; None for no pictures.
 
@@ -72,9 +72,13 @@ def draw_cases(
     inputs = {kind: cases[DISTILLED].inputs[index] for kind, index in chosen.items()}
     folder.mkdir(parents=True, exist_ok=True)
     evaluated = TEACHER if TEACHER in shown else DISTILLED
-    _draw_by_evaluation(folder, bundle_root, by_name[evaluated].folders[0], evaluated, inputs)
-    for model in shown.keys() - {TEACHER}:
-        _draw_by_inference(folder, bundle_root, by_name[model].folders[0], model, inputs)
+    folds = cases[DISTILLED].folds
+    runs = {kind: folds[index] if folds else 0 for kind, index in chosen.items()}
+    for run in sorted(set(runs.values())):
+        own = {kind: image for kind, image in inputs.items() if runs[kind] == run}
+        _draw_by_evaluation(folder, bundle_root, by_name[evaluated].folders[run], evaluated, own)
+        for model in shown.keys() - {TEACHER}:
+            _draw_by_inference(folder, bundle_root, by_name[model].folders[run], model, own)
     return [
         Drawn(
             case=kind,

@@ -199,6 +199,7 @@ class Results:
         metrics: whether higher values are better, by metric, the most telling first.
         groups: the test cases and their groups, mostly patients.
         seeds: of the trainings.
+        folds: of a cross-validation over all patients; 0 where the split's own test side was tested.
         effort: how long the student alone trained: ``equal`` or ``schedule``.
         stages: how long the first seed's stages trained.
         models: by name, the three of the distillation first, then their variants.
@@ -239,6 +240,7 @@ class Results:
     pictures: list[Drawn] = field(default_factory=list)
     paper: Paper | None = None
     notes: list[str] = field(default_factory=list)
+    folds: int = 0
 
     def write(self, file: Path) -> None:
         """Write the file as a whole or not at all."""

@@ -58,11 +58,11 @@ def model_scores(
     found = {}
     for row in rows:
         own = cases[row.name]
-        summaries = [json.loads(file.read_text()) for file in row.evaluation("summary.json")]
         found[row.name] = {
             metric: _score(by_seed, limits.get(_place(row.name, metric)))
+            for of_all in [_of_all_cases(row, own, scores)]
             for metric in directions
-            if (by_seed := _by_seed(own, metric, summaries))
+            if (by_seed := _means(own.values[metric]) if metric in own.values else of_all.get(metric, []))
         }
     for row in rows:
         metrics = found[row.name]
@@ -96,11 +96,18 @@ def _finite(number: float) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _by_seed(cases: Cases, metric: str, summaries: Sequence[Mapping[str, Any]]) -> list[float]:
-    """A metric's value of every seed, NaN where one has none; none where no seed has one."""
-    if metric in cases.values:
-        return _means(cases.values[metric])
-    return [summary[metric]["value"] for summary in summaries if "value" in summary.get(metric, {})]
+def _of_all_cases(row: Row, cases: Cases, scores: ScoreFunction | None) -> dict[str, list[float]]:
+    """What has no value per case, such as a balanced accuracy: of every seed, or of the cases of all folds together."""
+    if row.by_fold:
+        of_all = {} if scores is None else cases.scores(scores, np.arange(len(cases.inputs)))
+        return {name: [value] for name, value in of_all.items()}
+    summaries = [json.loads(file.read_text()) for file in row.evaluation("summary.json")]
+    found: dict[str, list[float]] = {}
+    for summary in summaries:
+        for name, entry in summary.items():
+            if isinstance(entry, dict) and "value" in entry:
+                found.setdefault(name, []).append(entry["value"])
+    return found
 
 
 def _score(by_seed: list[float], limits: _Limits | None) -> Score:

@@ -7,6 +7,7 @@ from monai_kd.data.datalists.brain import brain_extraction_datalist
 from monai_kd.data.datalists.chest_xray import PNEUMONIAS, VINDR_FINDINGS, chest_xray_datalist
 from monai_kd.data.datalists.decathlon import load_datalist
 from monai_kd.data.datalists.figshare import figshare_datalist
+from monai_kd.data.datalists.folds import cross_validated
 from monai_kd.data.datalists.image_items import find_images, image_items
 from monai_kd.data.datalists.mri import mri_datalist
 from monai_kd.data.datalists.splits import (
@@ -86,6 +87,7 @@ __all__ = [
     "brain_extraction_datalist",
     "chest_xray_datalist",
     "check_no_patient_leaks",
+    "cross_validated",
     "figshare_datalist",
     "find_images",
     "find_series",

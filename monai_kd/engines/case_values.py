@@ -12,7 +12,7 @@ import numpy as np
 
 from monai_kd.csv_tables import is_number, read_table
 
-__all__ = ["CORRECT", "TRUE_PROBABILITY", "Cases", "Row", "column_means", "read_cases"]
+__all__ = ["CORRECT", "TRUE_PROBABILITY", "Cases", "Row", "column_means", "pool_cases", "read_cases"]
 
 CORRECT = "share_of_right_cases"
 """Whether a case was classified rightly, 0 or 1."""
@@ -30,9 +30,10 @@ class Row:
     Attributes:
         name: its own, or with what sets it apart.
         model: which of a run's models it is.
-        folders: of its runs, one for each seed.
+        folders: of its runs, one for each seed, or one for each fold.
         settings: in which it differs from the comparison's configuration.
         teacher: name of the model that taught it, where it is distilled.
+        by_fold: whether the runs are folds of a cross-validation, each tested on cases of its own.
 
     >>> Row("teacher", "teacher", [Path("seed_0")]).evaluation("cases.csv")[0].as_posix()
     'seed_0/evaluation/teacher/cases.csv'
@@ -43,15 +44,16 @@ class Row:
     folders: Sequence[Path]
     settings: Mapping[str, Any] = field(default_factory=dict)
     teacher: str = "teacher"
+    by_fold: bool = False
 
     def evaluation(self, file: str) -> list[Path]:
-        """A file of the evaluation of each seed."""
+        """A file of the evaluation of each run."""
         return [folder / "evaluation" / self.model / file for folder in self.folders]
 
 
 @dataclass
 class Cases:
-    """The test cases of one model, trained once for each seed.
+    """The test cases of one model, trained once for each seed; or of all folds, each case tested by its fold's model.
 
     Attributes:
         inputs: the N cases' files.
@@ -61,6 +63,7 @@ class Cases:
         probabilities: (S, N, C) of a classification, else None.
         truth: (N, C), 1 where a case is of the class, else None.
         classes: names of the C classes.
+        folds: of a cross-validation, the number of each case's run, from 0; else none.
     """
 
     inputs: list[str]
@@ -69,6 +72,7 @@ class Cases:
     probabilities: np.ndarray | None = None
     truth: np.ndarray | None = None
     classes: tuple[str, ...] = ()
+    folds: tuple[int, ...] = ()
 
     @property
     def of_one_class(self) -> bool:
@@ -129,6 +133,37 @@ def read_cases(files: Sequence[Path], group_by: str) -> Cases:
     return Cases(
         inputs, groups, {name: values for name, values in numbers.items() if np.isfinite(values).any()}
     )
+
+
+def pool_cases(folds: Sequence[Cases]) -> Cases:
+    """The cases of all folds of a cross-validation together, as if one model had been tested on them.
+
+    Args:
+        folds: of one model, each with a single seed.
+
+    Raises:
+        ValueError: when a case is in two folds, or when the folds have other classes.
+
+    >>> first, second = (Cases([name], ["patient"], {"dice": np.array([[0.5]])}) for name in "ab")
+    >>> pool_cases([first, second]).values["dice"].tolist()
+    [[0.5, 0.5]]
+    """
+    inputs = [name for fold in folds for name in fold.inputs]
+    if len(set(inputs)) < len(inputs):
+        raise ValueError("a case is in two folds of the cross-validation; choose another folder")
+    if len({fold.classes for fold in folds}) > 1:
+        raise ValueError(f"the folds have other classes: {', '.join(str(fold.classes) for fold in folds)}")
+    values = {
+        name: np.concatenate([fold.values.get(name, np.full((1, len(fold.inputs)), np.nan)) for fold in folds], axis=1)
+        for name in dict.fromkeys(name for fold in folds for name in fold.values)
+    }
+    pooled = Cases(inputs, [name for fold in folds for name in fold.groups], values, classes=folds[0].classes)
+    pooled.folds = tuple(number for number, fold in enumerate(folds) for _ in fold.inputs)
+    probabilities = [fold.probabilities for fold in folds if fold.probabilities is not None]
+    truth = [fold.truth for fold in folds if fold.truth is not None]
+    if probabilities and truth:
+        pooled.probabilities, pooled.truth = np.concatenate(probabilities, axis=1), np.concatenate(truth)
+    return pooled
 
 
 def column_means(values: np.ndarray) -> np.ndarray:

@@ -88,6 +88,9 @@ class NetworkPass:
     def _explain(self, batch: Sequence[Case], explainer: Callable[..., Tensor]) -> list[Tensor]:
         # MONAI's class activation maps add up the scores of a whole batch, and take neither hooks nor gradients away.
         network = copy.deepcopy(self.network)
+        for module in network.modules():  # what a hook for gradients gives on must not be changed in place
+            if getattr(module, "inplace", False) is True:
+                setattr(module, "inplace", False)
         with torch.enable_grad():
             maps = []
             for case in batch:

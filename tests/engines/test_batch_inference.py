@@ -345,10 +345,12 @@ def test_an_explainer_may_see_further_images(tmp_path):
     assert all(torch.equal(image + 5, other) and len(image) == 1 for image, other in seen) and len(seen) == 2
 
 
-def test_an_explainer_may_use_gradients_and_leaves_nothing_behind(tmp_path):
+@pytest.mark.parametrize("between", [nn.Identity(), nn.ReLU(inplace=True)])  # behind the layer that is explained
+def test_an_explainer_may_use_gradients_and_leaves_nothing_behind(tmp_path, between):
     class Classifier(nn.Sequential):
         def __init__(self):
             super().__init__(nn.Conv2d(1, 1, 1, bias=False), nn.Identity(), nn.Flatten(), nn.Linear(4, 2))
+            self[2] = nn.Sequential(between, nn.Flatten())
 
     network, explanations = Classifier(), []
     with torch.no_grad():  # a small image is of the first class, a large one of the second
@@ -374,6 +376,7 @@ def test_an_explainer_may_use_gradients_and_leaves_nothing_behind(tmp_path):
     np.testing.assert_allclose(explanations[1], images[1])
     assert not any(module._forward_hooks or module._backward_hooks for module in network.modules())
     assert all(parameter.grad is None for parameter in network.parameters())
+    assert getattr(between, "inplace", True)
 
 
 def test_several_readers_read_at_the_same_time_and_keep_the_order(tmp_path):

@@ -18,6 +18,7 @@ __all__ = [
     "UNLABELLED",
     "assign_folds",
     "check_no_patient_leaks",
+    "identities",
     "patient_family",
     "split_by_patient",
     "split_by_patient_and_class",
@@ -226,7 +227,7 @@ def check_no_patient_leaks(
     sides: dict[str, dict[str, None]] = defaultdict(dict)
     for side, items in splits.items():
         for item in items:
-            for identity in _identities(item):
+            for identity in identities(item):
                 sides[identity][side] = None
     trains = {SIDES[0], UNLABELLED}
     leaking = {identity: found for identity, found in sides.items() if len(found) > 1 and not found.keys() <= trains}
@@ -240,7 +241,8 @@ def check_no_patient_leaks(
         )
 
 
-def _identities(item: Mapping[str, Any]) -> Iterator[str]:
+def identities(item: Mapping[str, Any]) -> Iterator[str]:
+    """What must not be on two sides: an item's patient and each of its image's files, in words."""
     if item.get("patient") is not None:
         yield f"patient {item['patient']}"
     for image in ensure_tuple(item.get(CommonKeys.IMAGE, ())):
