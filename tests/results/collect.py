@@ -58,7 +58,7 @@ def experiment(
         "data": data,
         "metric": title,
         "seeds": len(results.seeds),
-        "cases": f"{groups.cases} cases{of}",
+        "cases": f"{groups.cases} cases{of}" + (f" in {results.folds} folds" if results.folds else ""),
         "models": models,
     }
 
