@@ -222,8 +222,13 @@ class Bundle:
             raise FileNotFoundError(f"the run {folder} has no student yet; go on with: train ... --run {run} --resume")
         return folder / "model.json"
 
-    def evaluation_of(self, run: str | None, checkpoint: str | None) -> tuple[list[str | Path], dict[str, Any]]:
-        """The configuration files of an evaluation, and overrides that name the weights and a teacher's network."""
+    def evaluation_of(
+        self, run: str | None, checkpoint: str | None, datalist: str | None = None
+    ) -> tuple[list[str | Path], dict[str, Any]]:
+        """The configuration files of an evaluation, and overrides that name the weights and a teacher's network.
+
+        Another list than a run's is taken as it stands, also where the run's was dealt into folds.
+        """
         folder = self.root / "models" if run is None else self.existing_run(run)
         weights = folder / "model.pt" if checkpoint is None else Path(plain_path(checkpoint))
         settings = {"checkpoint": str(weights)}
@@ -242,6 +247,9 @@ class Bundle:
         config = read_json(self.root / "configs" / files[0])
         if run is not None:
             self.check_origin(folder, config)
+        dealt = config.get("datalist", {})
+        if datalist is not None and dealt.get("_target_") == monai_kd.engines.CROSS_VALIDATED:
+            settings["datalist"] = dealt["datalist"]
         if self._is_teacher(weights) or (run is not None and _names(config, weights)):
             # It may see other images than the student, or be measured otherwise, and yet fit the student's network.
             settings["evaluated_network"] = "@teacher"

@@ -37,7 +37,7 @@ _CONSTRUCTORS = re.compile(
     r"|class timm\.(models|layers|loss|optim|scheduler)\.\w+\.\w+"
     r"|class monai_kd\.(losses|metrics|networks|transforms|handlers|engines|data|nnunet)(\.\w+)+"
     # Functions of this package that bundles name: they read data, or make networks and data sets.
-    r"|def monai_kd\.data\.datalists\.\w+\.\w+_datalist"
+    r"|def monai_kd\.data\.datalists\.(\w+\.\w+_datalist|folds\.cross_validated)"
     r"|def monai_kd\.(data\.mixed_dataset\.(labelled|mixed)_epoch|data\.soft_labels\.with_soft_labels"
     r"|engines\.batch\.plain_batch|handlers\.distillation\.check_layers"
     r"|metrics\.(batch_scores\.hard_dice|bootstrap\.score_intervals)"

@@ -56,7 +56,7 @@ def export(
     """
     bundle = Bundle(name)
     say_whose_code(bundle, run, checkpoint)
-    files, settings = bundle.evaluation_of(run, checkpoint)
+    files, settings = bundle.evaluation_of(run, checkpoint, datalist)
     bundle.check_made(Path(settings["checkpoint"]))
     bundle.check_student(Path(settings["checkpoint"]))
     needs_data = format == "int8" or dataset_dir is not None or datalist is not None
@@ -74,6 +74,8 @@ def export(
         workflow.run()
     evaluator = parser.get_parsed_content("validate#evaluator") if data else None
     if format in (parser.get("export_formats") or {}):
+        if (parser["datalist"] or {}).get("_target_") == monai_kd.engines.CROSS_VALIDATED:
+            raise ValueError(f"{run} is a fold of a comparison, which is none of the folds that {format} knows")
         say(*parser.get_parsed_content(f"export_formats#{format}")(network, plain_path(out), evaluator))
         return DONE
     inference = bundle.config("inference.json")

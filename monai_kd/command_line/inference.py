@@ -126,7 +126,7 @@ def evaluate(
 
     bundle = Bundle(name)
     say_whose_code(bundle, run, checkpoint)
-    files, settings = bundle.evaluation_of(run, checkpoint)
+    files, settings = bundle.evaluation_of(run, checkpoint, datalist)
     bundle.check_made(Path(settings["checkpoint"]))
     settings.update(config_settings(config, bundle, *files))
     settings.update(paths(dataset_dir=dataset_dir, datalist_file=datalist, output_dir=output))

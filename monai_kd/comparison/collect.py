@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -33,6 +34,7 @@ from monai_kd.engines import (
     taught_by,
 )
 from monai_kd.engines.case_values import TRUE_PROBABILITY, Cases, Row, pool_cases, read_cases
+from monai_kd.engines.run_config import CROSS_VALIDATED
 from monai_kd.engines.significance import ModelTest, answer, compare_pairs, patient_means, values_to_test
 from monai_kd.engines.wording import ALONE, DISTILLED, TEACHER
 
@@ -84,6 +86,7 @@ def collect_results(
     if overlay.get("compared_by_class"):
         directions = _with_classes(directions, cases)
     metadata = json.loads((bundle_root / "configs" / "metadata.json").read_text())
+    split = {"_target_": CROSS_VALIDATED, "folds": folds}
     first = next(iter(cases.values()))
     metrics = model_scores(rows, cases, directions, score_function(rows[-1], bundle_root))
     tests = compare_pairs(cases, directions, _pairs(rows))
@@ -104,11 +107,11 @@ def collect_results(
         data=_data(config, dataset_dir, datalist, metadata),
         licence=describe_licence(bundle_root, metadata),
         commands=reproduce(bundle_root, config, "compare", options),
-        configuration=plain_settings(config),
+        configuration=plain_settings({**config, "datalist": split} if folds else config),
         versions={"python": platform.python_version(), "monai_kd": monai_kd.__version__}
         | {name: version(name) for name in _VERSIONS},
         metadata=metadata,
-        by_group=by_group(cases, directions, datalist["test"]),
+        by_group=by_group(cases, directions, [*itertools.chain(*datalist.values())] if folds else datalist["test"]),
         calibration=calibration(cases),
         patients=_by_patient(cases, tests),
         pictures=draw_cases(folder / "pictures", bundle_root, rows, cases, _key_value(cases, directions)),
@@ -122,6 +125,8 @@ def collect_results(
         measured = row if row.model == TEACHER else students[0]
         results.models[row.name].effort = measure(measured.folders[0], bundle_root, measured.model)
     results.notes = notes(results, cases) + _other_teachers(rows, bundle_root)
+    if folds and config.get("teacher_dir"):
+        results.notes.append("The teacher's answers are files: whom it had learned from is not known, fold by fold.")
     results.write(folder / "results.json")
     return results
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from monai_kd.data import SIDES
+from monai_kd.data import cross_validated
 from monai_kd.engines import (
     MODELS,
     STAGES,
@@ -26,6 +26,7 @@ from monai_kd.engines import (
     train_run,
 )
 from monai_kd.engines.case_values import Row
+from monai_kd.engines.run_config import CROSS_VALIDATED
 from monai_kd.engines.wording import DISTILLED, TEACHER
 from monai_kd.idle_settings import without_effect
 
@@ -130,7 +131,8 @@ def compare(
     repeats = ["--folds", str(folds)] if folds else ["--seeds", str(seeds)]
     options = [*repeats, "--effort", effort, *(word for word, is_on in switches.items() if is_on)]
     if folds:  # all that has a label is tested
-        datalist = {"test": [item for side in SIDES for item in datalist.get(side, ())]}
+        seed = ConfigParser(config).get_parsed_content("split_seed") if "split_seed" in config else 0
+        datalist = {f"fold {n}": cross_validated(dict(datalist), folds, n, seed)["test"] for n in range(1, folds + 1)}
     rows = _rows(trainings, by_fold=folds > 0)
     results = collect_results(
         folder, root, config, dataset_dir, datalist, rows, effort, directions, published, options, folds
@@ -275,7 +277,7 @@ def _homes(
             yield folder / f"seed_{seed}", seed, {}
     for fold in range(1, folds + 1):
         data = {
-            "_target_": "monai_kd.data.cross_validated",
+            "_target_": CROSS_VALIDATED,
             "datalist": config["datalist"],
             "folds": folds,
             "fold": fold,

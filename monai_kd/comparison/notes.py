@@ -29,8 +29,9 @@ def notes(results: Results, cases: Mapping[str, Cases]) -> list[str]:
         said.append(f"Every test case is a {groups.by} of its own, or the table of cases names no {groups.by}.")
     if results.folds:
         said.append(
-            f"Cross-validation: every patient is tested in one of {results.folds} folds, by networks that have seen "
-            "none of it, with one seed each; curves, steps, size and speed are of the first fold."
+            f"Cross-validation: every patient whom the data name is tested in one of {results.folds} folds, by "
+            "networks that have learned from others, with one seed each; curves, steps, size and speed are of the "
+            "first fold."
         )
     elif len(results.seeds) == 1:
         said.append("One seed: how much another one would change is unknown; compare with --seeds 3 or more.")

@@ -12,6 +12,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from monai_kd.engines.case_values import Row
+from monai_kd.engines.run_config import OWN_SPLIT
 
 __all__ = ["Paper", "PaperRow", "match_paper", "read_paper"]
 
@@ -82,7 +83,9 @@ def match_paper(paper: Paper, config: Mapping[str, Any], rows: Sequence[Row]) ->
     ([], ['rate'])
     """
     ids = {name for row in paper.results for name in row.settings}
-    own = {row.name: _values(config, row.settings, ids) for row in rows}
+    own = {
+        row.name: _values(config, row.settings, ids.difference(OWN_SPLIT) if row.by_fold else ids) for row in rows
+    }
     for published in paper.results:
         differing = {
             row.name: [

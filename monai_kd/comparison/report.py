@@ -137,7 +137,8 @@ def _plots(results: Results) -> list[_Plot]:
         (
             calibration_plot(results),
             "Calibration",
-            "All seeds together. Below the dotted line a model is surer than it is right.",
+            f"All {'folds' if results.folds else 'seeds'} together. Below the dotted line a model is surer than it is "
+            "right.",
         ),
     )
     return [_plot(*plot) for plot in plots if plot[0]]

@@ -58,11 +58,12 @@ def model_scores(
     found = {}
     for row in rows:
         own = cases[row.name]
+        by_case = {metric: _means(values) for metric, values in own.values.items()}
+        known = {**_of_all_cases(row, own, scores), **by_case}
         found[row.name] = {
-            metric: _score(by_seed, limits.get(_place(row.name, metric)))
-            for of_all in [_of_all_cases(row, own, scores)]
+            metric: _score(known[metric], limits.get(_place(row.name, metric)))
             for metric in directions
-            if (by_seed := _means(own.values[metric]) if metric in own.values else of_all.get(metric, []))
+            if metric in known
         }
     for row in rows:
         metrics = found[row.name]

@@ -20,7 +20,7 @@ from .processes import process_device, start_processes
 from .provenance import TRAINED_ON, check_data, check_origin
 from .rehearsal import rehearse
 from .reproduction import reproduce
-from .run_config import plain_settings, read_run_config, running_config, write_json, write_run_config
+from .run_config import CROSS_VALIDATED, plain_settings, read_run_config, running_config, write_json, write_run_config
 from .run_table import tabulate_run
 from .serving import serve_if_better
 from .settings import check_settings
@@ -32,6 +32,7 @@ from .weights import explain_unreadable, load_weights, read_checkpoint, read_wei
 from .wording import score_text
 
 __all__ = [
+    "CROSS_VALIDATED",
     "EPOCH_COLUMNS",
     "EXPORTED",
     "MODELS",

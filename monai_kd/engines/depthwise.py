@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["keep_depthwise_in_float32"]
+__all__ = ["HOOKS", "keep_depthwise_in_float32"]
 
-_left = threading.local()  # whether a thread's convolutions have left the autocast, innermost last
+_left = threading.local()  # whether each convolution that a thread is in has left the autocast, innermost last
 
 
 def keep_depthwise_in_float32(network: nn.Module) -> None:
@@ -36,13 +36,14 @@ def _is_slow(convolution: nn.Conv2d) -> bool:
     return is_depthwise and (max(convolution.kernel_size) > 3 or max(convolution.stride) > 1)
 
 
-def _leave_autocast(convolution: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    leaves = _computes_gradients_in_bfloat16(inputs[0])
+def _leave_autocast(convolution: nn.Conv2d, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    is_float32 = convolution.weight.dtype == torch.float32
+    leaves = is_float32 and len(inputs) == 1 and _computes_gradients_in_bfloat16(inputs[0])
     _left.__dict__.setdefault("stack", []).append(leaves)
     if not leaves:
         return None
     torch.set_autocast_enabled("cpu", False)
-    return (inputs[0].float(), *inputs[1:])
+    return (inputs[0].float(),)
 
 
 def _return_to_autocast(convolution: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
@@ -55,3 +56,7 @@ def _return_to_autocast(convolution: nn.Module, inputs: tuple[Any, ...], output:
 def _computes_gradients_in_bfloat16(images: Tensor) -> bool:
     is_autocast = images.device.type == "cpu" and torch.is_autocast_enabled("cpu")
     return is_autocast and torch.is_grad_enabled() and torch.get_autocast_dtype("cpu") == torch.bfloat16
+
+
+HOOKS = (_leave_autocast, _return_to_autocast)
+"""What is hung on a convolution."""

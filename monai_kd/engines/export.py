@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from monai_kd.files import remove_unfinished, whole_file
 
 from .export_parity import classes_of, evaluate_network, largest_difference, observe_network
+from .placement import without_placement
 
 __all__ = ["EXPORTED", "FORMATS", "ExportReport", "export_network", "load_exported"]
 
@@ -103,7 +104,7 @@ def export_network(
         raise ValueError(f"a file of the format {format} ends in {FORMATS[format]}, by which it is known; got {path}")
     if format == "int8" and evaluator is None:
         raise ValueError("int8 is calibrated on validation cases: give the data set")
-    network = copy.deepcopy(network).eval()
+    network = without_placement(copy.deepcopy(network)).eval()
     if evaluator is None:
         images = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
         samples, metric, before = list(images.split([1, 2])), "", float("nan")

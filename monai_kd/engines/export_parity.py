@@ -57,8 +57,10 @@ def evaluate_network(network: nn.Module, evaluator: SupervisedEvaluator) -> floa
 def classes_of(evaluator: SupervisedEvaluator) -> list[float]:
     """The key metric of the last evaluation for each of its channels, where there are several; else nothing."""
     details = evaluator.state.metric_details.get(evaluator.state.key_metric_name)
-    is_table = isinstance(details, Tensor) and details.ndim == 2 and details.shape[1] > 1
-    return details.nanmean(dim=0).tolist() if is_table else []
+    # Whole numbers are classes, predicted and true, of which a classification's metric keeps two for a case.
+    if not isinstance(details, Tensor) or not details.is_floating_point() or details.ndim != 2 or details.shape[1] < 2:
+        return []
+    return details.nanmean(dim=0).tolist()
 
 
 class _KeepMetadata(nn.Module):

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .depthwise import keep_depthwise_in_float32
+from .depthwise import HOOKS, keep_depthwise_in_float32
 
-__all__ = ["place_network"]
+__all__ = ["place_network", "without_placement"]
 
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the dimensions of images and weights alike
 
@@ -41,6 +41,21 @@ def place_network(network: nn.Module, device: str | torch.device, channels_last:
         for parameter in network.parameters():
             parameter.data = _channels_last(parameter.data)
         network.register_forward_pre_hook(_images_channels_last)  # a 3D convolution goes by its input, not its weights
+    return network
+
+
+def without_placement(network: nn.Module) -> nn.Module:
+    """Take from a network, in place, the hooks of :func:`place_network`, which TorchScript cannot compile.
+
+    >>> network = without_placement(place_network(nn.Conv2d(4, 4, 5, groups=4), "cpu", channels_last=True))
+    >>> len(network._forward_pre_hooks) + len(network._forward_hooks)
+    0
+    """
+    for module in network.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key in [key for key, hook in hooks.items() if hook in (_images_channels_last, *HOOKS)]:
+                del hooks[key]
+                module._forward_hooks_always_called.pop(key, None)
     return network
 
 

@@ -12,7 +12,21 @@ from typing import Any
 from monai_kd.files import write_text
 from monai_kd.locations import identity, is_bundle, running_parser
 
-__all__ = ["plain_settings", "read_run_config", "running_config", "write_json", "write_run_config"]
+__all__ = [
+    "CROSS_VALIDATED",
+    "OWN_SPLIT",
+    "plain_settings",
+    "read_run_config",
+    "running_config",
+    "write_json",
+    "write_run_config",
+]
+
+CROSS_VALIDATED = "monai_kd.data.cross_validated"
+"""What splits a data list in a fold of `compare --folds`."""
+
+OWN_SPLIT = ("split", "fractions", "fold", "repeat")
+"""Ids of a bundle's own split, which a cross-validation takes the place of."""
 
 
 def running_config() -> dict[str, Any] | None:
@@ -72,12 +86,18 @@ def plain_settings(config: Mapping[str, Any], tables: bool = False) -> dict[str,
 
     With ``tables`` also mappings of such values, and of null, that are no component.
 
-    Code, references, parts of a network and absolute paths are left out, and ``resume``, which sets nothing.
+    Code, references, parts of a network and absolute paths are left out, ``resume``, which sets nothing, and what a
+    cross-validation does not go by.
 
     >>> plain_settings({"rate": 0.1, "features": [2, "@size"], "weights": "/home/a.pt", "split": "official"})
     {'rate': 0.1, 'split': 'official'}
     """
-    return {key: value for key, value in config.items() if key != "resume" and _is_plain(value, tables)}
+    plain = {key: value for key, value in config.items() if key != "resume" and _is_plain(value, tables)}
+    datalist = config.get("datalist")
+    if isinstance(datalist, Mapping) and datalist.get("_target_") == CROSS_VALIDATED:
+        plain = {key: value for key, value in plain.items() if key not in OWN_SPLIT}  # they split nothing there
+        plain |= {key: datalist[key] for key in ("folds", "fold") if key in datalist}
+    return plain
 
 
 def _is_plain(value: Any, tables: bool = False) -> bool:

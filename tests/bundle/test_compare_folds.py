@@ -60,7 +60,9 @@ def test_all_patients_are_tested_by_networks_that_have_not_seen_them(data, tmp_p
 
     found = Results.read(out / "results.json")
     assert (found.folds, found.seeds, found.groups.number, found.groups.cases) == (3, [0], 9, 18)
-    assert found.data.split["test"].patients == 9 and found.tests[0].patients == 9
+    assert [(side, own.patients) for side, own in found.data.split.items()] == [(f"fold {n}", 3) for n in (1, 2, 3)]
+    assert found.tests[0].patients == 9
+    assert found.configuration["folds"] == 3 and not {"split", "fractions", "fold"} & found.configuration.keys()
     tables = [read_table(out / f"fold_{n}" / "evaluation" / "distilled_student" / "cases.csv") for n in (1, 2, 3)]
     assert len({row["input"] for table in tables for row in table}) == sum(map(len, tables)) == 18
     for number, table in enumerate(tables, start=1):
@@ -81,6 +83,14 @@ def test_all_patients_are_tested_by_networks_that_have_not_seen_them(data, tmp_p
     assert "--folds 3" in found.commands[-1] and "--seeds" not in found.commands[-1]
     assert "1 seed, 3 folds" in (out / "report.html").read_text()
 
+    others = tmp_path / "others.json"  # another list is tested as it stands, and held to whom a fold has learned from
+    mat = sorted(str(file) for file in data.glob("*.mat") if file.stem.isdigit())
+    others.write_text(json.dumps({"test": [{"image": file, "patient": f"other {file}"} for file in mat]}))
+    evaluate = ["evaluate", NAME, "--run", str(out / "fold_2"), "--output", str(tmp_path / "evaluation")]
+    assert main([*evaluate, "--datalist", str(others)]) == 0
+    assert len(read_table(tmp_path / "evaluation" / "cases.csv")) == len(mat) == 18
+    exported = ["export", NAME, str(tmp_path / "student.ts"), "--format", "torchscript", "--run", str(out / "fold_1")]
+    assert main(exported) == 0  # compiled with validation cases, for which the network was placed
     capsys.readouterr()
     assert main(call(data, out, "--folds", "4")) == 2  # three folds' results are in that folder
     assert "other settings (folds)" in capsys.readouterr().err

@@ -93,3 +93,12 @@ def test_networks_are_copied_pickled_and_placed_again_with_it():
         with torch.autocast("cpu", torch.bfloat16):
             other(torch.rand(1, 6, 9, 9))
         assert given == [(torch.float32, False)]
+
+
+def test_inputs_by_name_and_weights_in_bfloat16_are_left_alone():
+    convolution = depthwise(kernel_size=5)
+    keep_depthwise_in_float32(convolution)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert convolution(input=torch.rand(1, 6, 9, 9)).dtype == torch.bfloat16
+        assert convolution.bfloat16()(torch.rand(1, 6, 9, 9)).dtype == torch.bfloat16
+        assert torch.is_autocast_enabled("cpu")

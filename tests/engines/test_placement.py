@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from monai_kd.engines import place_network
+from monai_kd.engines.placement import without_placement
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,13 @@ def test_features_follow_the_weights_and_values_stay(convolution, shape, memory_
 def test_without_it_the_weights_lie_as_they_did():
     network = nn.Conv2d(3, 4, 3)
     assert place_network(network, "cpu").weight.is_contiguous()
+
+
+def test_a_network_can_be_scripted_without_its_placement():
+    network = place_network(nn.Sequential(nn.Conv2d(4, 4, 5, groups=4), nn.Flatten()), "cpu", channels_last=True)
+    network[0].register_forward_hook(print)
+    without_placement(network)
+    assert list(network[0]._forward_hooks.values()) == [print]  # others' stay
+    network[0]._forward_hooks.clear()
+    image = torch.rand(1, 4, 8, 8)
+    torch.testing.assert_close(torch.jit.script(network)(image), network(image))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,9 +12,11 @@ from typing import Any
 from monai.utils import CommonKeys, ensure_tuple
 
 from monai_kd.data.datalists.splits import SIDES, UNLABELLED, check_no_patient_leaks, identities, split_by_side
-from monai_kd.data.datalists.unavailable import Datalist, Item
+from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData
 
 __all__ = ["cross_validated", "deal_folds"]
+
+logger = logging.getLogger(__name__)
 
 
 def cross_validated(datalist: Datalist, folds: int, fold: int, seed: int = 0) -> Datalist:
@@ -45,11 +48,30 @@ def cross_validated(datalist: Datalist, folds: int, fold: int, seed: int = 0) ->
         return dict(datalist)
     sides = {fold: "test", fold % folds + 1: "validation"}
     splits: Datalist = split_by_side(items, [sides.get(own, "training") for own in deal_folds(items, folds, seed)])
-    if UNLABELLED in datalist:
+    _warn(datalist, items)
+    unlabelled = datalist.get(UNLABELLED)
+    if isinstance(unlabelled, UnavailableData):
+        splits[UNLABELLED] = unlabelled  # who asks for it gets the reason
+    elif unlabelled is not None:
         kept_back = {name for side in SIDES[1:] for item in splits[side] for name in identities(item)}
-        splits[UNLABELLED] = [item for item in datalist[UNLABELLED] if kept_back.isdisjoint(identities(item))]
+        splits[UNLABELLED] = [item for item in unlabelled if kept_back.isdisjoint(identities(item))]
     check_no_patient_leaks(splits)
     return splits
+
+
+def _warn(datalist: Datalist, items: Sequence[Item]) -> None:
+    """Say what a cross-validation cannot see: who is who, and a side that lacks labels."""
+    nameless = [item for item in items if item.get("patient") is None]
+    if nameless:
+        logger.warning(
+            "%d of %d items name no `patient`, the first is %s: images of one patient may be in several folds; add "
+            "`patient` to the items",
+            *(len(nameless), len(items), nameless[0][CommonKeys.IMAGE]),
+        )
+    for side in SIDES:
+        own = datalist.get(side)
+        if isinstance(own, UnavailableData) and own.error is ValueError:  # there are items, and they cannot be used
+            logger.warning("left out of the folds: %s", own.reason)
 
 
 def deal_folds(items: Sequence[Mapping[str, Any]], folds: int, seed: int = 0) -> list[int]:

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from monai_kd.data import UnavailableData, cross_validated
+from monai_kd.data import UnavailableData, cross_validated, unlabelled_items
 from monai_kd.data.datalists.folds import deal_folds
 
 
@@ -60,6 +60,21 @@ def test_unlabelled_images_of_those_who_test_or_validate_stay_away():
         splits = cross_validated({"training": items, "unlabelled": unlabelled}, 5, fold)
         allowed = {item["patient"] for item in splits["training"]} | {"p99"}
         assert {item["patient"] for item in splits["unlabelled"]} == allowed
+
+
+def test_unlabelled_images_that_are_not_there_are_said_to_whom_asks():
+    nowhere = UnavailableData("no image there")
+    splits = cross_validated({"training": items_of(range(3)), "unlabelled": nowhere}, 3, 1)
+    with pytest.raises(FileNotFoundError, match="no image there"):
+        unlabelled_items(splits)
+
+
+def test_items_that_name_no_patient_and_a_side_without_labels_are_warned_of(caplog):
+    items = [*items_of(range(4)), {"image": "nobody.png"}]
+    cross_validated({"training": items, "test": UnavailableData("1 of 9 items have no label", ValueError)}, 3, 1)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2 and "1 of 8 items name no `patient`, the first is nobody.png" in said[0]
+    assert said[1] == "left out of the folds: 1 of 9 items have no label"
 
 
 def test_sides_that_are_not_there_are_left_out_and_none_at_all_come_as_they_are():
