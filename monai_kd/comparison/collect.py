@@ -88,6 +88,8 @@ def collect_results(
     metadata = json.loads((bundle_root / "configs" / "metadata.json").read_text())
     split = {"_target_": CROSS_VALIDATED, "folds": folds}
     first = next(iter(cases.values()))
+    if folds:
+        datalist = _by_fold(datalist, first)
     metrics = model_scores(rows, cases, directions, score_function(rows[-1], bundle_root))
     tests = compare_pairs(cases, directions, _pairs(rows))
     results = Results(
@@ -149,6 +151,17 @@ def _cases_of(row: Row, group_by: str) -> Cases:
     if row.by_fold:
         return pool_cases([read_cases([file], group_by) for file in files])
     return read_cases(files, group_by)
+
+
+def _by_fold(datalist: Mapping[str, Sequence[Mapping[str, Any]]], cases: Cases) -> dict[str, list[Mapping[str, Any]]]:
+    """The items that were tested, by the fold that tested them."""
+    folds = {os.path.abspath(path): fold for path, fold in zip(cases.inputs, cases.folds)}
+    found: dict[str, list[Mapping[str, Any]]] = {f"fold {fold + 1}": [] for fold in sorted(set(cases.folds))}
+    for item in itertools.chain(*datalist.values()):
+        fold = folds.get(os.path.abspath(str(ensure_tuple(item[Keys.IMAGE])[0])))
+        if fold is not None:
+            found[f"fold {fold + 1}"].append(item)
+    return found
 
 
 def _with_classes(directions: Mapping[str, bool], cases: Mapping[str, Cases]) -> dict[str, bool]:

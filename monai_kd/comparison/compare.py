@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from monai_kd.data import cross_validated
 from monai_kd.engines import (
     MODELS,
     STAGES,
@@ -130,9 +129,6 @@ def compare(
     switches = {"--terms": terms, "--methods": methods, "--teachers": teachers, "--paper": paper}
     repeats = ["--folds", str(folds)] if folds else ["--seeds", str(seeds)]
     options = [*repeats, "--effort", effort, *(word for word, is_on in switches.items() if is_on)]
-    if folds:  # all that has a label is tested
-        seed = ConfigParser(config).get_parsed_content("split_seed") if "split_seed" in config else 0
-        datalist = {f"fold {n}": cross_validated(dict(datalist), folds, n, seed)["test"] for n in range(1, folds + 1)}
     rows = _rows(trainings, by_fold=folds > 0)
     results = collect_results(
         folder, root, config, dataset_dir, datalist, rows, effort, directions, published, options, folds
