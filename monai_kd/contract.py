@@ -69,6 +69,7 @@ CONTRACT = (
     Entry("evaluate.json", "output_dir", "the folder of cases.csv and summary.json", "evaluate, compare"),
     Entry("evaluate.json", "compared_metrics", "`higher` or `lower` by metric, the most telling first", "compare"),
     Entry("evaluate.json", "compared_groups", "the column of cases.csv whose cases are one draw", "compare"),
+    Entry("evaluate.json", "compared_folds", "false: the data set has folds of its own", "compare --folds", False),
     Entry("evaluate.json", "compared_by_class", "true: each class of a metric as well", "compare", False),
     Entry("inference.json", "bundle_root", "as in train.json", "infer"),
     Entry("inference.json", "dataset_dir", "the input: a file, a folder or a glob", "infer"),

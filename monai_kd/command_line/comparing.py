@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import monai_kd
-from monai_kd.bundle import Bundle, plain_path
+from monai_kd.bundle import Bundle, plain_path, read_json
 
 from .errors import DONE
 from .output import say
@@ -70,6 +70,8 @@ def compare(
     folder = monai_kd.run_dir(bundle.root, "compare_demo" if demo else "compare") if out is None else plain_path(out)
     settings = {**paths(dataset_dir=dataset_dir, datalist_file=datalist), **given(device=device)}
     folds = value_of(folds)
+    if folds and not read_json(bundle.root / "configs" / "evaluate.json").get("compared_folds", True):
+        raise ValueError(f"{name} trains by the folds of its data set, one by one: name fold=N in the place of --folds")
     number = (1 if demo or folds else 3) if seeds is None else value_of(seeds)
     chosen = {"seeds": number, "effort": effort, "folds": folds, **also}
     if dry_run:

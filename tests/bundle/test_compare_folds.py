@@ -107,3 +107,8 @@ def test_all_patients_are_tested_by_networks_that_have_not_seen_them(data, tmp_p
 def test_impossible_folds_are_refused(data, tmp_path, capsys, words, message):
     assert main(call(data, tmp_path / "out", *words)) == 2
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_nnu_nets_folds_are_its_own(tmp_path, capsys):
+    assert main(["compare", "nnunet_segmentation", "--out", str(tmp_path / "out"), "--folds", "3"]) == 2
+    assert "name fold=N in the place of --folds" in capsys.readouterr().err and not (tmp_path / "out").exists()
