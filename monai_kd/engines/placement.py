@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .depthwise import HOOKS, keep_depthwise_in_float32
+from .float32_convolutions import HOOKS, keep_convolutions_in_float32
+from .instance_norm import place_instance_norms, without_placed_instance_norms
 
 __all__ = ["place_network", "without_placement"]
 
@@ -19,7 +20,7 @@ def place_network(network: nn.Module, device: str | torch.device, channels_last:
     """Move a network to a device; with ``channels_last`` its convolutions work on channels that lie side by side.
 
     Values and names of the weights stay. Results may differ in the last bits, since other kernels add in another order.
-    On a CPU those depthwise convolutions learn in float32 that are faster so, see :mod:`.depthwise`.
+    On a CPU those convolutions learn in float32 that bfloat16 fails, see :mod:`.float32_convolutions`.
 
     Args:
         network: moved in place.
@@ -36,21 +37,23 @@ def place_network(network: nn.Module, device: str | torch.device, channels_last:
     """
     network = network.to(device)
     if torch.device(device).type == "cpu":
-        keep_depthwise_in_float32(network)
+        keep_convolutions_in_float32(network)
     if channels_last:
         for parameter in network.parameters():
             parameter.data = _channels_last(parameter.data)
+        place_instance_norms(network)
         network.register_forward_pre_hook(_images_channels_last)  # a 3D convolution goes by its input, not its weights
     return network
 
 
 def without_placement(network: nn.Module) -> nn.Module:
-    """Take from a network, in place, the hooks of :func:`place_network`, which TorchScript cannot compile.
+    """Take from a network, in place, what :func:`place_network` adds to its layers, which TorchScript cannot compile.
 
     >>> network = without_placement(place_network(nn.Conv2d(4, 4, 5, groups=4), "cpu", channels_last=True))
     >>> len(network._forward_pre_hooks) + len(network._forward_hooks)
     0
     """
+    without_placed_instance_norms(network)
     for module in network.modules():
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
             for key in [key for key, hook in hooks.items() if hook in (_images_channels_last, *HOOKS)]:

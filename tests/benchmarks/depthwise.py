@@ -17,7 +17,7 @@ from statistics import median
 import torch
 from torch import nn
 
-from monai_kd.engines.depthwise import keep_depthwise_in_float32
+from monai_kd.engines.float32_convolutions import keep_convolutions_in_float32
 from monai_kd.networks import create_timm_model
 
 WAYS = {  # precision, order of the channels, whether slow convolutions stay in float32, as bundles place their networks
@@ -56,7 +56,7 @@ def main() -> None:
             torch.manual_seed(0)
             network = create_timm_model(name, num_classes=3).train().to(memory_format=order)
             if placed:
-                keep_depthwise_in_float32(network)
+                keep_convolutions_in_float32(network)
             images = torch.randn(options.batch, 3, options.size, options.size).to(memory_format=order)
             ways[way] = (network, images, torch.optim.SGD(network.parameters(), lr=1e-3), precision)
         turns = [{way: step(*work) for way, work in ways.items()} for _ in range(options.turns)][1:]

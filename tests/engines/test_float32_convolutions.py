@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 import copy
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import nn
 
 from monai_kd.engines import place_network
-from monai_kd.engines.depthwise import keep_depthwise_in_float32
+from monai_kd.engines.float32_convolutions import keep_convolutions_in_float32
 
 
 def depthwise(**options):
@@ -59,7 +62,7 @@ def inputs_of(convolution):
     ],
 )
 def test_only_slow_ones_leave_the_autocast_and_only_to_learn(convolution, autocast, gradients, expected):
-    keep_depthwise_in_float32(convolution)
+    keep_convolutions_in_float32(convolution)
     given = inputs_of(convolution)
     images = torch.rand(1, convolution.in_channels, 9, 9).bfloat16()
     if not autocast:
@@ -72,7 +75,7 @@ def test_only_slow_ones_leave_the_autocast_and_only_to_learn(convolution, autoca
 
 def test_the_autocast_is_back_after_a_failure():
     convolution = depthwise(kernel_size=5)
-    keep_depthwise_in_float32(convolution)
+    keep_convolutions_in_float32(convolution)
     with torch.autocast("cpu", torch.bfloat16):
         with pytest.raises(RuntimeError, match="channels"):
             convolution(torch.rand(1, 5, 9, 9))
@@ -97,8 +100,65 @@ def test_networks_are_copied_pickled_and_placed_again_with_it():
 
 def test_inputs_by_name_and_weights_in_bfloat16_are_left_alone():
     convolution = depthwise(kernel_size=5)
-    keep_depthwise_in_float32(convolution)
+    keep_convolutions_in_float32(convolution)
     with torch.autocast("cpu", torch.bfloat16):
         assert convolution(input=torch.rand(1, 6, 9, 9)).dtype == torch.bfloat16
         assert convolution.bfloat16()(torch.rand(1, 6, 9, 9)).dtype == torch.bfloat16
         assert torch.is_autocast_enabled("cpu")
+
+
+SMALL = [
+    (nn.Conv3d(4, 4, 3, padding=1), (2, 5, 5), True),
+    (nn.Conv3d(4, 4, 3, padding=1), (3, 3, 3), False),
+    (nn.Conv3d(4, 4, (1, 3, 3), padding=(0, 1, 1)), (1, 5, 5), False),
+    (nn.Conv3d(4, 4, 1), (1, 1, 1), False),
+    (nn.Conv2d(4, 4, 3, stride=2, padding=1), (1, 1), True),
+    (nn.Conv2d(4, 4, 3, padding="same", dilation=2), (4, 9), True),
+    (nn.Conv2d(4, 4, 3, padding="same", dilation=2), (5, 5), False),
+    (nn.Conv1d(4, 4, 5, padding=2), (4,), True),
+    (nn.ConvTranspose2d(4, 4, 3, stride=2, padding=1, output_padding=1), (1, 1), True),
+    (nn.ConvTranspose2d(4, 4, 3, stride=2, padding=1, output_padding=1), (2, 2), False),
+    (nn.ConvTranspose3d(4, 4, 2, stride=2), (1, 1, 1), False),
+    (nn.ConvTranspose3d(4, 4, 2, padding=1), (2, 4, 4), True),
+]
+
+
+@pytest.mark.parametrize("convolution, size, leaves", SMALL)
+def test_images_smaller_than_the_kernel_leave_the_autocast(convolution, size, leaves):
+    keep_convolutions_in_float32(convolution)
+    given = []
+    own = convolution.forward
+    convolution.forward = lambda images: (given.append(images.dtype), own(images))[1]
+    images = torch.randn(2, 4, *size).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = convolution(images)
+        assert torch.is_autocast_enabled("cpu")
+    assert given == [torch.float32 if leaves else torch.bfloat16] and output.dtype == torch.bfloat16
+
+
+UNWRITTEN = """
+import sys, torch
+from torch import nn
+from monai_kd.engines import place_network
+torch.manual_seed(0)
+worst = 0.0
+for convolution, size in [
+    (nn.Conv3d(16, 16, 3, padding=1), (2, 3, 3)),
+    (nn.Conv3d(16, 16, 5, padding=2), (4, 4, 4)),
+    (nn.Conv2d(16, 16, 3, stride=2, padding=1), (1, 1)),
+    (nn.ConvTranspose3d(16, 16, 3, padding=1), (2, 2, 2)),
+]:
+    place_network(convolution, "cpu", channels_last=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = convolution(torch.randn(1, 16, *size))
+    output.float().square().mean().backward()
+    worst = max(worst, float(convolution.weight.grad.abs().max()))
+print(worst)
+"""
+
+
+def test_no_gradient_is_memory_that_nobody_has_written():
+    """All memory is filled with large numbers when it is newly had, which glibc does where it is asked for."""
+    filled = {**os.environ, "MALLOC_PERTURB_": "129"}  # 0x7e in each byte, 8e37 in both precisions
+    done = subprocess.run([sys.executable, "-c", UNWRITTEN], env=filled, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1
