@@ -46,12 +46,14 @@ def _is_slow(convolution: nn.Module) -> bool:
 
 
 def _is_smaller_than_kernel(convolution: Any, images: Tensor) -> bool:
-    sizes = images.shape[-len(convolution.kernel_size) :]
+    axes = range(-len(convolution.kernel_size), 0)
+    if images.ndim < len(axes):  # the convolution says so itself
+        return False
     if isinstance(convolution, _TRANSPOSED):
-        paddings = zip(sizes, convolution.stride, convolution.output_padding, convolution.padding, strict=True)
-        return any((size - 1) * stride + added < 2 * padding for size, stride, added, padding in paddings)
-    kernels = zip(sizes, convolution.kernel_size, convolution.dilation, strict=True)
-    return any(size < (kernel - 1) * dilation + 1 for size, kernel, dilation in kernels)
+        stride, padding, added = (getattr(convolution, name) for name in ("stride", "padding", "output_padding"))
+        return any((images.shape[axis] - 1) * stride[axis] + added[axis] < 2 * padding[axis] for axis in axes)
+    kernel, dilation = convolution.kernel_size, convolution.dilation
+    return any(images.shape[axis] < (kernel[axis] - 1) * dilation[axis] + 1 for axis in axes)
 
 
 def _leave_autocast(convolution: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:

@@ -68,4 +68,6 @@ def _images_channels_last(network: nn.Module, inputs: tuple[Any, ...]) -> tuple[
 
 def _channels_last(tensor: Tensor) -> Tensor:
     memory_format = _FORMATS.get(tensor.ndim)
-    return tensor if memory_format is None else tensor.contiguous(memory_format=memory_format)
+    if memory_format is None:
+        return tensor
+    return tensor.to(memory_format=memory_format)  # contiguous() leaves the strides of one channel, which layers go by

@@ -26,6 +26,18 @@ def test_features_follow_the_weights_and_values_stay(convolution, shape, memory_
     torch.testing.assert_close(network(image), before)
 
 
+@pytest.mark.parametrize("convolution, size", [(nn.Conv2d, (6, 6)), (nn.Conv3d, (6, 6, 6))])
+def test_features_of_images_of_one_channel_follow_as_well(convolution, size):
+    """Channels last and first are the same for one channel; which of them a layer takes, its strides decide."""
+    network = place_network(nn.Sequential(convolution(1, 4, 3), convolution(4, 5, 3)), "cpu", channels_last=True)
+    given = []
+    network[0].register_forward_pre_hook(lambda layer, inputs: given.append(inputs[0]))
+    network[1].register_forward_pre_hook(lambda layer, inputs: given.append(inputs[0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        network(torch.rand(2, 1, *size))
+    assert [image.stride(1) for image in given] == [1, 1]
+
+
 def test_without_it_the_weights_lie_as_they_did():
     network = nn.Conv2d(3, 4, 3)
     assert place_network(network, "cpu").weight.is_contiguous()
