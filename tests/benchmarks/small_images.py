@@ -5,9 +5,9 @@
 
 glibc fills new memory with large numbers then, so that what nobody has written shows. All sizes up to 8 x 8 and
 5 x 5 x 5 are tried, with and without padding, convolutions and transposed ones, of 16 channels with the channels last.
-A line for each that is off by more than a tenth of the largest value in float32. PyTorch 2.13 on a CPU with AMX: 3D where
-the depth is smaller than the kernel, 2D and 3D with a stride where the kernel covers one column; some end the process
-("double free or corruption"). With ``--as-placed``, as bundles place their networks: none.
+A line for each that is off by more than a tenth of the largest value in float32. On a CPU with AMX (PyTorch 2.13): 3D
+where the depth is smaller than the kernel, 2D and 3D with a stride where the kernel covers one column; some end the
+process ("double free or corruption"). With ``--as-placed``, as bundles place their networks: none.
 """
 
 from __future__ import annotations
