@@ -19,7 +19,6 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import CheckpointLoader, LrScheduleHandler, ValidationHandler
 from monai.utils import set_determinism
 from torch import nn
-from torch.optim.lr_scheduler import PolynomialLR
 
 from monai_kd.files import remove_unfinished, whole_file
 from monai_kd.finite import check_finite_weights
@@ -44,6 +43,7 @@ from .provenance import (
     sign,
 )
 from .run_config import read_run_config, running_config, write_run_config
+from .schedules import check_schedule
 from .stage_log import StageLog
 from .validation_choice import ALIKE, ValidationChoice
 from .weight_average import WeightAverage
@@ -167,22 +167,15 @@ class Stage:
         ProgressBar(desc=name, disable=None if self._writes else True).attach(trainer)
 
     def _check_schedules(self) -> None:
-        """Refuse a learning rate that would stand still near the start of its course, or run out of it."""
         state = self.trainer.state
         for handler in self.handlers:
             scheduler = getattr(handler, "lr_scheduler", None)
             if scheduler is None or not state.epoch_length or not state.max_epochs:
                 continue
-            taken = state.max_epochs * (1 if handler.epoch_level else state.epoch_length)
-            total = getattr(scheduler, "total_steps", taken)
-            if isinstance(scheduler, PolynomialLR) and scheduler.total_iters < taken:  # behind which the rate is 0
-                total = scheduler.total_iters
-            if taken != total:
-                per = "epoch, not one each batch" if handler.epoch_level else "batch, not one each epoch"
-                raise ValueError(
-                    f"{self.name}: the learning rate's schedule has {total} steps, and {taken} would be taken, one "
-                    f"each {per}: set its number of steps, or scheduler_epoch_level where the bundle has it"
-                )
+            try:
+                check_schedule(scheduler, handler.epoch_level, state.max_epochs, state.epoch_length)
+            except ValueError as error:
+                raise ValueError(f"{self.name}: {error}") from error
 
     def _averaging(self, momentum: float) -> WeightAverage:
         if self.weights is not None:

@@ -3,20 +3,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
 from torch import nn
 
-from monai_kd.handlers.optimiser_steps import is_step
+from monai_kd.handlers.optimiser_steps import is_step, steps_of_epoch
 
 __all__ = ["WeightAverage"]
 
 
 class WeightAverage:
-    """Keep the exponential average of a trained network's weights, from those that it starts with.
+    """Keep the exponential average of a trained network's weights.
 
-    After every step ``average += momentum * (weights - average)``; batch normalisation's statistics likewise, because
-    those of the last weights do not fit the averaged ones.
+    After every step ``average += share * (weights - average)``; batch normalisation's statistics likewise, because
+    those of the last weights do not fit the averaged ones. The share is ``momentum``, but ``9 / (9 + steps)`` while
+    that is more: else the random weights of the start would be 60 % of the average after 50 steps with a share of
+    0.01. TensorFlow's `ExponentialMovingAverage` with ``num_updates`` begins like this.
 
     B. Polyak, A. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM Journal on Control and
     Optimization 30, 1992, with a window that forgets, by ignite's `EMAHandler`.
@@ -35,6 +39,7 @@ class WeightAverage:
             raise ValueError(f"the momentum of a weight average must be between 0 and 1, got {momentum!r}")
         self._handler = EMAHandler(network, momentum, handle_buffers="update")
         self._trained = network
+        self._momentum = momentum
 
     @property
     def network(self) -> nn.Module:
@@ -43,7 +48,15 @@ class WeightAverage:
 
     def attach(self, engine: Engine) -> None:
         """Follow what ``engine`` trains, step by step."""
-        self._handler.attach(engine, event=Events.ITERATION_COMPLETED(event_filter=lambda trainer, _: is_step(trainer)))
+        steps = Events.ITERATION_COMPLETED(event_filter=lambda trainer, _: is_step(trainer))
+        engine.add_event_handler(steps, self._set_share)
+        self._handler.attach(engine, event=steps)
+
+    def _set_share(self, engine: Any) -> None:
+        length = engine.state.epoch_length
+        epochs, iterations = divmod(engine.state.iteration - 1, length)  # by what is resumed, not counted here
+        steps = epochs * steps_of_epoch(engine) + iterations // getattr(engine, "accumulation_steps", 1) + 1
+        engine.state.ema_momentum = max(self._momentum, 9 / (9 + steps))
 
     def restart(self) -> None:
         """Begin again with the weights of now, such as those that a checkpoint gave."""

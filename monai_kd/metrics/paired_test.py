@@ -12,6 +12,8 @@ from scipy import stats
 
 __all__ = ["PairedTest", "group_means", "holm", "paired_test", "rank_biserial"]
 
+_MOST_EXACT = 500  # patients; the sums of ranks of more of them lie closely enough to a normal distribution
+
 
 @dataclass(frozen=True)
 class PairedTest:
@@ -48,8 +50,10 @@ def group_means(values: ArrayLike, groups: Sequence[str]) -> np.ndarray:
 def paired_test(before: ArrayLike, after: ArrayLike, higher_is_better: bool = True) -> PairedTest:
     """Compare two models on the same patients by the Wilcoxon signed-rank test.
 
-    Equal pairs are left out, as Wilcoxon does; the test is exact where SciPy's is. F. Wilcoxon, "Individual Comparisons
-    by Ranking Methods", Biometrics Bulletin, 1945.
+    Equal pairs are left out, as Wilcoxon does. Up to 500 patients the test is exact, also where differences are of one
+    size: those of right and wrong cases of patients with one image each all are, and SciPy's approximation, which it
+    takes for these from 14 patients on, gives 0.020 instead of 0.035 for 12 that gain and 3 that lose. F. Wilcoxon,
+    "Individual Comparisons by Ranking Methods", Biometrics Bulletin, 1945.
 
     Args:
         before: (G,), one value per patient; patients with NaN on either side are left out.
@@ -66,16 +70,38 @@ def paired_test(before: ArrayLike, after: ArrayLike, higher_is_better: bool = Tr
     first, second = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(f"expected one value per patient and model, got shapes {first.shape} and {second.shape}")
+    is_pair = np.isfinite(first) & np.isfinite(second)
+    first, second = first[is_pair], second[is_pair]
     differences = second - first
-    differences = differences[np.isfinite(differences)]
     if not differences.size:
         return PairedTest(0, float("nan"), 1.0, 0.0)
     # Means of rounded values differ in the last bit where they are equal.
-    unequal = np.round(differences, 9)
+    unequal = np.round(differences / (max(np.abs(first).max(), np.abs(second).max()) or 1), 9)
     unequal = unequal[unequal != 0]
-    p_value = float(stats.wilcoxon(unequal).pvalue) if unequal.size else 1.0
+    if 0 < unequal.size <= _MOST_EXACT:
+        p_value = _exact_p_value(unequal)
+    else:
+        p_value = float(stats.wilcoxon(unequal).pvalue) if unequal.size else 1.0
     effect = rank_biserial(unequal if higher_is_better else -unequal)
     return PairedTest(differences.size, float(differences.mean()), p_value, effect)
+
+
+def _exact_p_value(differences: np.ndarray) -> float:
+    """The share of all assignments of signs to the ranks whose sum is as far from the middle, or further.
+
+    The chance of every sum, rank by rank: each comes with either sign, by a half. Ties have the mean of their ranks,
+    which is a whole number when doubled.
+    """
+    ranks = np.round(2 * stats.rankdata(np.abs(differences))).astype(int)
+    total = ranks.sum()
+    chances = np.zeros(total + 1)  # of each sum of the doubled ranks of the positive differences
+    chances[0] = 1
+    for rank in ranks:
+        chances *= 0.5
+        chances[rank:] += chances[:-rank].copy()
+    distances = np.abs(2 * np.arange(total + 1) - total)
+    own = abs(2 * ranks[differences > 0].sum() - total)
+    return min(float(chances[distances >= own].sum()), 1.0)
 
 
 def rank_biserial(differences: ArrayLike) -> float:
