@@ -16,31 +16,40 @@ __all__ = ["GrowingTable", "finished_rows"]
 
 
 class GrowingTable:
-    """A CSV file that grows row by row and is complete after each. Without ``columns`` the first row names them.
+    """A CSV file that grows row by row and is complete after each.
 
-    It replaces an earlier one only when it has the ``rows`` that are to be kept, so no moment can lose them.
+    Without ``columns`` the rows name them; it is written anew where a row brings another one. It replaces an earlier
+    one only when it has the ``rows`` that are to be kept, so no moment can lose them.
     """
 
     def __init__(self, path: Path, columns: Sequence[str] = (), rows: Iterable[Mapping[str, Any]] = ()) -> None:
-        self.columns: list[str] = []
-        unfinished = path.with_name(f".{path.name}.tmp")
-        with open(unfinished, "w", **TEXT) as self.file:
-            if columns:
-                self._start(columns)
-            for row in rows:
-                self.add(row)
-        put_in_place(unfinished, path)
-        self.file = open(path, "a", **TEXT)
+        self.path = path
+        self.columns = list(columns)
+        self._grows = not self.columns
+        self._write(list(rows))
 
     def add(self, row: Mapping[str, Any]) -> None:
-        if not self.columns:
-            self._start(row)
+        if self._grows and not row.keys() <= set(self.columns):
+            self.file.close()
+            self._write([*(read_table(self.path) if self.columns else []), row])
+        else:
+            self._append(row)
+
+    def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if self._grows:
+            self.columns = list(dict.fromkeys([*self.columns, *(column for row in rows for column in row)]))
+        unfinished = self.path.with_name(f".{self.path.name}.tmp")
+        with open(unfinished, "w", **TEXT) as self.file:
+            if self.columns:
+                csv.writer(self.file).writerow(map(cell, self.columns))
+            for row in rows:
+                self._append(row)
+        put_in_place(unfinished, self.path)
+        self.file = open(self.path, "a", **TEXT)
+
+    def _append(self, row: Mapping[str, Any]) -> None:
         csv.writer(self.file).writerow([cell(row.get(column, "")) for column in self.columns])
         self.file.flush()
-
-    def _start(self, columns: Iterable[str]) -> None:
-        self.columns = list(columns)
-        csv.writer(self.file).writerow(map(cell, self.columns))
 
     def __enter__(self) -> GrowingTable:
         return self

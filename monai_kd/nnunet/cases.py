@@ -152,7 +152,7 @@ def _unlabelled(folder: Path, raw: Path, splits: Datalist) -> list[Item]:
     for item in found:
         if item.get("unreadable"):
             raise ValueError(f"unlabelled_dir={folder}: {item[Keys.IMAGE]}: {item['unreadable']}")
-        case = _CHANNEL.sub("", _parts(Path(item[Keys.IMAGE]))[0])
+        case, _ = _parts(Path(item["named_after"] if "named_after" in item else item[Keys.IMAGE]))
         patient = bids_subject(case) or case
         items.append({Keys.IMAGE: item[Keys.IMAGE], "files": item["files"], "case": case, "patient": patient})
     return beside(splits, items, folder, raw, _ids)

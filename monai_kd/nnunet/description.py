@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .loss import has_regions
-from .plans import class_names, configuration_of
+from .plans import MIRROR_AXES, class_names, configuration_of
 
 __all__ = ["channel_names", "describe_student"]
 
@@ -49,6 +49,11 @@ def describe_student(
     chosen = plans["configurations"][configuration_of(plans)]
     regions, patch = has_regions(description), list(chosen["patch_size"])
     is_flat = len(patch) == 2
+    axes = plans.get(MIRROR_AXES, range(len(patch))) or []
+    mirroring = mirroring and bool(axes)
+    mirrorings = "mirrorings"
+    if MIRROR_AXES in plans:
+        mirrorings += f" along the axes {', '.join(map(str, axes))} of the window"
     order = "the file's array read as (z, y, x), whose axes are then ordered by `transpose`"
     flat = "; the network sees the slices of the first axis one by one" if is_flat else ""
     spacing = "the axes 2 and 3" if is_flat else "all axes"
@@ -58,7 +63,7 @@ def describe_student(
         "normalise each channel as `normalisation` says",
         f"resample {spacing} to `spacing`, by splines of order 3; thick slices apart, the nearest of them",
         "pad with 0 to at least the window, and slide it; add up its logits times the weights, and divide by their sum",
-        *(["in each window take the mean of the logits over all mirrorings, mirrored back"] if mirroring else []),
+        *([f"in each window take the mean of the logits over all {mirrorings}, mirrored back"] if mirroring else []),
     ]
     back = [
         "resample the logits to the grid of the cropped image, linearly",

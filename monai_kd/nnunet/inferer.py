@@ -11,7 +11,7 @@ from monai.inferers import Inferer
 from torch import Tensor, nn
 
 from .installed import nnunet, quietly
-from .plans import NnunetPlans
+from .plans import STANDARD_TRAINER, NnunetPlans
 from .recipe import NnunetRecipe
 
 __all__ = ["NnunetInferer"]
@@ -23,8 +23,8 @@ class NnunetInferer(Inferer):
     Args:
         plans: as :func:`~monai_kd.nnunet.plans.plain_plans` gives them.
         description: what ``dataset.json`` says: channels and labels.
-        mirroring: average over all mirrorings of a window, as ``nnUNetv2_predict`` does unless told ``--disable_tta``:
-            4 or 8 times the work.
+        mirroring: average over all mirrorings of a window that its trainer made, as ``nnUNetv2_predict`` does unless
+            told ``--disable_tta``: up to 4 or 8 times the work.
         step_size: of the windows, as a share of the patch, above 0 up to 1.
 
     Raises:
@@ -75,7 +75,7 @@ class NnunetInferer(Inferer):
             )
         axes = NnunetRecipe(known).mirror_axes
         predictor.manual_initialization(
-            None, known.manager, known.configuration, None, known.description, "nnUNetTrainer", axes
+            None, known.manager, known.configuration, None, known.description, STANDARD_TRAINER, axes
         )
         return predictor
 

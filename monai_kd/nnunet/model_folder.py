@@ -16,13 +16,12 @@ from monai_kd.engines.export_parity import evaluate_network
 from monai_kd.files import whole_file, write_text
 
 from .network import NnunetNetwork
-from .plans import NnunetPlans, configuration_of, student_plans
+from .plans import MIRROR_AXES, STANDARD_TRAINER, NnunetPlans, configuration_of, student_plans
 from .recipe import NnunetRecipe
 from .trained import CHECKPOINT
 
 __all__ = ["ModelFolder"]
 
-_TRAINER = "nnUNetTrainer"
 _FINGERPRINT = "dataset_fingerprint.json"
 
 
@@ -78,7 +77,7 @@ class ModelFolder:
             )
         plans, configuration = self.plans, configuration_of(self.plans)
         known = NnunetPlans(plans, self.description)
-        folder = Path(results) / plans["dataset_name"] / f"{_TRAINER}__{plans['plans_name']}__{configuration}"
+        folder = Path(results) / plans["dataset_name"] / f"{STANDARD_TRAINER}__{plans['plans_name']}__{configuration}"
         place = folder / f"fold_{self.fold}"
         (place / "validation").mkdir(parents=True, exist_ok=True)
         description = {**self.description, "numTraining": 0, "name": plans["dataset_name"]}
@@ -86,12 +85,13 @@ class ModelFolder:
             write_text(folder / name, json.dumps(content, indent=4))
         fingerprint = self.fingerprint.read_text() if self.fingerprint.is_file() else "{}"
         write_text(folder / _FINGERPRINT, fingerprint)
+        axes = NnunetRecipe(known).mirror_axes
         arguments = {"plans": plans, "configuration": configuration, "fold": self.fold, "dataset_json": description}
         checkpoint = {
             "network_weights": {key: value.cpu().clone() for key, value in network.state_dict().items()},
-            "trainer_name": _TRAINER,
+            "trainer_name": STANDARD_TRAINER,
             "init_args": arguments,
-            "inference_allowed_mirroring_axes": tuple(NnunetRecipe(known).mirror_axes),
+            MIRROR_AXES: None if axes is None else tuple(axes),
         }
         with whole_file(place / CHECKPOINT) as written:
             torch.save(checkpoint, written)

@@ -22,6 +22,10 @@ __all__ = [
     "student_plans",
 ]
 
+STANDARD_TRAINER = "nnUNetTrainer"
+MIRROR_AXES = "inference_allowed_mirroring_axes"
+"""nnU-Net's name, in a checkpoint, for the axes that may be mirrored: a list, or None; here plans may have it too."""
+
 _NETWORKS = ("PlainConvUNet", "ResidualEncoderUNet")
 _PER_STAGE = ("n_conv_per_stage", "n_blocks_per_stage", "n_conv_per_stage_decoder")
 # One class of a module: a longer path leads anywhere through modules' names, as `torch.nn.functional.torch.os.system`.
@@ -186,13 +190,14 @@ def read_description(file: Path) -> dict[str, Any]:
 def class_names(description: Mapping[str, Any]) -> list[str]:
     """The names of the foreground classes in the order of their numbers, or of the regions in that of the channels.
 
-    >>> class_names({"labels": {"background": 0, "edema": 2, "core": 1, "ignore": 3}})
+    >>> class_names({"labels": {"background": 0, "edema": 2, "core": [1], "ignore": 3}})
     ['core', 'edema']
     """
     labels = {name: value for name, value in description["labels"].items() if name not in ("background", "ignore")}
-    if any(isinstance(value, list) for value in labels.values()):
+    numbers = {name: value if isinstance(value, list) else [value] for name, value in labels.items()}
+    if any(len(value) > 1 for value in numbers.values()):
         return list(labels)
-    return sorted(labels, key=lambda name: labels[name])
+    return sorted(labels, key=numbers.__getitem__)
 
 
 def label_names(description: Mapping[str, Any]) -> list[str]:
@@ -202,8 +207,19 @@ def label_names(description: Mapping[str, Any]) -> list[str]:
     ['all', 'core']
     """
     names = class_names(description)
-    order = description.get("regions_class_order") or range(1, len(names) + 1)
-    return [name for _, name in sorted(zip(order, names))]
+    return [names[channel] for channel in drawing_order(description)]
+
+
+def drawing_order(description: Mapping[str, Any]) -> list[int]:
+    """The foreground channels in the order of the numbers that a segmentation has for them.
+
+    >>> labels = {"background": 0, "kidney": [1, 2, 3], "masses": [2, 3], "tumour": 2}
+    >>> drawing_order({"labels": labels, "regions_class_order": [1, 3, 2]})
+    [0, 2, 1]
+    """
+    channels = range(len(class_names(description)))
+    order = description.get("regions_class_order") or channels
+    return sorted(channels, key=order.__getitem__)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from .installed import nnunet, quietly
-from .plans import NnunetPlans
+from .plans import MIRROR_AXES, NnunetPlans
 
 __all__ = ["NnunetRecipe"]
 
@@ -34,7 +34,9 @@ class NnunetRecipe:
         self._plans = plans
         with quietly():
             way = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-        self._rotation, self._flat, self.initial_patch_size, self.mirror_axes = way
+        self._rotation, self._flat, self.initial_patch_size, axes = way
+        self.mirror_axes = plans.manager.plans.get(MIRROR_AXES, axes)
+        """Axes along which an image is as likely mirrored; None or empty: none of them."""
 
     @property
     def patch_size(self) -> list[int]:

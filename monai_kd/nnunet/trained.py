@@ -13,7 +13,7 @@ from torch import Tensor
 
 from monai_kd.engines.weights import read_checkpoint
 
-from .plans import read_description, read_plans
+from .plans import MIRROR_AXES, STANDARD_TRAINER, read_description, read_plans
 
 __all__ = ["CHECKPOINT", "TrainedFolder", "read_nnunet_checkpoint"]
 
@@ -25,6 +25,8 @@ _OLD = ("plans.pkl", "fold_*/model_final_checkpoint.model", "*/fold_*/model_fina
 
 class TrainedFolder:
     """A trained folder as nnU-Net leaves it: ``DatasetNNN_NAME/<trainer>__<plans>__<configuration>``.
+
+    Its plans name the axes that its trainer mirrored, where that is not nnU-Net's standard one.
 
     Args:
         folder: its path.
@@ -47,6 +49,11 @@ class TrainedFolder:
             raise FileNotFoundError(f"{self.path} is no trained folder of nnU-Net, such as {_EXAMPLE}{meant}")
         self.configuration = parts[2]
         self.plans = read_plans(self.path / "plans.json", self.configuration)
+        if parts[0] != STANDARD_TRAINER and self.folds:  # one such as nnUNetTrainerNoMirroring knows left from right
+            checkpoint = read_nnunet_checkpoint(self.checkpoint(self.folds[0]))
+            if MIRROR_AXES in checkpoint:
+                axes = checkpoint[MIRROR_AXES]
+                self.plans[MIRROR_AXES] = None if axes is None else [int(axis) for axis in axes]
         self.description = read_description(self.path / "dataset.json")
 
     @property

@@ -21,7 +21,7 @@ from monai_kd.transforms.check_image import check_resampled
 
 from .cases import channels_of
 from .installed import nnunet
-from .plans import NnunetPlans, class_names
+from .plans import NnunetPlans, class_names, drawing_order
 
 __all__ = ["ClassMasks", "ClassMasksd", "NnunetPreprocess", "NnunetPreprocessd", "NnunetSegmentationd"]
 
@@ -154,8 +154,8 @@ class NnunetSegmentationd(MapTransform):
         plans: as :func:`~monai_kd.nnunet.plans.plain_plans` gives them.
         description: what ``dataset.json`` says: channels and labels.
         reference: key of the image that they were made of.
-        probability_key: where probabilities (K, x, y, z) go, with the background's first where there are no regions;
-            None for none, which is faster.
+        probability_key: where probabilities (K, x, y, z) go, in the order of the segmentation's numbers, with the
+            background's first where there are no regions; None for none, which is faster.
         allow_missing_keys: do not fail where a key is missing.
     """
 
@@ -189,6 +189,8 @@ class NnunetSegmentationd(MapTransform):
             segmentation, probabilities = result if isinstance(result, tuple) else (result, None)
             sample[key] = _as_file(segmentation[None], file)
             if probabilities is not None:
+                if self._known.labels.has_regions:
+                    probabilities = probabilities[drawing_order(self.description)]
                 sample[self.probability_key] = _as_file(probabilities, file)
         return sample
 

@@ -27,9 +27,6 @@ _OF_THE_GRID = {MetaKeys.AFFINE, PLACED, ROWS_FIRST}
 class MatchGrid(Transform):
     """Bring a label onto its image's grid by its nearest voxels, if both grids fill the same region of space.
 
-    Of a label on a finer grid each voxel takes the class that the voxels around its middle vote for: with twice the
-    resolution several are equally near, and taking the same one always would move the label by a quarter of a voxel.
-
     They may differ in the order and direction of their axes, in voxel size, and in place by up to the larger voxel in
     each direction: programs that resample disagree by about that. Anything else, such as a label whose affine was lost,
     or one of a part of the image, would be put in the wrong place or take unlabelled voxels for background, so it is
@@ -80,15 +77,14 @@ class MatchGrid(Transform):
                 f"({tuple(image.shape[1:])} voxels, from {low.tolist()} to {high.tolist()} mm) does; save it with the "
                 "affine and the region of the image"
             )
+        resample = SpatialResample(mode="nearest", padding_mode="border")
         # In voxels, not mm: MONAI takes affines that differ by less than a thousandth, as those of microns, for one.
         unit = np.diag([*np.full(rank, 1 / voxel.min()), 1])
         values = convert_to_tensor(label, track_meta=False)
-        source, target = (torch.as_tensor(unit @ affine) for affine in (theirs, wanted))
-        steps = np.linalg.norm((np.linalg.inv(theirs) @ wanted)[:-1, :-1], axis=0)  # in voxels of the label
-        resample = _vote if max(steps) > 1 + 1e-3 else _nearest
-        matched = resample(values, source, target, tuple(image.shape[1:]))
+        scaled = MetaTensor(values, affine=torch.as_tensor(unit @ theirs))
+        matched = resample(scaled, dst_affine=torch.as_tensor(unit @ wanted), spatial_size=image.shape[1:])
         meta = {key: value for key, value in label.meta.items() if key != MetaKeys.AFFINE}
-        return MetaTensor(matched, affine=image.affine.clone(), meta=meta)
+        return MetaTensor(convert_to_tensor(matched, track_meta=False), affine=image.affine.clone(), meta=meta)
 
     def _match_flat(self, label: MetaTensor, image: MetaTensor) -> Tensor:
         """Match as volumes of one slice, or, where a file does not say where it lies, by size alone."""
@@ -128,24 +124,6 @@ def _has_place(image: MetaTensor) -> bool:
     """Whether an image comes from a file that says where it lies in the patient."""
     numbers = np.abs(convert_to_numpy(image.affine)).ravel()
     return PLACED in image.meta or sorted(numbers) != sorted(np.eye(len(image.affine)).ravel())
-
-
-def _nearest(values: Tensor, source: Tensor, target: Tensor, shape: tuple[int, ...], mode: str = "nearest") -> Tensor:
-    resample = SpatialResample(mode=mode, padding_mode="border")
-    matched = resample(MetaTensor(values, affine=source), dst_affine=target, spatial_size=shape)
-    return convert_to_tensor(matched, track_meta=False)
-
-
-def _vote(values: Tensor, source: Tensor, target: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The class with the largest share around each point; of equal shares the lowest class."""
-    if not torch.equal(values, values.round()):  # probabilities
-        return _nearest(values.float(), source, target, shape, "bilinear")
-    winner = largest = torch.zeros(len(values), *shape)
-    for number in values.unique():
-        share = _nearest((values == number).float(), source, target, shape, "bilinear")
-        is_larger = share > largest + 1e-4  # positions are rounded
-        winner, largest = torch.where(is_larger, number, winner), torch.where(is_larger, share, largest)
-    return winner.to(values.dtype)
 
 
 def _corners(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from monai.transforms import Compose, Invertd
 from onnx import TensorProto, helper
 from torch import nn
 
+from monai_kd.csv_tables import read_table
 from monai_kd.engines import BatchInference, result_tables
 from monai_kd.engines.batch_case import ahead
 from monai_kd.engines.output_names import output_stems, part_of
@@ -247,6 +248,26 @@ def test_resume_keeps_the_rows_of_inputs_that_it_is_not_given(tmp_path):
     _run(tmp_path, items[:1], _inference(tmp_path))
     assert _run(tmp_path, items[1:], _inference(tmp_path, resume=True)) == Counter(done=1)
     assert [row["input"] for row in _table(tmp_path / "out" / "summary.csv")] == [item["image"] for item in items]
+
+
+def test_rows_with_other_numbers_keep_them_in_one_table(tmp_path):
+    items = _images(tmp_path, 1, 2, 3)
+    for item, name in zip(items, ("tumor", "vessel", "tumor")):
+        settings = {"writer": lambda sample, stem, name=name: {f"{name}_pixels": 5}, "resume": True}
+        _run(tmp_path, [item], _inference(tmp_path, **settings))
+    rows = _table(tmp_path / "out" / "summary.csv")
+    assert [(row["tumor_pixels"], row["vessel_pixels"]) for row in rows] == [("5", ""), ("", "5"), ("5", "")]
+
+
+def test_a_table_grows_by_a_column_within_a_run(tmp_path):
+    with GrowingTable(tmp_path / "summary.csv") as table:
+        for row in ({"input": "a", "x": 1}, {"input": "=b", "y": 2}, {"input": "c", "x": 3}):
+            table.add(row)
+    wanted = [{"input": "a", "x": "1", "y": ""}, {"input": "=b", "x": "", "y": "2"}, {"input": "c", "x": "3", "y": ""}]
+    assert read_table(tmp_path / "summary.csv") == wanted
+    with GrowingTable(tmp_path / "failures.csv", ["input"]) as table:
+        table.add({"input": "a", "other": 1})  # columns that are given stay
+    assert read_table(tmp_path / "failures.csv") == [{"input": "a"}]
 
 
 def test_resume_keeps_no_result_of_other_weights(tmp_path):

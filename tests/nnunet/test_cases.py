@@ -157,6 +157,27 @@ def test_cases_without_labels_are_those_of_a_folder_that_no_one_tests_with(raw, 
         unlabelled_items({"unlabelled": nothing})
 
 
+def test_a_number_that_is_no_channel_belongs_to_the_case(tmp_path):
+    """With one channel `_0000` may be left out; `patient_0005` would be known to nobody as `patient`."""
+    raw = tmp_path / "raw" / NAME
+    description = {**DESCRIPTION, "channel_names": {"0": "T1"}, "file_ending": ".nii.gz"}
+    others = tmp_path / "others"
+    for folder in (raw / "imagesTr", raw / "labelsTr", others):
+        folder.mkdir(parents=True)
+    (raw / "dataset.json").write_text(json.dumps(description))
+    for number in range(5, 8):
+        (raw / "imagesTr" / f"patient_{number:04d}_0000.nii.gz").touch()
+        (raw / "labelsTr" / f"patient_{number:04d}.nii.gz").touch()
+    folds = _split(tmp_path, {"train": ["patient_0005", "patient_0006"], "val": ["patient_0007"]})
+    for name in ("patient_0008.nii.gz", "patient_0009_0000.nii.gz"):
+        (others / name).touch()
+    unlabelled = nnunet_datalist(raw, folds, fold=0, unlabelled_dir=others)["unlabelled"]
+    assert sorted(item["case"] for item in unlabelled) == ["patient_0008", "patient_0009"]
+    (others / "patient_0007.nii.gz").touch()
+    with pytest.raises(ValueError, match="patient_0007 is in .* and unlabelled"):
+        nnunet_datalist(raw, folds, fold=0, unlabelled_dir=others)
+
+
 def test_a_case_without_a_channel_names_it(raw, preprocessed):
     (raw / "imagesTr" / "SIM0001_0001.nii.gz").unlink()
     with pytest.raises(FileNotFoundError, match=r"SIM0001_0001.nii.gz: no such file; .*2 channels \(T1, T2\)"):

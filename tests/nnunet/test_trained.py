@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from monai_kd.nnunet import NnunetNetwork, TrainedFolder, read_nnunet_checkpoint
+from monai_kd.nnunet import (
+    ModelFolder,
+    NnunetInferer,
+    NnunetNetwork,
+    NnunetPlans,
+    TrainedFolder,
+    describe_student,
+    read_nnunet_checkpoint,
+)
+from monai_kd.nnunet.recipe import NnunetRecipe
 
 pytestmark = pytest.mark.nnunet
 NAME = "nnUNetTrainer__nnUNetPlans__3d_fullres"
@@ -42,6 +51,29 @@ def test_a_folder_says_its_plans_and_gives_its_weights(folder, prepared):
     content = read_nnunet_checkpoint(trained.checkpoint(0))
     NnunetNetwork(trained.plans, trained.description).load_state_dict(content["network_weights"])
     assert content["_best_ema"] == 0.5
+
+
+@pytest.mark.parametrize("axes, kept", [(None, None), ((0, 1), [0, 1])])
+def test_a_trainer_that_tells_left_from_right_mirrors_neither_student_nor_window(folder, prepared, axes, kept):
+    """nnUNetTrainerNoMirroring says so in its checkpoint alone; its plans are those of any trainer."""
+    own = folder.rename(folder.with_name(NAME.replace("nnUNetTrainer_", "nnUNetTrainerNoMirroring_")))
+    file = own / "fold_0" / "checkpoint_final.pth"
+    torch.save({**torch.load(file, weights_only=False), "inference_allowed_mirroring_axes": axes}, file)
+    plans = json.loads(json.dumps(TrainedFolder(own).plans))  # as a run keeps them
+    recipe = NnunetRecipe(NnunetPlans(plans, prepared.description))
+    assert recipe.mirror_axes == kept
+    mirrored = [step for step in recipe.augmentation().transforms if "Mirror" in type(step).__name__]
+    assert [list(step.allowed_axes) for step in mirrored] == ([] if kept is None else [kept])
+    predictor = NnunetInferer(plans, prepared.description, mirroring=True)._predictor(torch.device("cpu"))
+    assert predictor.allowed_mirroring_axes == kept
+    said = str(describe_student(plans, prepared.description, mirroring=True))
+    assert ("mirrorings along the axes 0, 1 of the window" in said) is ("'mirrored': True" in said) is bool(kept)
+    write = ModelFolder(plans, prepared.description, reduction=4)
+    student = NnunetNetwork(plans, prepared.description, reduction=4)
+    written = Path(write(student, own.parents[1] / "results")[0])
+    again = torch.load(written / "fold_0" / "checkpoint_final.pth", weights_only=False)
+    assert again["inference_allowed_mirroring_axes"] == axes
+    assert TrainedFolder(written).plans["inference_allowed_mirroring_axes"] == kept  # a student that teaches
 
 
 def test_code_in_a_checkpoint_is_not_run(folder, capsys):

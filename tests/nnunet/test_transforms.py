@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from monai_kd.nnunet import NnunetInferer, NnunetNetwork, NnunetPlans
+from monai_kd.nnunet.plans import label_names
 from monai_kd.nnunet.transforms import ClassMasks, NnunetPreprocess, NnunetPreprocessd, NnunetSegmentationd
 
 pytestmark = pytest.mark.nnunet
@@ -51,6 +52,20 @@ def test_preprocessing_window_and_way_back_give_what_nnunets_predictor_gives(pre
     np.testing.assert_allclose(found["prob"].numpy(), probabilities.transpose(0, 3, 2, 1), atol=1e-5)
     assert found["pred"].shape == (1, *nib.load(file).shape)
     np.testing.assert_array_equal(found["pred"].affine, nib.load(file).affine)
+
+
+def test_probabilities_of_regions_go_by_the_numbers_that_the_file_has_for_them(prepared, monkeypatch):
+    """`label_names` names them so; the channels come in another order where one is drawn before a larger one."""
+    labels = {"background": 0, "kidney": [1, 2, 3], "masses": [2, 3], "tumour": 2}
+    description = {**prepared.description, "labels": labels, "regions_class_order": [1, 3, 2]}
+    step = NnunetSegmentationd("pred", prepared.plans, description, probability_key="prob")
+    by_channel = np.stack([np.full((12, 32, 32), value, np.float32) for value in (0.9, 0.6, 0.2)])  # as labels has them
+    monkeypatch.setattr(step, "_on_file", lambda *args: (np.ones((12, 32, 32), np.uint8), by_channel))
+    file = prepared.raw / "imagesTs" / "SIM0005_0000.nii.gz"
+    image = NnunetPreprocessd("image", prepared.plans, prepared.description)({"image": str(file)})["image"]
+    found = step({"image": image, "pred": torch.zeros(3, 12, 32, 32)})["prob"]
+    named = dict(zip(label_names(description), found[:, 0, 0, 0].tolist()))
+    assert named == pytest.approx({"kidney": 0.9, "masses": 0.6, "tumour": 0.2})
 
 
 def test_channels_that_do_not_fit_and_files_that_are_too_large_are_refused(prepared, tmp_path):

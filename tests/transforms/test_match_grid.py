@@ -22,8 +22,6 @@ def label() -> MetaTensor:
 
 
 IMAGE = volume(np.zeros((8, 6, 4)), name="image.nii")
-BOX = np.zeros((8, 6, 4))
-BOX[1:4, 2:6, 1:3] = [[[1], [1], [1], [1]], [[1], [3], [3], [1]], [[2], [2], [2], [2]]]
 
 
 def test_a_label_on_the_images_grid_stays_itself(label):
@@ -45,37 +43,6 @@ def test_a_label_of_half_the_resolution_is_enlarged(label):
     result = MatchGrid()(volume(coarse[0].numpy(), affine), IMAGE)
     expected = coarse.repeat_interleave(2, 1).repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert torch.equal(result.as_tensor(), expected.as_tensor())
-
-
-@pytest.mark.parametrize("factor", [2, 3, 4])
-def test_a_label_of_several_times_the_resolution_does_not_move(factor):
-    fine = np.kron(BOX, np.ones((factor,) * 3))
-    affine = AFFINE @ np.diag([1 / factor] * 3 + [1.0])
-    affine[:3, 3] -= (AFFINE[:3, :3] - affine[:3, :3]) @ np.full(3, 0.5)  # the corners lie on one another
-    result = MatchGrid()(volume(fine, affine), IMAGE)
-    np.testing.assert_array_equal(result[0].numpy(), BOX)
-    mirrored = MatchGrid()(volume(fine[::-1, ::-1, ::-1].copy(), affine), IMAGE)
-    np.testing.assert_array_equal(mirrored[0].numpy(), BOX[::-1, ::-1, ::-1])
-
-
-def test_what_is_cut_off_a_finer_label_is_the_same_on_both_sides():
-    affine = AFFINE @ np.diag([0.5, 0.5, 0.5, 1.0])
-    affine[:3, 3] -= (AFFINE[:3, :3] - affine[:3, :3]) @ np.full(3, 0.5)
-    fine = np.zeros((16, 12, 8))
-    fine[5:11, 3:9, 2:6] = 2  # half of a voxel beyond 3 to 5 and 2 to 4 of the image, on both sides
-    result = MatchGrid()(volume(fine, affine), IMAGE)[0].numpy()
-    expected = np.zeros((8, 6, 4))
-    expected[3:5, 2:4, 1:3] = 2
-    np.testing.assert_array_equal(result, expected)
-
-
-def test_probabilities_on_a_finer_grid_are_averaged():
-    affine = AFFINE @ np.diag([0.5, 0.5, 0.5, 1.0])
-    affine[:3, 3] -= (AFFINE[:3, :3] - affine[:3, :3]) @ np.full(3, 0.5)
-    fine = np.random.default_rng(0).random((16, 12, 8))
-    result = MatchGrid()(volume(fine, affine), IMAGE)[0].numpy()
-    expected = fine.reshape(8, 2, 6, 2, 4, 2).mean(axis=(1, 3, 5))
-    np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
 def test_thick_slices_do_not_excuse_a_shift_within_them(label):

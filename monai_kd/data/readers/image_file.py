@@ -56,7 +56,7 @@ class ImageFileReader(DeferredReader):
             ``"mask"``: a palette picture gives its indices, and a colour picture is taken only if it is grey in fact,
             because the grey value of a colour is no label.
         first_volume: take the first volume of a NIfTI file with several (4D: a series, echoes, directions).
-        all_volumes: take all of them, the slices of one behind those of the other: (x, y, z * volumes).
+        all_volumes: take all of them: (x, y, z * volumes), the first slices of all volumes, then the second ones ...
         dataset: name of the image in an HDF5 file (.h5, .hdf5), as :class:`~monai_kd.data.ArrayReader` takes it.
         windowed: whether a picture in DICOM is windowed, as :class:`~monai_kd.data.DicomReader` does it.
         magnitude: a complex image comes as its magnitude; without, an array has two channels, a volume stays complex.

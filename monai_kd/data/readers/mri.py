@@ -26,7 +26,7 @@ class MRIReader(DeferredReader):
     picture, flat NIfTI or array       (x, y)
     several pictures of one size       (x, y, frames), in the order that they are given
     NIfTI volume, array of slices      (x, y, slices)
-    NIfTI series (4D)                  (x, y, slices * frames), all slices of a frame one behind the other
+    NIfTI series (4D)                  (x, y, slices * frames), all frames of a slice one behind the other
     complex image, measured k-space    (2, x, y[, slices]), real and imaginary part
     =================================  ===============================================================================
 

@@ -80,7 +80,7 @@ class VolumeReader(NibabelReader):
 
     Args:
         first_volume: take the first volume of a file with several.
-        all_volumes: take all of them, the slices of one behind those of the other: (x, y, z * volumes).
+        all_volumes: take all of them: (x, y, z * volumes), the first slices of all volumes, then the second ones ...
         magnitude: give complex voxels as their magnitude. The real part alone would be no image.
         max_voxels: how large a volume may be, as :func:`~monai_kd.data.readers.limits.check_size` takes it.
 
