@@ -9,11 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from .float32_convolutions import HOOKS, keep_convolutions_in_float32
-from .instance_norm import place_instance_norms, without_placed_instance_norms
+from .instance_norm import FORMATS, place_instance_norms, without_placed_instance_norms
 
 __all__ = ["place_network", "without_placement"]
-
-_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the dimensions of images and weights alike
 
 
 def place_network(network: nn.Module, device: str | torch.device, channels_last: bool = False) -> nn.Module:
@@ -67,7 +65,7 @@ def _images_channels_last(network: nn.Module, inputs: tuple[Any, ...]) -> tuple[
 
 
 def _channels_last(tensor: Tensor) -> Tensor:
-    memory_format = _FORMATS.get(tensor.ndim)
+    memory_format = FORMATS.get(tensor.ndim)
     if memory_format is None:
         return tensor
     return tensor.to(memory_format=memory_format)  # contiguous() leaves the strides of one channel, which layers go by

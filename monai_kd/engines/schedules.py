@@ -48,7 +48,8 @@ def check_schedule(scheduler: LRScheduler, epoch_level: bool, epochs: int, batch
                 f"steps would be taken, one each {per}: {cure}"
             )
     rates = _course(scheduler, taken)
-    spent = sum(rate < _SPENT * max(rates) for rate in rates)
+    least = _SPENT * max(rates)
+    spent = sum(rate < least for rate in rates)
     if spent > taken / 2:
         raise ValueError(
             f"the learning rate would be below a thousandth of its largest value in {spent} of {taken} steps, as its "

@@ -8,11 +8,11 @@ from .cases import nnunet_datalist, nnunet_items
 from .description import channel_names, describe_student
 from .ensemble import NnunetEnsemble, nnunet_teacher, take_members
 from .inferer import NnunetInferer
-from .loss import NnunetLoss, has_regions
+from .loss import NnunetLoss
 from .model_folder import ModelFolder
 from .network import NnunetNetwork, head_layers, head_weights, hint_projectors, stage_features, stage_layers
 from .planning import plan_and_preprocess, preprocessed_dir, samples_folder
-from .plans import NnunetPlans, class_names, label_names, plain_plans, student_plans
+from .plans import NnunetPlans, class_names, has_regions, label_names, plain_plans, student_plans
 from .samples import NnunetSamples, planned_batch_size
 from .settling import take_plans
 from .soft_labels import NnunetSoftLabels, nnunet_soft_labels

@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .loss import has_regions
-from .plans import MIRROR_AXES, class_names, configuration_of
+from .plans import MIRROR_AXES, class_names, configuration_of, has_regions
 
 __all__ = ["channel_names", "describe_student"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .plans import NnunetPlans
 from .recipe import NnunetRecipe
 
-__all__ = ["NnunetLoss", "has_regions"]
+__all__ = ["NnunetLoss"]
 
 
 class NnunetLoss(nn.Module):
@@ -39,12 +39,3 @@ class NnunetLoss(nn.Module):
         if isinstance(pred, Tensor):
             return self.loss.loss(pred, label[0])  # type: ignore[operator]
         return self.loss(list(pred), list(label))
-
-
-def has_regions(description: Mapping[str, Any]) -> bool:
-    """Whether a data set's labels are regions that may hold each other: a sigmoid for each then, instead of a softmax.
-
-    >>> has_regions({"labels": {"background": 0, "all": [1, 2], "core": [2]}})
-    True
-    """
-    return any(isinstance(value, list) and len(value) > 1 for value in description["labels"].values())

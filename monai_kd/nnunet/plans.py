@@ -15,6 +15,7 @@ from .installed import nnunet
 __all__ = [
     "NnunetPlans",
     "class_names",
+    "has_regions",
     "label_names",
     "plain_plans",
     "read_description",
@@ -187,6 +188,15 @@ def read_description(file: Path) -> dict[str, Any]:
     return {**kept, "file_ending": content.get("file_ending", ".nii.gz")}
 
 
+def has_regions(description: Mapping[str, Any]) -> bool:
+    """Whether a data set's labels are regions that may hold each other: a sigmoid for each then, instead of a softmax.
+
+    >>> has_regions({"labels": {"background": 0, "all": [1, 2], "core": [2]}})
+    True
+    """
+    return any(isinstance(value, list) and len(value) > 1 for value in description["labels"].values())
+
+
 def class_names(description: Mapping[str, Any]) -> list[str]:
     """The names of the foreground classes in the order of their numbers, or of the regions in that of the channels.
 
@@ -194,10 +204,9 @@ def class_names(description: Mapping[str, Any]) -> list[str]:
     ['core', 'edema']
     """
     labels = {name: value for name, value in description["labels"].items() if name not in ("background", "ignore")}
-    numbers = {name: value if isinstance(value, list) else [value] for name, value in labels.items()}
-    if any(len(value) > 1 for value in numbers.values()):
+    if has_regions(description):
         return list(labels)
-    return sorted(labels, key=numbers.__getitem__)
+    return sorted(labels, key=lambda name: labels[name][0] if isinstance(labels[name], list) else labels[name])
 
 
 def label_names(description: Mapping[str, Any]) -> list[str]:

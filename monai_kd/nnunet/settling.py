@@ -45,7 +45,7 @@ def take_plans(
     """
     if checkpoint is not None and Path(checkpoint).name.startswith("checkpoint_") and _is_trained(checkpoint):
         trained = TrainedFolder(Path(checkpoint).parents[1])
-        settle(plans=trained.plans, description=trained.description, configuration=trained.configuration)
+        settle(plans=trained.plans_as_trained(), description=trained.description, configuration=trained.configuration)
         settle(reduction=1, convolutions=None)
         return
     raw = None if dataset_dir is None else Path(dataset_dir)
@@ -59,7 +59,8 @@ def take_plans(
             )
         if raw is not None and description is not None:
             trained.check_data(raw.resolve().name, description)
-        settle(plans=trained.plans, description=trained.description, plans_name=trained.plans["plans_name"])
+        plans = trained.plans_as_trained()
+        settle(plans=plans, description=trained.description, plans_name=plans["plans_name"])
     elif raw is not None and description is not None and preprocessed_dir is not None:
         file = Path(preprocessed_dir) / raw.resolve().name / f"{plans_name}.json"
         if file.is_file():

@@ -26,8 +26,6 @@ _OLD = ("plans.pkl", "fold_*/model_final_checkpoint.model", "*/fold_*/model_fina
 class TrainedFolder:
     """A trained folder as nnU-Net leaves it: ``DatasetNNN_NAME/<trainer>__<plans>__<configuration>``.
 
-    Its plans name the axes that its trainer mirrored, where that is not nnU-Net's standard one.
-
     Args:
         folder: its path.
 
@@ -49,12 +47,20 @@ class TrainedFolder:
             raise FileNotFoundError(f"{self.path} is no trained folder of nnU-Net, such as {_EXAMPLE}{meant}")
         self.configuration = parts[2]
         self.plans = read_plans(self.path / "plans.json", self.configuration)
-        if parts[0] != STANDARD_TRAINER and self.folds:  # one such as nnUNetTrainerNoMirroring knows left from right
-            checkpoint = read_nnunet_checkpoint(self.checkpoint(self.folds[0]))
-            if MIRROR_AXES in checkpoint:
-                axes = checkpoint[MIRROR_AXES]
-                self.plans[MIRROR_AXES] = None if axes is None else [int(axis) for axis in axes]
         self.description = read_description(self.path / "dataset.json")
+
+    def plans_as_trained(self) -> dict[str, Any]:
+        """The plans, and the axes that its trainer mirrored where that is not nnU-Net's standard one.
+
+        One such as nnUNetTrainerNoMirroring knows left from right, and says so in its checkpoints alone.
+        """
+        if self.path.name.startswith(f"{STANDARD_TRAINER}__") or not self.folds:
+            return self.plans
+        checkpoint = read_nnunet_checkpoint(self.checkpoint(self.folds[0]))
+        if MIRROR_AXES not in checkpoint:
+            return self.plans
+        axes = checkpoint[MIRROR_AXES]
+        return {**self.plans, MIRROR_AXES: None if axes is None else [int(axis) for axis in axes]}
 
     @property
     def folds(self) -> list[str]:

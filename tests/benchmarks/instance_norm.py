@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time the instance norms of networks whose channels lie last, as bundles place them and as PyTorch has them.
+"""Time networks with instance norms whose weights lie with the channels last, as bundles place them and by themselves.
 
     python tests/benchmarks/instance_norm.py [--turns 15]
 
@@ -22,7 +22,7 @@ from monai.networks.nets import UNet
 from torch import Tensor, nn
 
 from monai_kd.engines import place_network
-from monai_kd.engines.instance_norm import without_placed_instance_norms
+from monai_kd.engines.placement import without_placement
 
 CASES = {  # axes, batch, channels, strides, size
     "3D, batch of 1": (3, 1, (8, 32, 64, 128, 256), (1, 2, 2, 2), (96, 128, 128)),
@@ -55,8 +55,7 @@ def main() -> None:
     for name, (axes, batch, channels, strides, size) in CASES.items():
         torch.manual_seed(0)
         placed = place_network(UNet(axes, 1, 1, channels, strides, norm="instance", act="leakyrelu"), "cpu", True)
-        plain = copy.deepcopy(placed)
-        without_placed_instance_norms(plain)
+        plain = without_placement(copy.deepcopy(placed))
         images = torch.randn(batch, 1, *size)
         ratios = []
         for _ in range(options.turns):

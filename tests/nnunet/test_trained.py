@@ -59,7 +59,7 @@ def test_a_trainer_that_tells_left_from_right_mirrors_neither_student_nor_window
     own = folder.rename(folder.with_name(NAME.replace("nnUNetTrainer_", "nnUNetTrainerNoMirroring_")))
     file = own / "fold_0" / "checkpoint_final.pth"
     torch.save({**torch.load(file, weights_only=False), "inference_allowed_mirroring_axes": axes}, file)
-    plans = json.loads(json.dumps(TrainedFolder(own).plans))  # as a run keeps them
+    plans = json.loads(json.dumps(TrainedFolder(own).plans_as_trained()))  # as a run keeps them
     recipe = NnunetRecipe(NnunetPlans(plans, prepared.description))
     assert recipe.mirror_axes == kept
     mirrored = [step for step in recipe.augmentation().transforms if "Mirror" in type(step).__name__]
