@@ -51,8 +51,9 @@ _PLACED: dict[type[nn.Module], type[nn.Module]] = {
 def place_instance_norms(network: nn.Module) -> None:
     """Let the instance norms of a network keep channels that lie side by side, and give right gradients there.
 
-    In bfloat16 on a CPU a U-Net takes 0.6 to 0.8 of the time (`tests/benchmarks/instance_norm.py`). In float32 the values stay those of PyTorch's instance norm: its batch norm, which is taken in bfloat16, adds up
-    large images with a relative error of 0.0005.
+    In bfloat16 on a CPU a U-Net takes 0.6 to 0.8 of the time (`tests/benchmarks/instance_norm.py`). In float32 the
+    values stay those of PyTorch's instance norm: its batch norm, which is taken in bfloat16, adds up large images with
+    a relative error of 0.0005.
 
     Args:
         network: whose norms change their class, in place; weights and their names stay.
