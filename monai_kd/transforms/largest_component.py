@@ -19,8 +19,8 @@ class LargestComponent(Transform):
     """Keep the largest connected component of a mask and fill its holes, by SciPy.
 
     Voxels are connected by their faces. A hole is background that is not connected with the outside of the image.
-    MONAI's ``KeepLargestConnectedComponent`` needs scikit-image, and its ``FillHoles`` takes ten times as long on a
-    volume. An empty mask stays empty.
+    MONAI's ``KeepLargestConnectedComponent`` needs scikit-image, its ``FillHoles`` takes five times as long as
+    both steps here on a head of 2 mm, and SciPy's ``binary_fill_holes`` twice. An empty mask stays empty.
 
     >>> import torch
     >>> LargestComponent()(torch.tensor([[[1, 1, 1, 0, 1], [1, 0, 1, 0, 0], [1, 1, 1, 0, 1]]]))
@@ -56,6 +56,12 @@ class LargestComponentd(EachImaged):
 
 def _solid(mask: np.ndarray) -> np.ndarray:
     labels, count = ndimage.label(mask)
+    solid = np.zeros_like(mask)
     if not count:
-        return mask
-    return ndimage.binary_fill_holes(labels == np.bincount(labels[mask]).argmax())
+        return solid
+    largest = np.bincount(labels[mask]).argmax()
+    box = ndimage.find_objects(labels, largest)[largest - 1]
+    # What is not the body: by one label, where it is connected around the body, and by another in each hole.
+    around, _ = ndimage.label(np.pad(labels[box] != largest, 1, constant_values=True))
+    solid[box] = (around != around.flat[0])[(slice(1, -1),) * mask.ndim]
+    return solid

@@ -105,6 +105,10 @@ def _resample_axes(image: Tensor, index_map: np.ndarray, shape: list[int]) -> Te
         position = (index_map[axis, dim] * np.arange(size) + index_map[axis, -1]).round(5)
         inside = position.clip(0, image.shape[dim + 1] - 1)
         overlaps = np.abs(position - inside) < (1 + abs(index_map[axis, dim])) / 2 - 1e-4  # by more than rounding
+        if (inside == inside.round()).all():
+            image = image.index_select(dim + 1, torch.as_tensor(inside.astype(int), device=image.device))
+            image.index_fill_(dim + 1, torch.as_tensor(np.flatnonzero(~overlaps), device=image.device), 0)
+            continue
         distance = np.arange(image.shape[dim + 1])[:, None] - np.where(overlaps, inside, np.inf)
         weight = torch.as_tensor((1 - np.abs(distance)).clip(min=0)).to(image)
         image = (image.movedim(dim + 1, -1) @ weight).movedim(-1, dim + 1)

@@ -37,6 +37,16 @@ def test_an_empty_mask_stays_empty_and_each_channel_is_its_own():
     assert LargestComponent()(mask).sum(dim=(1, 2)).tolist() == [0, 1]
 
 
+def test_it_is_what_scipy_makes_of_any_mask():
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        mask = random.random(random.integers(1, 9, random.integers(1, 4))) < random.random()
+        labels, count = ndimage.label(mask)
+        largest = labels == np.bincount(labels[mask]).argmax() if count else mask
+        solid = LargestComponent()(torch.from_numpy(mask)[None])[0]
+        np.testing.assert_array_equal(solid, ndimage.binary_fill_holes(largest))
+
+
 def test_the_dictionary_form_keeps_metadata():
     mask = MetaTensor(torch.ones(1, 3, 3, 3), affine=2 * torch.eye(4, dtype=torch.float64))
     sample = LargestComponentd("pred")({"pred": mask, "other": 1})
