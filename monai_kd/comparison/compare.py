@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from monai.bundle import ConfigParser
 
 from monai_kd.engines import (
@@ -28,6 +27,7 @@ from monai_kd.engines.case_values import Row
 from monai_kd.engines.run_config import CROSS_VALIDATED
 from monai_kd.engines.wording import DISTILLED, TEACHER
 from monai_kd.idle_settings import without_effect
+from monai_kd.process_group import is_distributed
 
 from .collect import collect_results
 from .paper import read_paper
@@ -109,7 +109,7 @@ def compare(
         FileNotFoundError: when there are no published numbers.
         RuntimeError: under `torch.distributed`, or when no configuration is running.
     """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if is_distributed():
         raise RuntimeError("a comparison does not run under torchrun; start it as one process")
     config, folder, root = _config(), Path(run), Path(bundle_root)
     # What can be refused is refused before hours of training.

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from monai_kd.csv_tables import rounded
+from monai_kd.process_group import is_distributed
 
 from .evaluation import values_of
 from .nested_run import keep_settings, train_run
@@ -52,7 +52,7 @@ def cross_validate(
     """
     if len(set(folds)) < 2:
         raise ValueError(f"a cross-validation needs two {setting}s or more, got {list(folds)}")
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if is_distributed():
         raise RuntimeError(
             f"cross-validation does not run under torchrun; train the {setting}s one by one with {setting}=NUMBER"
         )

@@ -10,9 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from monai_kd.csv_tables import rounded
+from monai_kd.process_group import is_distributed
 
 from .case_values import Cases, read_cases
 from .evaluation import MODELS, compared_metrics, evaluation_workflow, values_of
@@ -46,7 +45,7 @@ def tabulate_run(
         The summaries by model: ``teacher``, ``student_alone``, ``distilled_student``, as far as they were trained. None
         where several processes train together: one of them cannot evaluate while the others go on.
     """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if is_distributed():
         return {}
     folder, root = Path(run), Path(bundle_root)
     summaries = {

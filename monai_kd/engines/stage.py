@@ -26,6 +26,7 @@ from monai_kd.folder_lock import held_by_this_process
 from monai_kd.locations import running_parser
 from monai_kd.networks.ensemble_network import EnsembleNetwork
 from monai_kd.networks.feature_tap import unwrapped
+from monai_kd.process_group import wait_for_all
 
 from .epoch_clock import EpochClock
 from .epoch_table import drop_epochs, read_epochs
@@ -99,8 +100,9 @@ class Stage:
     Raises:
         FileExistsError: by ``run``, when another process trains in the folder.
         ValueError: when no checkpoint is named, when the trainer is to run for no epoch, or for something that is no
-            number of epochs, or when the optimiser has none of the network's parameters; by ``run``, when what it uses
-            again or starts from has learned of who validates or tests here.
+            number of epochs, when the optimiser has none of the network's parameters, or when workers that stay would
+            never hear which epoch it is; by ``run``, when what it uses again or starts from has learned of who
+            validates or tests here, or when an epoch is not as long as in what it goes on with.
     """
 
     def __init__(
@@ -133,6 +135,12 @@ class Stage:
             raise ValueError(
                 f"{name}: the optimiser has none of the network's parameters, so nothing would be trained; give it "
                 "those (in a bundle, all stages share train#optimizer: it asks for the parameters of their `trained`)"
+            )
+        loader: Any = trainer.data_loader
+        if getattr(loader, "persistent_workers", False) and hasattr(loader.dataset, "set_epoch"):
+            raise ValueError(
+                f"{name}: persistent_workers would keep {type(loader.dataset).__name__} at the images of its first "
+                "epoch, since workers that stay do not hear of the next ones; leave it out"
             )
         self.name = name
         self.trainer = trainer
@@ -184,6 +192,7 @@ class Stage:
         average.attach(self.trainer)
         self.state["average"] = average.network
         self.evaluator.network = average.network
+        self.evaluator.add_event_handler(Events.STARTED, average.synchronise)
         return average
 
     @property
@@ -218,7 +227,9 @@ class Stage:
 
     def run(self) -> None:
         """Train, unless that was done before and need not be done again."""
-        if self.is_done:
+        is_done = self.is_done
+        wait_for_all()  # or one process would see what another has just made or removed
+        if is_done:
             self.check_data()
             if self.resume and not self.skip_if_trained:
                 self._check_settings(self.checkpoint)
@@ -313,8 +324,7 @@ class Stage:
                 self.logger.warning(f"{self.name}: {fault or 'there was no validation'}, so the last weights are kept")
                 self._save_weights()
             self.resume_file.unlink(missing_ok=True)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.barrier()  # no process may look for the checkpoint before it is there
+        wait_for_all()  # no process may look for the checkpoint before it is there
         self._log(f"done, {self.checkpoint}")
 
     def _started(self, engine: Any) -> None:
@@ -385,6 +395,13 @@ class Stage:
 
     def _load_progress(self) -> None:
         self._saved = read_progress(self.resume_file, self.trainer.state.device)
+        epoch, iteration = (self._saved["trainer"][name] for name in ("epoch", "iteration"))
+        if iteration != epoch * (self.trainer.state.epoch_length or 0):
+            raise ValueError(
+                f"{self.name}: {self.resume_file} was begun with {iteration // max(epoch, 1)} iterations an epoch, and "
+                f"now there are {self.trainer.state.epoch_length}: go on with as many processes and the same images, "
+                "or train anew"
+            )
         for target, part in ((self.trainer.state, "trainer"), (self.evaluator.state, "evaluator")):
             for name, value in self._saved[part].items():
                 setattr(target, name, value)

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from ignite.engine import Events
-from monai.engines import SupervisedEvaluator
+from monai.engines import IterationEvents, SupervisedEvaluator
 from monai.utils import CommonKeys as Keys
 from torch import Tensor
+
+from monai_kd.process_group import gathered
 
 __all__ = ["ALIKE", "ValidationChoice"]
 
@@ -29,6 +32,10 @@ class ValidationChoice:
     where it had one value after every epoch. What would be kept then is the first epoch's, or whichever says one thing
     of everything.
 
+    A metric that is NaN never counts as better, and any number is better than it; MONAI's evaluator would keep that of
+    the first validation for good. Where the network gave NaN or infinite values the metric is made NaN: behind a
+    threshold they are background, and a mean over cases leaves them out.
+
     Args:
         evaluator: what validates. Its labels are looked at in the first validation, until two of them differ; all
             processes take part in that.
@@ -39,13 +46,40 @@ class ValidationChoice:
         self._evaluator, self._name = evaluator, name
         self._ranges: _Ranges | None = []
         self._has_looked = False
+        self._is_finite, self._best = True, (0.0, 0)
+        evaluator.metric_cmp_fn = _with_numbers(evaluator.metric_cmp_fn)
+        evaluator.add_event_handler(Events.STARTED, self._begin)
+        evaluator.add_event_handler(IterationEvents.FORWARD_COMPLETED, self._look_for_numbers)
         evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._look)
         evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._judge)
+        evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._take_back)
 
     @property
     def alike(self) -> str:
         """What all labels are, in words; empty where they differ, or have not been looked at yet."""
         return getattr(self._evaluator.state, ALIKE, "")
+
+    def _begin(self, engine: Any) -> None:
+        self._is_finite, self._best = True, (engine.state.best_metric, engine.state.best_metric_epoch)
+
+    def _look_for_numbers(self, engine: Any) -> None:
+        prediction = engine.state.output.get(Keys.PRED)
+        if self._is_finite and isinstance(prediction, Tensor):
+            self._is_finite = bool(prediction.isfinite().all())
+
+    def _take_back(self, engine: Any) -> None:
+        """What the evaluator has just made of predictions that are no numbers."""
+        state = engine.state
+        if all(gathered(self._is_finite)) or state.key_metric_name is None:
+            return
+        state.metrics[state.key_metric_name] = math.nan
+        before, epoch = self._best
+        state.best_metric, state.best_metric_epoch = (math.nan, state.epoch) if epoch == -1 else (before, epoch)
+        if state.rank == 0:
+            logging.getLogger("monai_kd").warning(
+                f"{self._name}: in the validation after epoch {state.epoch} the network gave values that are no finite "
+                f"numbers, so there is no {state.key_metric_name}; float16 may be too narrow for it (amp=false)"
+            )
 
     def _look(self, engine: Any) -> None:
         if self._has_looked or self._ranges is None:
@@ -58,10 +92,8 @@ class ValidationChoice:
     def _judge(self, engine: Any) -> None:
         if self._has_looked:
             return
-        self._has_looked, ranges = True, [self._ranges]
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            ranges = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(ranges, self._ranges)
+        self._has_looked = True
+        ranges = gathered(self._ranges)
         alike = ranges[0]
         for others in ranges[1:]:
             alike = None if alike is None or others is None else _joined(alike, others)
@@ -86,9 +118,21 @@ class ValidationChoice:
         if self.alike:
             return f"{self.alike}, from which {key} cannot tell the better weights"
         values = [row[key] for row in epochs if key in row]
-        if len(values) > 1 and all(value == values[0] or value != value for value in values):
+        numbers = {value for value in values if not math.isnan(value)}
+        if values and not numbers:
+            return f"{key} was nan after every epoch"
+        if len(values) > 1 and len(numbers) == 1 and not any(map(math.isnan, values)):
             return f"{key} was {values[0]:.4g} after every epoch"
         return None
+
+
+def _with_numbers(is_better: Callable[[float, float], bool]) -> Callable[[float, float], bool]:
+    def compare(current: float, best: float) -> bool:
+        if math.isnan(current) or math.isnan(best):
+            return math.isnan(best) and not math.isnan(current)
+        return is_better(current, best)
+
+    return compare
 
 
 def _labels(output: Any) -> Iterator[Tensor | None]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
 from torch import nn
 
 from monai_kd.handlers.optimiser_steps import is_step, steps_of_epoch
+from monai_kd.process_group import is_distributed
 
 __all__ = ["WeightAverage"]
 
@@ -57,6 +59,16 @@ class WeightAverage:
         epochs, iterations = divmod(engine.state.iteration - 1, length)  # by what is resumed, not counted here
         steps = epochs * steps_of_epoch(engine) + iterations // getattr(engine, "accumulation_steps", 1) + 1
         engine.state.ema_momentum = max(self._momentum, 9 / (9 + steps))
+
+    def synchronise(self) -> None:
+        """Give all processes the first one's buffers.
+
+        Weights are the same everywhere. Statistics of batch normalisation are each process's own, and what is not
+        wrapped in `DistributedDataParallel` keeps them: the score would be of other networks than that which is kept.
+        """
+        if is_distributed():
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def restart(self) -> None:
         """Begin again with the weights of now, such as those that a checkpoint gave."""

@@ -239,7 +239,8 @@ class CachedTeacher:
             f"teacher cache: {self._hits} of {self._samples} answers were known, {self._store.nbytes / 1e9:.3g} GB are "
             f"kept{', which is all there is room for' if self._store.is_full else ''}, about {saved:.1f} s saved"
         )
-        if not self._hits and self._epochs > (self.cache.views or 1):
+        # Of several processes each gets an image again only when it is dealt to the same one.
+        if not self._hits and self._epochs > (self.cache.views or 1) * self.cache.processes:
             self._step_aside("no image came again (views=8 lets the same eight forms of each come again)")
 
 

@@ -17,6 +17,7 @@ from monai.utils import ensure_tuple
 from monai_kd.csv_tables import rounded, write_table
 from monai_kd.files import write_text
 from monai_kd.finite import check_finite
+from monai_kd.process_group import is_distributed
 
 __all__ = ["CaseTable"]
 
@@ -55,6 +56,10 @@ class CaseTable:
         engine.add_event_handler(Events.COMPLETED, self._completed)
 
     def _started(self, engine: Any) -> None:
+        if is_distributed():
+            raise RuntimeError(
+                "an evaluation's tables are of all cases, so it runs in one process: start it without torchrun"
+            )
         self._cases = []
 
     def _forward_completed(self, engine: Any) -> None:

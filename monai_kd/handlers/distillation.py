@@ -20,12 +20,13 @@ from torch.nn.parallel import DistributedDataParallel
 from monai_kd.locations import running_parser
 from monai_kd.losses.distillation import DistillationLoss
 from monai_kd.networks.feature_tap import FeatureTap
+from monai_kd.process_group import is_distributed
 from monai_kd.term_switches import switches_of
 
 from .cached_teacher import CachedTeacher
 from .file_teacher import FileTeacher
 from .labelled_rows import labelled_rows, task_loss
-from .teacher_cache import TeacherCache, is_distributed
+from .teacher_cache import TeacherCache
 
 if TYPE_CHECKING:
     from monai.engines import SupervisedTrainer
@@ -237,7 +238,8 @@ class DistillationHandler:
             output[Keys.LOSS], values = self._synchronised_loss(task, student, answer, label, labelled)
         else:  # neither teacher nor projectors have anything to do
             output[Keys.LOSS], values = self.loss(task, student, {})
-        if not self.loss.task_weight and isinstance(engine.network, DistributedDataParallel):
+        network = getattr(engine.network, "_orig_mod", engine.network)  # what torch.compile has wrapped
+        if not self.loss.task_weight and isinstance(network, DistributedDataParallel):
             # Which waits for a gradient of every parameter, of those too that no term depends on.
             output[Keys.LOSS] = output[Keys.LOSS] + 0 * task
         output.update(values)

@@ -9,6 +9,8 @@ import torch
 from ignite.engine import Engine, Events
 from monai.utils import is_scalar
 
+from monai_kd.process_group import gathered
+
 __all__ = ["EpochAverages"]
 
 
@@ -16,8 +18,9 @@ class EpochAverages:
     """Average the scalars in ``engine.state.output`` over each epoch into ``engine.state.metrics``.
 
     The loss and every distillation term then reach the console, TensorBoard and the logs by their own names, whatever
-    terms a configuration has. Attach it before the handlers that write metrics. The averages are this process's own,
-    each over the iterations that have the scalar: where no image of a batch has a label, there is no loss of the task.
+    terms a configuration has. Attach it before the handlers that write metrics. The averages are those of all
+    processes, each over the iterations that have the scalar: where no image of a batch has a label, there is no loss of
+    the task.
     """
 
     def __init__(self) -> None:
@@ -50,7 +53,12 @@ class EpochAverages:
                 self._counts[name] = self._counts.get(name, 0) + 1
 
     def _publish(self, engine: Engine) -> None:
-        averages = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+        sums: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        for own in gathered({name: (float(total), self._counts[name]) for name, total in self._sums.items()}):
+            for name, (total, count) in own.items():
+                sums[name], counts[name] = sums.get(name, 0.0) + total, counts.get(name, 0) + count
+        averages = {name: total / counts[name] for name, total in sums.items()}
         for name in self._published - set(averages):  # a term that has been switched off
             engine.state.metrics.pop(name, None)
         engine.state.metrics.update(averages)

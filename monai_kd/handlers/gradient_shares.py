@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from monai_kd.losses.distillation import DistillationLoss
+from monai_kd.process_group import gathered
 
 if TYPE_CHECKING:
     from monai.engines import SupervisedTrainer
@@ -29,9 +30,10 @@ class GradientShares:
     """Say once, after the first steps of a training, which share of the gradient the task and every term have.
 
     A share is the norm of ``weight * term``'s gradient in the student's parameters, divided by the sum of all norms,
-    each the mean over the steps. It goes to the log and, as ``gradient_share_<term>`` of the first epoch, to
-    ``engine.state.metrics``, so to TensorBoard and the table of epochs. A term that has next to no share does nothing,
-    whatever its value looks like: that is a warning, with the weight at which it would weigh as much as the task.
+    each the mean over the steps and the processes. It goes to the log and, as ``gradient_share_<term>`` of the first
+    epoch, to ``engine.state.metrics``, so to TensorBoard and the table of epochs. A term that has next to no share does
+    nothing, whatever its value looks like: that is a warning, with the weight at which it would weigh as much as the
+    task.
 
     The gradients are taken apart from the training's own (``torch.autograd.grad``), which stays what it is bit for bit.
     They take one more backward pass per term in each of those steps. A training that is resumed was measured when it
@@ -55,6 +57,7 @@ class GradientShares:
         self.steps = steps
         self.least = least
         self._norms: list[dict[str, float]] = []
+        self._measures = False
         self._values: dict[str, Tensor] = {}
         self._hooks: list[RemovableHandle] = []
         self._logger = logging.getLogger("monai_kd")
@@ -82,6 +85,7 @@ class GradientShares:
 
         self._hooks = [term.register_forward_hook(keep(name)) for name, term in self.loss.active_terms().items()]
         self._hooks.append(self.loss.register_forward_hook(lambda loss, inputs, _: self._measure(engine, inputs[0])))
+        self._measures = True
 
     def _measure(self, engine: SupervisedTrainer, task: Tensor) -> None:
         values, self._values = self._values, {}
@@ -99,7 +103,10 @@ class GradientShares:
 
     def _report(self, engine: SupervisedTrainer) -> None:
         self._remove_hooks()
-        norms, self._norms = self._norms, []
+        if not self._measures:
+            return
+        self._measures = False
+        norms, self._norms = [step for own in gathered(self._norms) for step in own], []
         if not norms:
             return
         means = {name: sum(step[name] for step in norms) / len(norms) for name in norms[0]}
@@ -131,7 +138,7 @@ class GradientShares:
 
     def _close(self) -> None:
         self._remove_hooks()
-        self._norms = []
+        self._norms, self._measures = [], False
 
     def _remove_hooks(self) -> None:
         for hook in self._hooks:

@@ -12,8 +12,7 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor
 
 from monai_kd.losses.distillation import LabelledRows, at_rows, zero_of
-
-from .teacher_cache import is_distributed
+from monai_kd.process_group import is_distributed
 
 if TYPE_CHECKING:
     from monai.engines import SupervisedTrainer

@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 
 from monai_kd.names import check_known
+from monai_kd.process_group import is_distributed, number_of_processes
 
 from .teacher_store import AnswerStore, FileStore, MemoryStore
 
-__all__ = ["TeacherCache", "is_distributed"]
+__all__ = ["TeacherCache"]
 
 _MODES = ("off", "memory", "disk", "auto")
 _LEAST_SHARE = 0.1  # of the answers must have room, or looking for them is not worth it
@@ -81,7 +82,8 @@ class TeacherCache:
         Raises:
             OSError: when the file can't be used.
         """
-        if self.folder is None or nbytes <= min(self._max_bytes, _free_memory() / 2):
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes on this machine, each of which may keep as much
+        if self.folder is None or nbytes <= min(self._max_bytes, _free_memory() / 2 / here):
             return MemoryStore(self._max_bytes)
         return FileStore(self._path, identity, self._max_bytes)
 
@@ -92,7 +94,7 @@ class TeacherCache:
     @property
     def processes(self) -> int:
         """How many of them train together."""
-        return torch.distributed.get_world_size() if is_distributed() else 1
+        return number_of_processes()
 
     @property
     def _path(self) -> Path:
@@ -102,10 +104,6 @@ class TeacherCache:
     @property
     def _max_bytes(self) -> float:
         return self.max_gb * 1e9 / self.processes
-
-
-def is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def _free_memory() -> float:

@@ -14,6 +14,7 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
 from monai_kd.losses.distillation import DistillationLoss
+from monai_kd.process_group import is_distributed, number_of_processes
 
 from .distillation import LiveTeacher
 
@@ -90,17 +91,20 @@ class TrainParaphraser:
         teacher.open(device)
         for parameter in parameters:
             parameter.requires_grad_(True)
+        _spread(modules)
         try:
             for epoch in range(self.epochs):
+                for name in ("sampler", "dataset"):  # other images for each process, and other forms of them
+                    part: Any = getattr(engine.data_loader, name, None)
+                    if hasattr(part, "set_epoch"):
+                        part.set_epoch(epoch + 1)
                 mean = self._epoch(engine, teacher, modules, layers, optimiser)
                 logging.getLogger("monai_kd").info(f"paraphraser: epoch {epoch + 1}/{self.epochs}: loss {mean:.4g}")
         finally:
             teacher.close()
             for parameter in parameters:
                 parameter.requires_grad_(False)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            for parameter in parameters:  # each process has seen images of its own
-                torch.distributed.broadcast(parameter.data, 0)
+        _spread(modules)  # their statistics, which are of each process's own images
 
     def _epoch(
         self,
@@ -118,6 +122,24 @@ class TrainParaphraser:
             loss = torch.stack(terms).sum()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
+            _average_gradients(modules)
             optimiser.step()
             losses.append(loss.detach())
         return float(torch.stack(losses).mean()) if losses else float("nan")
+
+
+def _spread(modules: dict[str, Any]) -> None:
+    """Give all processes the first one's weights and buffers."""
+    if is_distributed():
+        for module in modules.values():
+            for tensor in module.state_dict().values():
+                torch.distributed.broadcast(tensor, 0)
+
+
+def _average_gradients(modules: dict[str, Any]) -> None:
+    """All processes take one step, by the images of all of them."""
+    if is_distributed():
+        for module in modules.values():
+            for parameter in module.parameters():
+                torch.distributed.all_reduce(parameter.grad)
+                parameter.grad /= number_of_processes()

@@ -14,6 +14,7 @@ from torch import nn
 from monai_kd.engines import Stage, running_config, write_run_config
 from monai_kd.engines.provenance import TRAINED_ON, check_data, patients_of
 from monai_kd.files import whole_file
+from monai_kd.process_group import wait_for_all
 
 from .cases import nnunet_datalist
 from .trained import TrainedFolder, read_nnunet_checkpoint
@@ -60,8 +61,12 @@ class NnunetTeacherStage(Stage):
             FileNotFoundError: when the fold was not completed.
             ValueError: when its checkpoint is not of these plans, or it was trained on who is to validate or test.
         """
-        if self.folder is not None and not self.is_trained:
-            self._take(TrainedFolder(self.folder))
+        if self.folder is not None:
+            is_trained = self.is_trained
+            wait_for_all()  # all have looked before the first one writes, and it has written before any looks again
+            if not is_trained:
+                self._take(TrainedFolder(self.folder))
+            wait_for_all()
         super().run()
 
     def _take(self, trained: TrainedFolder) -> None:

@@ -763,3 +763,23 @@ def test_only_the_first_process_writes(tmp_path):
     batches = _batches(stage)
     stage.run()
     assert len(batches) == EPOCHS * ITERATIONS and not any((tmp_path / "run").iterdir())
+
+
+def test_a_stage_does_not_go_on_with_epochs_of_another_length(tmp_path):
+    """As with another number of processes, or with images that were added meanwhile: ignite would count wrongly."""
+    _interrupt(_stage(tmp_path), Events.EPOCH_STARTED(once=2))
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix in (".pt", ".csv")}
+    resumed = _stage(tmp_path, resume=True)
+    resumed.trainer.state.epoch_length = 1
+    with pytest.raises(ValueError, match="begun with 2 iterations an epoch, and now there are 1: go on with as many"):
+        resumed.run()
+    assert kept == {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix in (".pt", ".csv")}
+    _stage(tmp_path, resume=True).run()
+
+
+def test_workers_that_never_hear_of_the_next_epoch_are_refused(tmp_path):
+    trainer = _stage(tmp_path).trainer
+    dataset = SeededDataset(trainer.data_loader.dataset)
+    trainer.data_loader = DataLoader(dataset, batch_size=2, num_workers=1, persistent_workers=True)
+    with pytest.raises(ValueError, match="student: persistent_workers would keep SeededDataset at the images of its"):
+        Stage("student", trainer, _stage(tmp_path).evaluator, tmp_path / "student.pt")

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+from functools import partial
+from pathlib import Path
+
 import pytest
 import torch
 from ignite.engine import Engine
 from torch import nn
 
 from monai_kd.engines.weight_average import WeightAverage
+
+from ..processes import in_two_processes
 
 
 def averaged(momentum, steps, length=10):
@@ -40,3 +45,17 @@ def test_the_share_follows_the_steps_of_a_resumed_training():
     trainer.load_state_dict({"epoch": 2, "max_epochs": 3, "epoch_length": 10})
     trainer.run(range(10), max_epochs=3)
     assert trainer.state.ema_momentum == pytest.approx(9 / (9 + 30))
+
+
+def _synchronise_as_one_of_two(rank: int, folder: Path) -> None:
+    network = nn.BatchNorm1d(2)
+    nn.init.constant_(network.running_mean, float(rank + 1))
+    average = WeightAverage(network, 0.1)
+    average.synchronise()
+    torch.save((average.network.running_mean, network.running_mean), folder / f"{rank}.pt")
+
+
+def test_all_processes_validate_with_the_first_ones_statistics(tmp_path):
+    in_two_processes(partial(_synchronise_as_one_of_two, folder=tmp_path), tmp_path)
+    means = [[float(mean[0]) for mean in torch.load(tmp_path / f"{rank}.pt")] for rank in (0, 1)]
+    assert means == [[1.0, 1.0], [1.0, 2.0]]

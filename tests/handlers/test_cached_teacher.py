@@ -510,3 +510,11 @@ def test_settings_without_sense_are_refused(arguments, message):
 
 def test_nothing_is_kept_by_default():
     assert not isinstance(DistillationHandler(_network(4, 1), _loss(), cache=TeacherCache()).teacher, CachedTeacher)
+
+
+@pytest.mark.parametrize("processes, hits", [(1, [0, 0, None]), (2, [0, 0, 0]), (3, [0, 0, 0])])
+def test_of_several_processes_each_waits_longer_for_an_image_to_come_again(processes, hits, monkeypatch):
+    """An image that another process got is not known to this one."""
+    monkeypatch.setattr(TeacherCache, "processes", processes)
+    augmentation = RandScaleIntensityd(["image", "image_hr"], factors=0.5, prob=1)
+    assert Training(TeacherCache("memory"), augmentation=augmentation).run().hits == hits

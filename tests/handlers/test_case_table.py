@@ -4,6 +4,8 @@
 import csv
 import json
 import statistics
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,8 @@ from torch import nn
 
 from monai_kd.handlers import CaseTable
 from monai_kd.metrics import ConfusionRate
+
+from ..processes import in_two_processes
 
 HALF_RIGHT, EMPTY, MISSED = ([1, 1, 0, 0], [1, 0, 0, 0]), ([0] * 4, [0] * 4), ([0] * 4, [0, 1, 0, 0])
 
@@ -129,3 +133,13 @@ def test_several_classes_have_a_column_each_beside_their_mean(tmp_path):
         wanted |= {"dice_liver": 2 / 3, "dice_vein": 1.0} if len(names) == 2 else {}
         assert {key: float(value) for key, value in row.items() if key != "input"} == pytest.approx(wanted, abs=1e-5)
     assert json.loads((tmp_path / "summary.json").read_text())["dice_vein"]["mean"] == 1
+
+
+def _evaluate_as_one_of_two(rank: int, folder: Path) -> None:
+    with pytest.raises(RuntimeError, match="of all cases, so it runs in one process"):
+        _evaluator(folder, [_sample(number, HALF_RIGHT) for number in range(3)]).run()
+
+
+def test_several_processes_are_refused(tmp_path):
+    """Each would have a part of the cases, and the metrics of all."""
+    in_two_processes(partial(_evaluate_as_one_of_two, folder=tmp_path), tmp_path)

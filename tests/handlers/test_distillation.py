@@ -264,6 +264,31 @@ def test_two_processes_weigh_every_labelled_image_as_one_process_does(tmp_path):
                 torch.testing.assert_close(weight, expected[name], rtol=1e-5, atol=1e-6)
 
 
+class Compiled(nn.Module):
+    """As torch.compile wraps a network."""
+
+    def __init__(self, network):
+        super().__init__()
+        self._orig_mod = network
+
+    def forward(self, image):
+        return self._orig_mod(image)
+
+
+def _imitate_as_one_of_two(rank: int, folder) -> None:
+    term = DistillationTerm(nn.MSELoss(), "0", "0", nn.Conv2d(2, 4, 1))  # which looks at nothing behind it
+    student, loss = Compiled(DistributedDataParallel(_plain_student())), DistillationLoss({"hint": term}, task_weight=0)
+    trainer = _one_epoch(student, loss, {**next(iter(_loader(4))), "labelled": [True] * 4})
+    trainer.state.max_epochs = 3
+    trainer.run()
+    (folder / str(rank)).touch()
+
+
+def test_a_compiled_student_of_several_processes_may_learn_by_a_part_of_its_layers(tmp_path):
+    in_two_processes(partial(_imitate_as_one_of_two, folder=tmp_path), tmp_path)
+    assert (tmp_path / "0").exists() and (tmp_path / "1").exists()
+
+
 def test_taps_are_open_during_the_run_only():
     student, teacher = _network(2, 0), _network(4, 1)
     trainer = _trainer(student, [DistillationHandler(teacher, loss := _loss())], loss)

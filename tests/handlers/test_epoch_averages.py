@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
+from functools import partial
+from pathlib import Path
+
 import torch
 from ignite.engine import Engine, Events
 
 from monai_kd.handlers import EpochAverages
+
+from ..processes import in_two_processes
 
 
 def test_scalars_are_averaged_over_each_epoch_and_other_values_left_out():
@@ -34,3 +40,17 @@ def test_an_iteration_without_a_scalar_is_none_of_its_average():
     EpochAverages().attach(engine)
     engine.run([1.0, 2.0, 6.0])
     assert engine.state.metrics == {"loss": 3.0, "task": 4.0}
+
+
+def _average_as_one_of_two(rank: int, folder: Path) -> None:
+    """The first process has the images without a label, as the sampler deals them out."""
+    engine = Engine(lambda engine, value: {"loss": value, **({"task": value} if rank else {})})
+    EpochAverages().attach(engine)
+    engine.run([[1.0, 3.0], [5.0, 7.0]][rank])
+    (folder / str(rank)).write_text(json.dumps(engine.state.metrics))
+
+
+def test_the_averages_are_those_of_all_processes(tmp_path):
+    in_two_processes(partial(_average_as_one_of_two, folder=tmp_path), tmp_path)
+    for rank in (0, 1):
+        assert json.loads((tmp_path / str(rank)).read_text()) == {"loss": 4.0, "task": 6.0}

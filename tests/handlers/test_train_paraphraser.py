@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import pytest
 import torch
 from ignite.engine import Events
-from monai.data import DataLoader
+from monai.data import DataLoader, Dataset, DistributedSampler
 from monai.engines import SupervisedTrainer
 from torch import nn
 
 from monai_kd.handlers import DistillationHandler, TrainParaphraser
 from monai_kd.losses import DistillationLoss, DistillationTerm, FactorTransferLoss
 from monai_kd.networks import Paraphraser
+
+from ..processes import in_two_processes
 
 
 def _trainer(loss: DistillationLoss, teacher: nn.Module, handler: TrainParaphraser) -> SupervisedTrainer:
@@ -98,3 +103,48 @@ def test_the_teacher_sees_what_it_sees_in_distillation() -> None:
 def test_no_epoch_is_refused() -> None:
     with pytest.raises(ValueError, match="a paraphraser needs 1 epoch or more, got 0"):
         _parts(epochs=0)
+
+
+class Epochs(Dataset):
+    """Says which epochs it was told."""
+
+    def __init__(self, items) -> None:
+        super().__init__(items)
+        self.told: list[int] = []
+
+    def set_epoch(self, epoch: int) -> None:
+        self.told.append(epoch)
+
+
+def test_the_data_set_is_told_its_epochs() -> None:
+    loss, teacher, handler = _parts(epochs=3)
+    trainer = _trainer(loss, teacher, handler)
+    trainer.data_loader = DataLoader(Epochs([{"image": torch.ones(1, 6, 6), "label": torch.ones(1, 6, 6)}]))
+    trainer.state.device = torch.device("cpu")
+    handler(trainer)
+    assert trainer.data_loader.dataset.told == [1, 2, 3]
+
+
+def _train_one(items, batch_size: int, sampler=None) -> dict[str, torch.Tensor]:
+    loss, teacher, handler = _parts(epochs=3)
+    trainer = _trainer(loss, teacher, handler)
+    trainer.data_loader = DataLoader(items, batch_size=batch_size, sampler=sampler)
+    trainer.state.device = torch.device("cpu")
+    handler(trainer)
+    return loss.terms["factors"].teacher_projector.state_dict()
+
+
+def _train_as_one_of_two(rank: int, items: list, folder: Path) -> None:
+    sampler = DistributedSampler(Dataset(items), shuffle=False)
+    torch.save(_train_one(items, 1, sampler), folder / f"{rank}.pt")
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path) -> None:
+    generator = torch.Generator().manual_seed(2)
+    image = [torch.rand(1, 6, 6, generator=generator) for _ in range(4)]
+    items = [{"image": each, "label": each} for each in image]
+    in_two_processes(partial(_train_as_one_of_two, items=items, folder=tmp_path), tmp_path)
+    expected = _train_one(items, 2)
+    for rank in (0, 1):
+        for name, weight in torch.load(tmp_path / f"{rank}.pt").items():
+            torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=1e-6)
