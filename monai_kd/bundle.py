@@ -85,14 +85,17 @@ class Bundle:
         return _runs(Path(monai_kd.run_dir(self.root, "")))
 
     def copy_to(self, target: Path, place: Path | None = None) -> None:
-        """Copy it without its runs and data, as the same bundle in another place.
+        """Copy it without its runs and data, as the same bundle in another place, where it may get other weights.
+
+        So nothing is said of what they were trained on and how they score, by its metadata or a model card.
 
         Args:
             target: the folder of the copy.
             place: where that is going to lie; there by default.
         """
-        left_out = shutil.ignore_patterns("runs", "data", "__pycache__")
+        left_out = shutil.ignore_patterns("runs", "data", "__pycache__", "model_card.md")
         shutil.copytree(self.root, target, ignore=left_out, dirs_exist_ok=True)
+        write_json(target / "configs" / "metadata.json", {**self._without_results(), "eval_metrics": {}})
         self._settle(target, self.identity, place or target)
 
     def derive_to(self, target: Path, place: Path | None = None) -> None:
@@ -102,8 +105,7 @@ class Bundle:
         """
         left_out = ["runs", "data", "models", "__pycache__", "paper_results.json", "model_card.md"]
         shutil.copytree(self.root, target, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
-        own, before = f"{target.name}-{secrets.token_hex(4)}", self.metadata
-        before = {key: value for key, value in before.items() if key not in ("training_data", "generated")}
+        own, before = f"{target.name}-{secrets.token_hex(4)}", self._without_results()
         of_it = {"identity": own, "copied_from": self.identity, "name": target.name, "eval_metrics": {}}
         of_it["changelog"] = {before["version"]: f"a copy of {self.identity} {before['version']}, to be changed"}
         write_json(target / "configs" / "metadata.json", {**before, **of_it})
@@ -113,6 +115,10 @@ class Bundle:
         licence = docs / "data_license.txt"
         licence.write_text(_LICENCE.format(original=self.identity) + licence.read_text())
         self._settle(target, own, place or target)
+
+    def _without_results(self) -> dict[str, Any]:
+        """Its metadata without what its weights were trained on."""
+        return {key: value for key, value in self.metadata.items() if key not in ("training_data", "generated")}
 
     def _settle(self, target: Path, own: str, place: Path) -> None:
         """Let the configurations of a copy look for their root by its identity."""
@@ -232,9 +238,10 @@ class Bundle:
         folder = self.root / "models" if run is None else self.existing_run(run)
         weights = folder / "model.pt" if checkpoint is None else Path(plain_path(checkpoint))
         settings = {"checkpoint": str(weights)}
-        if run is None or weights.stem != "model":  # what is known of a run's student stays
+        if run is None or weights.resolve() != (folder / "model.pt").resolve():  # what is known of its student stays
             scores = Path(monai_kd.run_dir(self.root, "default")) if run is None else folder
-            settings["output_dir"] = str(scores / f"evaluation_{'published' if checkpoint is None else weights.stem}")
+            name = weights.stem if weights.stem != "model" else f"{weights.resolve().parent.name}_model"
+            settings["output_dir"] = str(scores / f"evaluation_{'published' if checkpoint is None else name}")
         files: list[str | Path] = ["train.json", "evaluate.json"]
         if run is None:
             inference = self.config("inference.json")  # what is of no run is used as `infer` uses it

@@ -29,7 +29,7 @@ __all__ = ["DistillationTask", "LabelApp", "MaskTask", "Uncertainty"]
 
 logger = logging.getLogger(__name__)
 
-_UNCERTAINTY = "uncertainty"  # of an image, among what the datastore knows of it
+_UNCERTAINTY = "uncertainty"  # of an image, among what the datastore knows of it; of several bundles one for each
 
 
 class MaskTask(BundleInferTask):
@@ -49,6 +49,11 @@ class MaskTask(BundleInferTask):
 class DistillationTask(BundleTrainTask):
     """Training by a bundle that tells how far the latest one has come, by the table of its epochs."""
 
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> Any:
+        """Train by the id ``run``, unless the request names another one."""
+        # 3D Slicer sends it empty, and MONAI would then run whatever the configuration can run, the training twice.
+        return super().__call__({**request, "run_id": request.get("run_id") or "run"}, datastore)
+
     def stats(self) -> dict[str, Any]:
         """``epoch``, ``metrics`` of that epoch, and ``stage``; nothing before the first epoch of the first training."""
         stage = "distillation"
@@ -66,15 +71,18 @@ class Uncertainty(ScoringMethod):
 
     Args:
         task: the inference by the student.
+        key: under which name the datastore keeps it.
     """
 
-    def __init__(self, task: MaskTask) -> None:
+    def __init__(self, task: MaskTask, key: str = _UNCERTAINTY) -> None:
         super().__init__(f"How unsure it is, from 0 to 1: {task.description}")
         self.task = task
+        self.key = key
 
     def __call__(self, request: Mapping[str, Any], datastore: Datastore) -> dict[str, Any]:
-        """Score the images; at most ``max_samples`` of the request, 0 for all."""
-        images, start = datastore.get_unlabeled_images(), time.time()
+        """Score the images, those without a score first; at most ``max_samples`` of the request, 0 for all."""
+        start = time.time()
+        images = sorted(datastore.get_unlabeled_images(), key=lambda image: self.key in datastore.get_image_info(image))
         chosen = images[: request.get("max_samples", 0) or None]
         asked = {key: request[key] for key in ("device",) if key in request}
         scored = 0
@@ -87,7 +95,7 @@ class Uncertainty(ScoringMethod):
             scored += 1
             p = torch.as_tensor(data["prob"]).double().clamp(0, 1)
             entropy = torch.special.entr(p) + torch.special.entr(1 - p)  # in nats
-            datastore.update_image_info(image, {_UNCERTAINTY: float(entropy.mean()) / math.log(2)})
+            datastore.update_image_info(image, {self.key: float(entropy.mean()) / math.log(2)})
         return {"total": len(images), "executed": scored, "latency": round(time.time() - start, 3)}
 
 
@@ -119,11 +127,16 @@ class LabelApp(MONAILabelApp):
         return {name: DistillationTask(path, self.conf) for name, path in self.bundles.items()}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        least_sure = Epistemic(key=_UNCERTAINTY, desc="The image that a student was least sure of when it was scored")
-        return {"random": Random(), "first": First(), _UNCERTAINTY: least_sure}
+        said = "The image that a student was least sure of when it was scored"
+        least_sure = {key: Epistemic(key=key, desc=said) for key in map(self._key, self.bundles)}
+        return {"random": Random(), "first": First(), **least_sure}
+
+    def _key(self, bundle: str) -> str:
+        """Name of a bundle's uncertainty, and of the strategy that goes by it."""
+        return _UNCERTAINTY if len(self.bundles) == 1 else f"{_UNCERTAINTY}_{bundle}"
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
-        return {"dice": Dice(), **{name: Uncertainty(task) for name, task in self._infers.items()}}
+        return {"dice": Dice(), **{name: Uncertainty(task, self._key(name)) for name, task in self._infers.items()}}
 
     def init_batch_infer(self) -> Callable[..., Any]:
         infer = super().init_batch_infer()

@@ -120,6 +120,8 @@ def test_an_evaluation_takes_the_configuration_of_its_weights(bundle, tmp_path):
     files, settings = bundle.evaluation_of("r", str(run / "student_alone.pt"))
     assert files[0] == run / "student_alone.json" and settings["checkpoint"] == str(run / "student_alone.pt")
     assert settings["output_dir"] == str(run / "evaluation_student_alone")
+    other = bundle.evaluation_of("r", str(tmp_path / "runs" / "other" / "model.pt"))[1]
+    assert other["output_dir"] == str(run / "evaluation_other_model")  # the run's own scores stay
     (tmp_path / "shared.json").write_text(config)
     for teacher in (run / "teacher.pt", tmp_path / "shared.pt"):
         files, settings = bundle.evaluation_of("r", str(teacher))

@@ -65,6 +65,9 @@ def test_an_app_holds_a_copy_of_the_bundle_with_the_runs_networks(run, tmp_path,
     for config in (train, inference):
         assert config["image_size"] == 64 and config["student_features"] == [8, 8, 16, 16, 32, 8]
     assert ConfigParser(inference).get_parsed_content("checkpoint") == str(copy / "models" / "model.pt")
+    metadata = json.loads((copy / "configs" / "metadata.json").read_text())
+    assert not metadata["eval_metrics"] and not metadata.keys() & {"training_data", "generated"}  # of other weights
+    assert not (copy / "docs" / "model_card.md").exists()
     parser = ConfigParser(train)
     assert parser.get_parsed_content("teacher_checkpoint") == str(copy / "runs" / "default" / "teacher.pt")
     assert parser.get_parsed_content("train#stage#checkpoint") == str(copy / "runs" / "default" / "model.pt")
@@ -314,10 +317,12 @@ def test_the_server_infers_in_batches_without_a_gpu_and_scores(ask, studies):
     ask(f"/batch/infer/{FLAGSHIP}?images=unlabeled&run_sync=true", {"max_workers": 1})
     assert (studies / "labels" / "original" / "slice0.png").is_file()
     info = json.loads(ask("/info/"))
-    assert {"dice", FLAGSHIP} <= info["scoring"].keys() and "uncertainty" in info["strategies"]
+    key = f"uncertainty_{FLAGSHIP}"  # of each bundle its own
+    assert {"dice", *BUNDLES} <= info["scoring"].keys()
+    assert {"random", "first", *(f"uncertainty_{name}" for name in BUNDLES)} <= info["strategies"].keys()
     # A training ends with a scoring of the server's own, and one can run at a time.
     _wait(lambda: not _answers(ask, "/scoring/?check_if_running=true"))
     result = json.loads(ask(f"/scoring/{FLAGSHIP}?run_sync=true", {}))
     assert result["executed"] == result["total"] == 2
     known = json.loads((studies / "datastore_v2.json").read_text())["objects"]
-    assert all(0 < known[name]["image"]["info"]["uncertainty"] <= 1 for name in ("slice0", "volume"))
+    assert all(0 < known[name]["image"]["info"][key] <= 1 for name in ("slice0", "volume"))

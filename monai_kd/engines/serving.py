@@ -8,10 +8,12 @@ import math
 import os
 from pathlib import Path
 
+import torch
+
 from monai_kd.networks.feature_tap import unwrapped
 
 from .stage import Stage
-from .weights import load_weights, replace_weights
+from .weights import load_weights, read_weights, replace_weights
 
 __all__ = ["serve_if_better"]
 
@@ -27,12 +29,15 @@ def serve_if_better(stage: Stage, served: str | os.PathLike) -> bool:
         served: the file that is served, and that the training has started from.
 
     Returns:
-        Whether the file was replaced. Without validation images it always is.
+        Whether the file was replaced. Without validation images it always is, unless it has these weights already.
 
     Raises:
         ValueError: when either file holds no weights of the stage's network.
     """
     logger, evaluator = logging.getLogger("monai_kd"), stage.evaluator
+    if _are_the_same(served, stage.checkpoint):
+        logger.info(f"{stage.name}: {Path(served).name} has these weights already")
+        return False
     better, scores = True, "there are no validation images, so nothing was compared"
     network = unwrapped(evaluator.network)  # of averaged weights it is another one than the trainer's
     # By what the trainer's ValidationHandler asks, too: there is nothing to score on.
@@ -54,3 +59,8 @@ def serve_if_better(stage: Stage, served: str | os.PathLike) -> bool:
         else:
             logger.warning(f"{stage.name}: {scores}; {Path(served).name} is not replaced")
     return better
+
+
+def _are_the_same(one: str | os.PathLike, other: str | os.PathLike) -> bool:
+    weights, others = read_weights(one), read_weights(other)
+    return weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)

@@ -13,6 +13,7 @@ from monai.transforms import MapTransform, Spacingd
 __all__ = ["LabelServerMaskd", "ServedSpacingd"]
 
 _PATH = "image_path"  # of every request: the file that the image is read from
+_EXTENSION = "result_extension"  # of the file that the server writes; the image's own, where none is asked for
 
 
 class ServedSpacingd(Spacingd):
@@ -35,7 +36,8 @@ class ServedSpacingd(Spacingd):
 class LabelServerMaskd(MapTransform):
     """In a request of MONAI Label, bring a mask to the form that its server can write: (x, y[, z]), 8-bit integers.
 
-    The server writes no picture of a channel and of floating-point numbers. Elsewhere a mask stays as it is.
+    The server writes no picture of a channel and of floating-point numbers. It would write the mask of a JPEG file as
+    another one, which changes the numbers along every edge: that becomes a PNG. Elsewhere a mask stays as it is.
 
     Args:
         keys: keys of the masks.
@@ -55,9 +57,18 @@ class LabelServerMaskd(MapTransform):
         """
         Args:
             data: sample with masks (1, x, y[, z]).
+
+        Raises:
+            ValueError: when a mask of a request has several channels, of which the server would write the first.
         """
         sample = dict(data)
         if _PATH in sample:
+            if str(sample[_PATH]).lower().endswith((".jpg", ".jpeg")) and not sample.get(_EXTENSION):
+                sample[_EXTENSION] = ".png"
             for key in self.key_iterator(sample):
+                if len(sample[key]) != 1:
+                    raise ValueError(
+                        f"MONAI Label writes one label for each voxel, got {len(sample[key])} masks, which may overlap"
+                    )
                 sample[key] = sample[key][0].to(torch.uint8)
         return sample

@@ -37,7 +37,7 @@ def _stage(folder: Path, trained: float, items: int = 2, averaged: bool = False)
 
 
 @pytest.mark.parametrize("averaged", [False, True])
-@pytest.mark.parametrize("trained, error, is_better", [(0.9, "0.01", True), (0.0, "1", False), (0.5, "0.25", False)])
+@pytest.mark.parametrize("trained, error, is_better", [(0.9, "0.01", True), (0.0, "1", False), (1.5, "0.25", False)])
 def test_only_weights_that_score_better_are_served(trained, error, is_better, averaged, tmp_path, caplog):
     served = tmp_path / "served.pt"
     torch.save({"weight": torch.tensor([[0.5]])}, served)
@@ -55,4 +55,12 @@ def test_without_validation_the_weights_are_served_and_the_replaced_ones_are_kep
     with caplog.at_level(logging.INFO, "monai_kd"):
         assert serve_if_better(_stage(tmp_path / "run", 0.0, items=0), served)
     assert "nothing was compared" in caplog.text
+    assert read_weights(tmp_path / "run" / "replaced.pt")["weight"].item() == 0.5
+
+
+def test_what_is_served_already_replaces_nothing(tmp_path):
+    """Or a training that is run twice would lose the weights that it replaced."""
+    served, stage = tmp_path / "served.pt", _stage(tmp_path / "run", 0.9, items=0)
+    torch.save({"weight": torch.tensor([[0.5]])}, served)
+    assert [serve_if_better(stage, served) for _ in range(2)] == [True, False]
     assert read_weights(tmp_path / "run" / "replaced.pt")["weight"].item() == 0.5

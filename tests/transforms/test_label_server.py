@@ -36,3 +36,18 @@ def test_a_mask_of_a_request_is_what_the_server_can_write(shape):
     served = LabelServerMaskd("pred")({"pred": mask, **REQUEST})["pred"]
     assert served.dtype == torch.uint8 and torch.equal(served.float(), mask[0])
     assert LabelServerMaskd("pred")({"pred": mask})["pred"] is mask
+
+
+@pytest.mark.parametrize(
+    "path, asked, extension",
+    [("a.jpg", None, ".png"), ("a.JPEG", "", ".png"), ("a.jpg", ".nrrd", ".nrrd"), ("a.png", None, None)],
+)
+def test_a_mask_is_not_written_as_jpeg(path, asked, extension):
+    request = {"pred": torch.ones(1, 2, 3), "image_path": path}
+    request |= {} if asked is None else {"result_extension": asked}
+    assert LabelServerMaskd("pred")(request).get("result_extension") == extension
+
+
+def test_masks_that_may_overlap_are_refused():
+    with pytest.raises(ValueError, match="one label for each voxel, got 2 masks"):
+        LabelServerMaskd("pred")({"pred": torch.ones(2, 2, 3), "image_path": "a.png"})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from monai_kd.data.datalists.system_files import is_system_name
-from monai_kd.data.readers.image_file import image_stem
+from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, image_stem
 
 __all__ = [
     "FolderContent",
@@ -22,9 +22,13 @@ __all__ = [
     "natural_order",
     "results_beside_images",
     "why_unreadable",
+    "without_results",
 ]
 
+_STUDIES = "datastore_v2.json"  # of a MONAI Label server, in its folder of images
 _FOLD_INDEX = "cvind.mat"  # the folds of the Figshare data set, beside its slices
+# What brain extraction tools, annotators and this package add to an image's name.
+_RESULT = re.compile(r"([-_.](bet|(brain[-_]?)?masks?|seg(mentation)?s?|labels?|gt))+$", re.IGNORECASE)
 _STRIPPED = re.compile(r"([-_.]bet)+$", re.IGNORECASE)  # what HD-BET adds to a name
 logger = logging.getLogger(__name__)
 
@@ -132,6 +136,31 @@ def results_beside_images(files: Sequence[Path], ending: re.Pattern[str]) -> set
         return name not in ("", image_stem(file)) and file.with_name(name) in names
 
     return set(filter(is_result, files))
+
+
+def without_results(files: Sequence[Path]) -> list[Path]:
+    """The files without the masks and other results of images among them, by names and folders, with a warning.
+
+    Folders of labels are those of the Medical Segmentation Decathlon and of nnU-Net, and of the studies of a MONAI
+    Label server.
+    """
+    images = [file for file in files if is_image_name(file.name, IMAGE_SUFFIXES)]
+    results = results_beside_images(images, _RESULT) | {file for file in images if _is_label(file)}
+    if results:
+        logger.warning(
+            "left out as masks or other results of the images that they lie beside: %d files, the first is %s; give "
+            "one alone to use it as an image",
+            len(results),
+            min(results),
+        )
+    return [file for file in files if file not in results]
+
+
+def _is_label(file: Path) -> bool:
+    folder = file.parent
+    if folder.name in ("labelsTr", "labelsTs"):
+        return folder.with_name(f"images{folder.name[-2:]}").is_dir()
+    return folder.parent.name == "labels" and (folder.parent.parent / _STUDIES).is_file()  # labels/<tag>/
 
 
 def is_image_name(name: str, suffixes: Sequence[str]) -> bool:

@@ -21,8 +21,8 @@ from monai_kd.data.datalists.image_files import (
     is_image_name,
     list_files,
     natural_order,
-    results_beside_images,
     why_unreadable,
+    without_results,
 )
 from monai_kd.data.datalists.system_files import is_system_name
 from monai_kd.data.datalists.unavailable import Item, UnavailableData
@@ -33,9 +33,6 @@ from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, image_stem
 from monai_kd.data.readers.meta_image import META_IMAGE_SUFFIXES, files_of_meta_image
 
 __all__ = ["find_images", "image_items"]
-
-# What brain extraction tools, annotators and this package add to an image's name.
-_RESULT = re.compile(r"([-_.](bet|(brain[-_]?)?masks?|seg(mentation)?s?|labels?|gt))+$", re.IGNORECASE)
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +96,7 @@ def _content(source: PathLike, folders: bool = False) -> FolderContent:
         content.files.extend(below.files)
         content.unreadable.update(below.unreadable)
     unreadable = {file: why for file, why in content.unreadable.items() if _may_be_image(file)}
-    return FolderContent(content.files if content.files == [path] else _without_results(content.files), unreadable)
+    return FolderContent(content.files if content.files == [path] else without_results(content.files), unreadable)
 
 
 def _each(files: Sequence[Path]) -> list[Item]:
@@ -150,26 +147,6 @@ def _matching(path: Path) -> list[Path]:
     named = len(list(takewhile(lambda part: not glob.has_magic(part), path.parts)))
     found = map(Path, glob.glob(str(path), recursive=True))
     return [match for match in found if not any(map(is_system_name, match.parts[named:]))]
-
-
-def _without_results(files: Sequence[Path]) -> list[Path]:
-    """The files without the masks and other results that lie beside their images, by their names."""
-    images = [file for file in files if is_image_name(file.name, IMAGE_SUFFIXES)]
-    results = results_beside_images(images, _RESULT) | {file for file in images if _is_label(file)}
-    if results:
-        logger.warning(
-            "left out as masks or other results of the images that they lie beside: %d files, the first is %s; give "
-            "one alone to use it as an image",
-            len(results),
-            min(results),
-        )
-    return [file for file in files if file not in results]
-
-
-def _is_label(file: Path) -> bool:
-    """Whether a file lies in a folder of labels, as the Medical Segmentation Decathlon and nnU-Net have them."""
-    folder = file.parent
-    return folder.name in ("labelsTr", "labelsTs") and folder.with_name(f"images{folder.name[-2:]}").is_dir()
 
 
 def _no_image(source: PathLike) -> str:

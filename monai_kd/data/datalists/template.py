@@ -15,7 +15,7 @@ from monai.config import PathLike
 from monai.utils import CommonKeys, ensure_tuple
 
 from monai_kd.data.datalists.decathlon import load_datalist
-from monai_kd.data.datalists.image_files import UnreadableFiles, images_under
+from monai_kd.data.datalists.image_files import UnreadableFiles, images_under, without_results
 from monai_kd.data.datalists.index import INDEX, find_index, name_patients, split_by_index
 from monai_kd.data.datalists.nnunet import TaskFolder, case_of, is_task_folder, patient_of_case
 from monai_kd.data.datalists.patient import bids_subject
@@ -142,7 +142,7 @@ class DatasetLayout(ABC):
     def _with_unlabelled(self, splits: Datalist, folder: Path, dataset_dir: Path) -> Datalist:
         listed = splits.pop(UNLABELLED, [])
         try:
-            items = without_label(self.unlabelled(folder), self.no_label)
+            items = _of_images(without_label(self.unlabelled(folder), self.no_label))
         except UnreadableFiles as error:
             return {**splits, UNLABELLED: UnavailableData(str(error), UnreadableFiles)}
         ids_of: Callable[[Item], Sequence[str]] = self.ids
@@ -236,3 +236,10 @@ def take_labelled(found: Iterable[tuple[Item, Sequence[str]]], folder: PathLike,
     if without:
         logger.warning("%s: %d images have no %s and are left out: %s", folder, len(without), kind, shown)
     return items
+
+
+def _of_images(items: Sequence[Item]) -> list[Item]:
+    """The items of which none is a mask of another one: no student should learn to outline these."""
+    files = [Path(ensure_tuple(item[CommonKeys.IMAGE])[0]) for item in items]
+    images = set(without_results(files))
+    return [item for item, file in zip(items, files) if file in images]

@@ -118,10 +118,11 @@ def test_masks_and_results_beside_their_images_are_no_images(tmp_path, caplog):
     images = ["anna.nii.gz", "ben.png", "cleo_mask.nii.gz", "sub/dan_bet.nii.gz"]
     results = ["anna_bet.nii.gz", "anna_bet_mask.nii.gz", "anna_mask.mha", "ben_seg.png", "ben-label.png"]
     touch(tmp_path, *images, *results, "task/imagesTr/e.nii.gz", "task/labelsTr/e.nii.gz")
-    found = [str(tmp_path / name) for name in (*images, "task/imagesTr/e.nii.gz")]
+    touch(tmp_path, "studies/datastore_v2.json", "studies/f.nii.gz", "studies/labels/final/f.nii.gz")
+    found = [str(tmp_path / name) for name in (*images[:3], "studies/f.nii.gz", images[3], "task/imagesTr/e.nii.gz")]
     for series in (False, True):
         assert [item["image"] for item in image_items(tmp_path, series)] == found
-    assert "6 files, the first is" in caplog.text and "anna_bet.nii.gz; give one alone" in caplog.text
+    assert "7 files, the first is" in caplog.text and "anna_bet.nii.gz; give one alone" in caplog.text
     assert find_images(tmp_path / "anna_mask.mha") == [str(tmp_path / "anna_mask.mha")]
 
 

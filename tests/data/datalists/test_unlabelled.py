@@ -54,6 +54,17 @@ def test_heads_without_a_mask(tmp_path):
     assert _stems(of_one[UNLABELLED]) == ["dora_T1"]
 
 
+@pytest.mark.parametrize("make", [figshare_datalist, brain_extraction_datalist, mri_datalist, vessel_datalist])
+def test_masks_are_no_images(make, tmp_path):
+    """Those of a MONAI Label server's studies, of the Decathlon's folders, and beside their images."""
+    (tmp_path / "set").mkdir()
+    images = ["studies/f.nii.gz", "task/imagesTr/e.nii.gz", "g.nii.gz"]
+    masks = ["studies/labels/final/f.nii.gz", "task/labelsTr/e.nii.gz", "g_seg.nii.gz"]
+    touch(tmp_path / "more", "studies/datastore_v2.json", *images, *masks)
+    found = make(tmp_path / "set", unlabelled_dir=tmp_path / "more")[UNLABELLED]
+    assert sorted(item["image"] for item in found) == sorted(str(tmp_path / "more" / name) for name in images)
+
+
 def test_none_are_asked_for_by_default(tmp_path):
     lists = brain_extraction_datalist(_heads(tmp_path), split="index")
     assert UNLABELLED not in lists and unlabelled_items(lists) == []
