@@ -9,7 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["describe_data", "describe_licence", "describe_model", "generated_by", "is_generated"]
+from monai.utils import CommonKeys, ensure_tuple
+
+from .provenance import TRAINED_ON
+
+__all__ = ["describe_data", "describe_licence", "describe_model", "generated_by", "generation_of", "is_generated"]
+
+_DEPTH = 4  # folders between a generated image and the note on its making, at most
 
 
 def describe_model(
@@ -64,13 +70,13 @@ def describe_data(config: Mapping[str, Any], metadata: Mapping[str, Any]) -> str
     >>> describe_data({"datalist_file": "/data/own.json"}, {})
     'Those that `own.json` lists.'
     """
+    if is_generated(config):
+        made = _kept(config) or generated_by(str(config.get("dataset_dir", "")))
+        by = f" by {made['generator']}" if made else ""
+        return f"GENERATED images{by}, no patient's, free to use: the results say nothing about real ones."
     listed = str(config.get("datalist_file") or "")
     if listed:
         return "Those of a data list." if listed[0] in "$@%" else f"Those that `{Path(listed).name}` lists."
-    made = generated_by(str(config.get("dataset_dir", "")))
-    if is_generated(config):
-        by = f" by {made['generator']}" if made else ""
-        return f"GENERATED images{by}, no patient's, free to use: the results say nothing about real ones."
     # Where the images of a folder come from can't be told from it, only how it is laid out.
     return (
         f"Those of a folder that is laid out as the bundle's own data ({metadata['data_source']}). Where they are "
@@ -93,11 +99,13 @@ def describe_licence(bundle_root: Path, metadata: Mapping[str, Any]) -> str:
 
 
 def is_generated(config: Mapping[str, Any]) -> bool:
-    """Whether a configuration trains on generated data.
+    """Whether a configuration trains on generated data, or did: what it was trained on may have been moved since.
 
     >>> is_generated({"dataset_dir": "$@generator.once(@ckpt_dir + '/data')"}), is_generated({"dataset_dir": "/data"})
     (True, False)
     """
+    if _kept(config):
+        return True
     folder = str(config.get("dataset_dir", ""))
     return not config.get("datalist_file") and (generated_by(folder) is not None or "@generator" in folder)
 
@@ -106,6 +114,22 @@ def generated_by(dataset_dir: str | os.PathLike) -> dict[str, Any] | None:
     """What a generated data set says about its making (``generated.json``); None of real data."""
     file = Path(dataset_dir) / "generated.json"
     return json.loads(file.read_text()) if file.is_file() else None
+
+
+def generation_of(items: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What the folders above the first of these images say about its making; None of real ones.
+
+    Args:
+        items: of a datalist.
+    """
+    images = [ensure_tuple(item[CommonKeys.IMAGE])[0] for item in items[:1] if CommonKeys.IMAGE in item]
+    folders = [folder for image in images for folder in list(Path(image).parents)[:_DEPTH]]
+    return next((made for folder in folders if (made := generated_by(folder)) is not None), None)
+
+
+def _kept(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a run keeps of the making of its training images."""
+    return (config.get(TRAINED_ON) or {}).get("generated")
 
 
 def _items(texts: Sequence[str]) -> str:

@@ -30,6 +30,7 @@ from monai_kd.process_group import wait_for_all
 
 from .epoch_clock import EpochClock
 from .epoch_table import drop_epochs, read_epochs
+from .model_card import generation_of
 from .provenance import (
     TRAINED_ON,
     Datalist,
@@ -298,6 +299,11 @@ class Stage:
                 patients |= network.patients
         return sorted(patients)
 
+    def _trained_on(self) -> dict[str, Any]:
+        """What is kept of its data, which may lie elsewhere or nowhere when somebody asks."""
+        made = generation_of((self.datalist or {}).get("training", ()))
+        return {"patients": self._patients(), **({} if made is None else {"generated": made})}
+
     def _run(self) -> None:
         state = self.trainer.state
         for file in self.starts_from:
@@ -341,7 +347,7 @@ class Stage:
             self.checkpoint.unlink(missing_ok=True)
         if self._writes and config is not None:
             self._origin = self._made_by(config)
-            write_run_config(self.checkpoint, {**config, TRAINED_ON: {"patients": self._patients()}})
+            write_run_config(self.checkpoint, {**config, TRAINED_ON: self._trained_on()})
         if self._writes:
             drop_epochs(self.epoch_table, engine.state.epoch)
         if self._writes and engine.state.epoch == 0:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 
-from monai_kd.engines import describe_data, describe_licence, describe_model, generated_by
+from monai_kd.engines import describe_data, describe_licence, describe_model, generated_by, is_generated, write_json
+from monai_kd.engines.model_card import generation_of
 
 METADATA = {
     "name": "Masks",
@@ -51,3 +52,15 @@ def test_the_licence_is_the_bundles_own(tmp_path):
     (tmp_path / "LICENSE").write_text("\n   Apache License\n   Version 2.0\n\n   TERMS\n")
     said = describe_licence(tmp_path, {**METADATA, "copyright": "Copyright A."})
     assert said == "Apache License, Version 2.0; see `LICENSE` of the bundle. Copyright A."
+
+
+def test_generated_data_stay_so_wherever_they_lie_now(tmp_path):
+    write_json(tmp_path / "generated.json", {"generator": "Maker", "cases": 3})
+    image = str(tmp_path / "images" / "a" / "1.png")
+    made = generation_of([{"image": [image, image]}, {"image": "/elsewhere/2.png"}])
+    assert made == {"generator": "Maker", "cases": 3}
+    assert generation_of([{"image": "/elsewhere/2.png"}]) is None and generation_of([]) is None
+    for where in ({"dataset_dir": "/gone"}, {"dataset_dir": "", "datalist_file": "own.json"}):
+        config = {**where, "trained_on": {"patients": ["a"], "generated": made}}
+        assert is_generated(config) and describe_data(config, METADATA).startswith("GENERATED images by Maker")
+        assert not is_generated({**where, "trained_on": {"patients": ["a"]}})
