@@ -49,7 +49,9 @@ def run(tmp_path_factory) -> Path:
 def test_an_app_holds_a_copy_of_the_bundle_with_the_runs_networks(run, tmp_path, capsys):
     app = tmp_path / "app"
     assert main(["label_app", str(app), "--bundles", FLAGSHIP, "--run", str(run)]) == 0
-    assert f"monailabel start_server --app {app} --studies" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"monailabel start_server --app {app} --studies" in said.out
+    assert f"{run} lies outside the bundle's runs: its configuration is code" in said.out + said.err
     assert "LabelApp" in (app / "main.py").read_text()
 
     copy = app / "model" / FLAGSHIP

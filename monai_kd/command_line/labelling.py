@@ -16,6 +16,7 @@ from .errors import DONE
 from .output import say
 from .stages import STAGES
 from .teachers import teacher_file
+from .trust import say_whose_code
 
 __all__ = ["label_app"]
 
@@ -75,6 +76,7 @@ def label_app(dir: str, bundles: str | None = None, run: str | None = None) -> i
             raise FileExistsError(f"{target} has {bundle.root.name} already; choose a new folder")
         if run is not None:
             bundle.check_made(bundle.completed_run(run) / "model.pt")
+            say_whose_code(bundle, run)
             _check_networks(bundle, run)
         elif not bundle.has_weights:
             raise FileNotFoundError(f"{bundle.root.name} has no models/model.pt; name the --run of a student")

@@ -16,6 +16,7 @@ from monai_kd.verification import LARGEST_MODEL
 from .errors import DONE
 from .inference import evaluate
 from .output import say
+from .trust import say_whose_code
 
 __all__ = ["fit", "halve", "publish"]
 
@@ -37,6 +38,7 @@ def publish(name: str, run: str, data: str | None = None) -> int:
             f"{bundle.root} belongs to an installed package; copy the bundle first, and publish to the copy"
         )
     folder = bundle.completed_run(run)
+    say_whose_code(bundle, run)
     monai_kd.engines.check_origin(folder / "model.pt")
     own, trained = bundle.config("inference.json"), bundle.model_of(run)
     differing = [key for key, value in trained.items() if key != "checkpoint" and value != own.get(key)]
