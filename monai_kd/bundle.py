@@ -95,7 +95,7 @@ class Bundle:
         """
         left_out = shutil.ignore_patterns("runs", "data", "__pycache__", "model_card.md")
         shutil.copytree(self.root, target, ignore=left_out, dirs_exist_ok=True)
-        write_json(target / "configs" / "metadata.json", {**self._without_results(), "eval_metrics": {}})
+        write_json(target / "configs" / "metadata.json", self._without_results())
         self._settle(target, self.identity, place or target)
 
     def derive_to(self, target: Path, place: Path | None = None) -> None:
@@ -106,7 +106,7 @@ class Bundle:
         left_out = ["runs", "data", "models", "__pycache__", "paper_results.json", "model_card.md"]
         shutil.copytree(self.root, target, ignore=shutil.ignore_patterns(*left_out), dirs_exist_ok=True)
         own, before = f"{target.name}-{secrets.token_hex(4)}", self._without_results()
-        of_it = {"identity": own, "copied_from": self.identity, "name": target.name, "eval_metrics": {}}
+        of_it: dict[str, Any] = {"identity": own, "copied_from": self.identity, "name": target.name}
         of_it["changelog"] = {before["version"]: f"a copy of {self.identity} {before['version']}, to be changed"}
         write_json(target / "configs" / "metadata.json", {**before, **of_it})
         docs = target / "docs"
@@ -117,8 +117,9 @@ class Bundle:
         self._settle(target, own, place or target)
 
     def _without_results(self) -> dict[str, Any]:
-        """Its metadata without what its weights were trained on."""
-        return {key: value for key, value in self.metadata.items() if key not in ("training_data", "generated")}
+        """Its metadata without what its weights were trained on, and how they score."""
+        known = {key: value for key, value in self.metadata.items() if key not in ("training_data", "generated")}
+        return {**known, "eval_metrics": {}}
 
     def _settle(self, target: Path, own: str, place: Path) -> None:
         """Let the configurations of a copy look for their root by its identity."""

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
-__all__ = ["gathered", "is_distributed", "number_of_processes", "wait_for_all"]
+__all__ = ["gathered", "is_distributed", "number_of_processes", "spread", "wait_for_all"]
 
 Value = TypeVar("Value")
 
@@ -29,6 +31,13 @@ def gathered(value: Value) -> list[Value]:
     values: list[Value] = [value] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(values, value)
     return values
+
+
+def spread(tensors: Iterable[Tensor]) -> None:
+    """Give all processes the first one's values, in place."""
+    if is_distributed():
+        for tensor in tensors:
+            torch.distributed.broadcast(tensor, 0)
 
 
 def wait_for_all() -> None:

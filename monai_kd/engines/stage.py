@@ -299,10 +299,10 @@ class Stage:
                 patients |= network.patients
         return sorted(patients)
 
-    def _trained_on(self) -> dict[str, Any]:
+    def _trained_on(self, patients: list[str]) -> dict[str, Any]:
         """What is kept of its data, which may lie elsewhere or nowhere when somebody asks."""
         made = generation_of((self.datalist or {}).get("training", ()))
-        return {"patients": self._patients(), **({} if made is None else {"generated": made})}
+        return {"patients": patients, **({} if made is None else {"generated": made})}
 
     def _run(self) -> None:
         state = self.trainer.state
@@ -347,7 +347,7 @@ class Stage:
             self.checkpoint.unlink(missing_ok=True)
         if self._writes and config is not None:
             self._origin = self._made_by(config)
-            write_run_config(self.checkpoint, {**config, TRAINED_ON: self._trained_on()})
+            write_run_config(self.checkpoint, {**config, TRAINED_ON: self._trained_on(self._patients())})
         if self._writes:
             drop_epochs(self.epoch_table, engine.state.epoch)
         if self._writes and engine.state.epoch == 0:

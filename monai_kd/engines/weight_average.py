@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
 from torch import nn
 
 from monai_kd.handlers.optimiser_steps import is_step, steps_of_epoch
-from monai_kd.process_group import is_distributed
+from monai_kd.process_group import spread
 
 __all__ = ["WeightAverage"]
 
@@ -66,9 +65,7 @@ class WeightAverage:
         Weights are the same everywhere. Statistics of batch normalisation are each process's own, and what is not
         wrapped in `DistributedDataParallel` keeps them: the score would be of other networks than that which is kept.
         """
-        if is_distributed():
-            for buffer in self.network.buffers():
-                torch.distributed.broadcast(buffer, 0)
+        spread(self.network.buffers())
 
     def restart(self) -> None:
         """Begin again with the weights of now, such as those that a checkpoint gave."""

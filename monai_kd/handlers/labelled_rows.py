@@ -12,7 +12,7 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor
 
 from monai_kd.losses.distillation import LabelledRows, at_rows, zero_of
-from monai_kd.process_group import is_distributed
+from monai_kd.process_group import is_distributed, number_of_processes
 
 if TYPE_CHECKING:
     from monai.engines import SupervisedTrainer
@@ -39,7 +39,7 @@ def labelled_rows(engine: SupervisedTrainer) -> LabelledRows | None:
         count = torch.tensor(len(rows), device=engine.state.device)
         torch.distributed.all_reduce(count)
         number = int(count)
-        factor = len(rows) * torch.distributed.get_world_size() / max(number, 1)
+        factor = len(rows) * number_of_processes() / max(number, 1)
     elif number == len(engine.state.batch[_LABELLED]):
         return None
     return LabelledRows(rows.to(engine.state.device), factor, number)

@@ -14,7 +14,7 @@ from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
 from monai_kd.losses.distillation import DistillationLoss
-from monai_kd.process_group import is_distributed, number_of_processes
+from monai_kd.process_group import is_distributed, number_of_processes, spread
 
 from .distillation import LiveTeacher
 
@@ -91,7 +91,7 @@ class TrainParaphraser:
         teacher.open(device)
         for parameter in parameters:
             parameter.requires_grad_(True)
-        _spread(modules)
+        _spread_all(modules)
         try:
             for epoch in range(self.epochs):
                 for name in ("sampler", "dataset"):  # other images for each process, and other forms of them
@@ -104,7 +104,7 @@ class TrainParaphraser:
             teacher.close()
             for parameter in parameters:
                 parameter.requires_grad_(False)
-        _spread(modules)  # their statistics, which are of each process's own images
+        _spread_all(modules)  # their statistics, which are of each process's own images
 
     def _epoch(
         self,
@@ -128,12 +128,9 @@ class TrainParaphraser:
         return float(torch.stack(losses).mean()) if losses else float("nan")
 
 
-def _spread(modules: dict[str, Any]) -> None:
-    """Give all processes the first one's weights and buffers."""
-    if is_distributed():
-        for module in modules.values():
-            for tensor in module.state_dict().values():
-                torch.distributed.broadcast(tensor, 0)
+def _spread_all(modules: dict[str, Any]) -> None:
+    for module in modules.values():
+        spread(module.state_dict().values())
 
 
 def _average_gradients(modules: dict[str, Any]) -> None:

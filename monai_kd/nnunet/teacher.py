@@ -77,7 +77,7 @@ class NnunetTeacherStage(Stage):
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         config = running_config() or {}
         if self._writes:
-            write_run_config(self.checkpoint, {**config, TRAINED_ON: {"patients": sorted(self._seen())}})
+            write_run_config(self.checkpoint, {**config, TRAINED_ON: self._trained_on(sorted(self._seen()))})
             check_data(self.checkpoint, config, self.data_ids, self.datalist)
             with whole_file(self.checkpoint) as written:
                 torch.save({"model": self._network.state_dict()}, written)
