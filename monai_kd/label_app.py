@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import torch
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
@@ -44,6 +46,23 @@ class MaskTask(BundleInferTask):
 
     def __init__(self, path: str, conf: dict[str, str]) -> None:
         super().__init__(path, conf, type="segmentation", add_post_restore=False, config={"result_dtype": "uint8"})
+
+    def writer(self, data: dict[str, Any], extension: str | None = None, dtype: str | None = None) -> tuple[Any, Any]:
+        """Write the mask with the image's affine: ITK keeps no place of two axes, and makes others of sheared ones.
+
+        Args:
+            data: the sample, with the mask (x, y[, z]).
+            extension: of the file; by default as the request says, or else the image's.
+            dtype: of its numbers, as NumPy calls it; by default as the request says.
+
+        Returns:
+            Path of the file, and the answer's JSON.
+        """
+        written, answer = super().writer(data, extension, dtype)
+        if isinstance(written, str) and written.lower().endswith((".nii", ".nii.gz")):
+            values = np.asarray(nib.load(written).dataobj)
+            nib.save(nib.Nifti1Image(values, data[self.output_label_key].affine.cpu().double().numpy()), written)
+        return written, answer
 
 
 class DistillationTask(BundleTrainTask):

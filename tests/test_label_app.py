@@ -221,6 +221,9 @@ def studies(label_python, tmp_path_factory) -> Path:
     affine = np.array([[0, -1.5, 0, 20], [2, 0, 0, -30], [0, 0, 3, 5], [0, 0, 0, 1]], dtype=float)
     volume = rng.integers(0, 255, (40, 36, 34)).astype(np.float32)
     nib.save(nib.Nifti1Image(volume, affine), folder / "volume.nii.gz")
+    nib.save(nib.Nifti1Image(volume[..., 0], affine), folder / "flat.nii.gz")
+    affine[0, 2] = 1  # the slices are shifted against each other, as under a tilted gantry
+    nib.save(nib.Nifti1Image(volume, affine), folder / "sheared.nii.gz")
     for number in range(5):
         image = rng.integers(0, 120, (50, 40), dtype=np.uint8)
         mask = np.zeros_like(image)
@@ -292,6 +295,15 @@ def test_the_server_masks_volumes_as_the_command_line_does(name, ask, app, studi
     assert answer["label_names"] == {BUNDLES[name]: 1}
 
 
+@pytest.mark.parametrize("name", ["flat", "sheared"])
+def test_served_masks_are_where_the_image_is(name, ask, app, studies, tmp_path):
+    served, own = _masks(ask, app, FLAGSHIP, studies / f"{name}.nii.gz", tmp_path)
+    image = nib.load(studies / f"{name}.nii.gz")
+    assert served.shape == own.shape == image.shape
+    np.testing.assert_allclose(served.affine, image.affine, atol=1e-4)
+    assert np.mean(np.asarray(served.dataobj) != np.asarray(own.dataobj)) < 0.01
+
+
 def test_the_server_fine_tunes_the_student_by_the_teacher(ask, app, studies, tmp_path):
     bundle = app / "model" / FLAGSHIP
     untrained, teacher = (bundle / "models" / "model.pt").read_bytes(), bundle / "runs" / "default" / "teacher.pt"
@@ -325,6 +337,6 @@ def test_the_server_infers_in_batches_without_a_gpu_and_scores(ask, studies):
     # A training ends with a scoring of the server's own, and one can run at a time.
     _wait(lambda: not _answers(ask, "/scoring/?check_if_running=true"))
     result = json.loads(ask(f"/scoring/{FLAGSHIP}?run_sync=true", {}))
-    assert result["executed"] == result["total"] == 2
+    assert result["executed"] == result["total"] == 4
     known = json.loads((studies / "datastore_v2.json").read_text())["objects"]
     assert all(0 < known[name]["image"]["info"][key] <= 1 for name in ("slice0", "volume"))
