@@ -251,7 +251,7 @@ def _trainings(
     stages = tuple(stage for stage in STAGES if stage != "teacher_training" or is_taught)
     for own, seed, data in _homes(config, folder, seeds, folds):
         trainings.append(_Training(own, seed, stages, settings={**shared, **data}, place=own.name))
-        teacher = {} if config["teacher_checkpoint"] is None else {"teacher_checkpoint": _teacher_in(own)}
+        teacher = {"teacher_checkpoint": _teacher_of(config, own)} if is_taught else {}
         trainings += [
             _Training(own / variant, seed, _DISTILLATION, variant, {**teacher, **changes, **data}, own.name)
             for variant, changes in variants.items()
@@ -280,6 +280,12 @@ def _homes(
             "seed": "@split_seed" if "split_seed" in config else 0,
         }
         yield folder / f"fold_{fold}", first, {"datalist": data}
+
+
+def _teacher_of(config: Mapping[str, Any], folder: Path) -> str:
+    """The file of the teacher of a run in a folder, where it is trained, or of one that teaches all runs."""
+    parser = ConfigParser({**config, "ckpt_dir": str(folder)})
+    return str(parser.get_parsed_content("teacher_checkpoint"))
 
 
 def _teacher_in(folder: Path) -> str:

@@ -105,6 +105,15 @@ def test_the_other_methods_of_a_bundle(config):
     ]
 
 
+def test_a_teacher_that_is_there_teaches_every_method_and_term(config):
+    given = {**config, "teacher_checkpoint": "weights/theirs.pt", "method": "at", "method_terms": {"at": {}, "sp": {}}}
+    variants = _trainings(given, seeds=2, terms=True)[1:]
+    given["distillation"] = {**config["distillation"], "terms": "$@method_terms[@method]"}
+    variants += _trainings(given, seeds=2, methods=True)[1:]
+    taught = [one.settings["teacher_checkpoint"] for one in variants if one.variant]
+    assert len(taught) > 2 and set(taught) == {"weights/theirs.pt"}
+
+
 def test_the_other_teachers_of_a_bundle_each_with_a_student(config):
     with pytest.raises(ValueError, match="offers one teacher only; name others by teacher_variants"):
         _trainings(config, teachers=True)
