@@ -23,7 +23,10 @@ from .locations import identity, is_bundle, teacher_overlay
 from .names import check_known
 from .overrides import check_choices, check_overrides
 
-__all__ = ["Bundle", "bundles_in", "plain_path", "read_json"]
+__all__ = ["TEACHER_AS_ASKED", "Bundle", "bundles_in", "plain_path", "read_json"]
+
+TEACHER_AS_ASKED = "$monai_kd.networks.preprocessed(@teacher, @teacher_preprocessing)"
+"""The network of a teacher from elsewhere, on its own copy of the images, as an expression of a configuration."""
 
 _README = """# {name}
 
@@ -261,6 +264,8 @@ class Bundle:
         if self._is_teacher(weights) or (run is not None and _names(config, weights)):
             # It may see other images than the student, or be measured otherwise, and yet fit the student's network.
             settings["evaluated_network"] = "@teacher"
+            if _names(config, weights) and config.get("teacher_preprocessing"):
+                settings["evaluated_network"] = TEACHER_AS_ASKED
             overlay = teacher_overlay(self.root, "evaluate", config)
             files += [] if overlay is None else [overlay.name]
         return files, settings

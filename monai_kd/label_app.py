@@ -60,7 +60,7 @@ class MaskTask(BundleInferTask):
         """
         written, answer = super().writer(data, extension, dtype)
         if isinstance(written, str) and written.lower().endswith((".nii", ".nii.gz")):
-            values = np.asarray(nib.load(written).dataobj)
+            values = np.asarray(nib.Nifti1Image.from_filename(written).dataobj)
             nib.save(nib.Nifti1Image(values, data[self.output_label_key].affine.cpu().double().numpy()), written)
         return written, answer
 

@@ -14,6 +14,7 @@ from .kt_vit import KTViT
 from .multi_task_vit import MultiTaskViT
 from .onnx_network import OnnxNetwork
 from .paraphraser import Paraphraser
+from .preprocessed import preprocessed
 from .projectors import ChannelEnergy, LayerProjectors, MeanOfLayers, SelectChannels
 from .slicewise import Slicewise
 from .student_friendly import StudentFriendlyTeacher
@@ -58,5 +59,6 @@ __all__ = [
     "create_timm_model",
     "decoder_stages",
     "fused_stages",
+    "preprocessed",
     "student_unet",
 ]

@@ -154,6 +154,24 @@ def test_weights_of_a_network_from_elsewhere_teach_and_can_be_looked_at(slices, 
     words = ["--dataset_dir", str(slices.data), "--checkpoint", str(theirs), "--output", str(tmp_path / "scores")]
     assert main(["evaluate", tumors.NAME, "--run", str(run), *words]) == 0
     assert (tmp_path / "scores" / "summary.json").is_file()
+
+    weights = network.state_dict()
+    weights["convInit.conv.weight"] *= 2  # of images that are halved this is the same teacher
+    torch.save(weights, tmp_path / "halved.pt")
+    halved = {"teacher_preprocessing": [{"_target_": "NormalizeIntensity", "subtrahend": 0, "divisor": 2}]}
+    halved |= {**settings, "teacher_checkpoint": str(tmp_path / "halved.pt")}
+    words = as_words(**halved, teacher_def=definition)
+    assert main([*slices.words, "--run", str(tmp_path / "run_halved"), *words]) == 0
+    words = ["--run", str(tmp_path / "run_halved"), "--teacher"]
+    assert main(["infer", tumors.NAME, str(image), str(tmp_path / "halved"), *words]) == 0
+    again = np.asarray(Image.open(tmp_path / "halved" / f"{image.stem}_prob.png")) / 65535
+    np.testing.assert_allclose(again, said, atol=1e-4)
+    words = ["--dataset_dir", str(slices.data), "--checkpoint", str(tmp_path / "halved.pt")]
+    words += ["--output", str(tmp_path / "scores_halved"), "--run", str(tmp_path / "run_halved")]
+    assert main(["evaluate", tumors.NAME, *words]) == 0
+    scores = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("scores", "scores_halved")]
+    assert scores[0]["dice"]["mean"] == pytest.approx(scores[1]["dice"]["mean"], abs=1e-4)
+
     other = {"list": [1, 2], "number": 7, "by_number": {1: 2}}
     for name, content in other.items():
         torch.save(content, tmp_path / f"{name}.pt")
