@@ -23,10 +23,7 @@ from .locations import identity, is_bundle, teacher_overlay
 from .names import check_known
 from .overrides import check_choices, check_overrides
 
-__all__ = ["TEACHER_AS_ASKED", "Bundle", "bundles_in", "plain_path", "read_json"]
-
-TEACHER_AS_ASKED = "$monai_kd.networks.preprocessed(@teacher, @teacher_preprocessing)"
-"""The network of a teacher from elsewhere, on its own copy of the images, as an expression of a configuration."""
+__all__ = ["Bundle", "bundles_in", "plain_path", "read_json"]
 
 _README = """# {name}
 
@@ -265,7 +262,7 @@ class Bundle:
             # It may see other images than the student, or be measured otherwise, and yet fit the student's network.
             settings["evaluated_network"] = "@teacher"
             if _names(config, weights) and config.get("teacher_preprocessing"):
-                settings["evaluated_network"] = TEACHER_AS_ASKED
+                settings["evaluated_network"] = monai_kd.engines.TEACHER_AS_ASKED
             overlay = teacher_overlay(self.root, "evaluate", config)
             files += [] if overlay is None else [overlay.name]
         return files, settings

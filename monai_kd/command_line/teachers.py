@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import monai_kd
-from monai_kd.bundle import TEACHER_AS_ASKED, Bundle, read_json
+from monai_kd.bundle import Bundle, read_json
 from monai_kd.locations import teacher_overlay
 from monai_kd.overrides import references
 from monai_kd.term_switches import switches_of
@@ -111,7 +111,7 @@ def teacher_of(bundle: Bundle, run: str) -> dict[str, Any]:
     settings |= {"network": settings.pop("teacher"), "checkpoint": str(weights)}
     if own.name == "model.json" and trained.get("teacher_preprocessing"):  # as it was asked when it taught
         settings |= {"teacher": settings["network"], "teacher_preprocessing": trained["teacher_preprocessing"]}
-        settings["network"] = TEACHER_AS_ASKED
+        settings["network"] = monai_kd.engines.TEACHER_AS_ASKED
     settings["imports"] = list(dict.fromkeys([*inference.get("imports", []), *trained.get("imports", [])]))
     settings |= {"probabilities": True} if "probabilities" in inference else {}
     overlay = teacher_overlay(bundle.root, "infer", trained)

@@ -125,7 +125,8 @@ def compare(
         name = training.folder.relative_to(folder)
         logger.info(f"run {number} of {len(trainings)}: {name}")
         train_run(shared, training.folder, root, training.stages, **training.all_settings(dataset_dir))
-        tabulate_run(training.folder, root, keep=True)
+        # A variant of the distillation has the teacher of its seed, which is tested there.
+        tabulate_run(training.folder, root, keep=True, teacher=not training.variant)
     switches = {"--terms": terms, "--methods": methods, "--teachers": teachers, "--paper": paper}
     repeats = ["--folds", str(folds)] if folds else ["--seeds", str(seeds)]
     options = [*repeats, "--effort", effort, *(word for word, is_on in switches.items() if is_on)]

@@ -24,7 +24,7 @@ from monai.engines import Evaluator
 from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer
 
-from monai_kd.engines import MODELS, count_operations, evaluation_workflow, write_json
+from monai_kd.engines import count_operations, evaluation_workflow, kept_network, write_json
 
 __all__ = ["Effort", "MeteredInferer", "Stopwatch", "effort_of", "measure"]
 
@@ -144,8 +144,8 @@ def measure(run: Path, bundle_root: Path, model: str, cases: int = 10) -> Effort
     Returns:
         What it costs; it is kept in ``evaluation/<model>/effort.json``.
     """
-    kept = run / "evaluation" / model / "effort.json"
-    if kept.is_file() and kept.stat().st_mtime >= (run / MODELS[model][0]).stat().st_mtime:
+    kept, network = run / "evaluation" / model / "effort.json", kept_network(run, bundle_root, model)
+    if network is not None and network.is_older_than(kept):
         return Effort(**json.loads(kept.read_text()))
     # Spawned, because a fork would count this process's memory as its own.
     with ProcessPoolExecutor(1, get_context("spawn"), say_only_what_goes_wrong) as process:

@@ -107,7 +107,7 @@ def _draw_by_inference(folder: Path, bundle_root: Path, run: Path, model: str, i
 
 
 def _draw_by_evaluation(folder: Path, bundle_root: Path, run: Path, model: str, inputs: Mapping[str, str]) -> None:
-    writer = _inference(bundle_root, run / MODELS[model][0]).get_parsed_content("writer")
+    writer = _inference(bundle_root, run / MODELS[DISTILLED][0]).get_parsed_content("writer")
     with TemporaryDirectory() as temporary:
         workflow = evaluation_workflow(run, bundle_root, model, Path(temporary), list(inputs.values()))
         dataset = workflow.parser.get_parsed_content("validate#dataset")

@@ -6,7 +6,16 @@ from .batch_inference import BatchInference, BatchReport
 from .cross_validation import cross_validate
 from .ensemble import ensemble, trained_network
 from .epoch_table import EPOCH_COLUMNS, read_epochs
-from .evaluation import MODELS, compared_metrics, evaluation_workflow, tell_scores, values_of
+from .evaluation import (
+    MODELS,
+    TEACHER_AS_ASKED,
+    KeptNetwork,
+    compared_metrics,
+    evaluation_workflow,
+    kept_network,
+    tell_scores,
+    values_of,
+)
 from .export import EXPORTED, ExportReport, export_network, load_exported
 from .exported_metadata import describe_network, embedded_config, latest_scores, read_metadata
 from .model_card import describe_data, describe_licence, describe_model, generated_by, is_generated
@@ -37,10 +46,12 @@ __all__ = [
     "EXPORTED",
     "MODELS",
     "STAGES",
+    "TEACHER_AS_ASKED",
     "TRAINED_ON",
     "BatchInference",
     "BatchReport",
     "ExportReport",
+    "KeptNetwork",
     "PRECISIONS",
     "PlanarInferer",
     "PrecisionInferer",
@@ -67,6 +78,7 @@ __all__ = [
     "has_bfloat16",
     "is_generated",
     "keep_settings",
+    "kept_network",
     "latest_scores",
     "load_exported",
     "load_weights",

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,18 @@ from monai.utils import CommonKeys as Keys
 
 from monai_kd.locations import teacher_overlay
 
-from .run_config import read_run_config
+from .taught_by import teacher_checkpoint
 
-__all__ = ["MODELS", "compared_metrics", "evaluation_workflow", "tell_scores", "values_of"]
+__all__ = [
+    "MODELS",
+    "TEACHER_AS_ASKED",
+    "KeptNetwork",
+    "compared_metrics",
+    "evaluation_workflow",
+    "kept_network",
+    "tell_scores",
+    "values_of",
+]
 
 MODELS = {
     "teacher": ("teacher.pt", "@teacher"),
@@ -25,6 +35,52 @@ MODELS = {
     "distilled_student": ("model.pt", "@network"),
 }
 """What each stage leaves in the run's folder, and the network of the configuration that it belongs to, by model."""
+
+TEACHER_AS_ASKED = "$monai_kd.networks.preprocessed(@teacher, @teacher_preprocessing)"
+"""The network of a teacher from elsewhere, on its own copy of the images, as an expression of a configuration."""
+
+
+@dataclass(frozen=True)
+class KeptNetwork:
+    """What makes a network of a run anew.
+
+    Attributes:
+        config: the configuration.
+        weights: the file; None of a teacher that comes with its weights.
+        is_from_elsewhere: whether it is a teacher that the run has not trained.
+    """
+
+    config: Path
+    weights: Path | None
+    is_from_elsewhere: bool = False
+
+    def is_older_than(self, file: Path) -> bool:
+        """Whether a file was written, and that since the network is what it is."""
+        return file.is_file() and file.stat().st_mtime >= (self.weights or self.config).stat().st_mtime
+
+
+def kept_network(run: Path, bundle_root: str | os.PathLike, model: str) -> KeptNetwork | None:
+    """A network that a run has trained, or its teacher, where that is another one's or comes with its weights.
+
+    Args:
+        run: the run's folder.
+        bundle_root: the bundle's directory.
+        model: one of :data:`MODELS`.
+
+    Returns:
+        None where there is none, as where a teacher's answers are files.
+    """
+    own = run / MODELS[model][0]
+    if own.is_file():
+        return KeptNetwork(own.with_suffix(".json"), own)
+    student = (run / MODELS["distilled_student"][0]).with_suffix(".json")
+    if model != "teacher" or not student.is_file():
+        return None
+    config = json.loads(student.read_text())
+    if "teacher_checkpoint" not in config or config.get("teacher_dir") is not None:
+        return None
+    weights = teacher_checkpoint(run, bundle_root)
+    return KeptNetwork(student, weights, True) if weights is None or weights.is_file() else None
 
 
 def evaluation_workflow(
@@ -49,21 +105,31 @@ def evaluation_workflow(
 
     Returns:
         The workflow, initialised.
+
+    Raises:
+        FileNotFoundError: when the run has no such model.
     """
-    checkpoint, network = MODELS[model]
-    config_file = [(run / checkpoint).with_suffix(".json"), bundle_root / "configs" / "evaluate.json"]
+    kept = kept_network(run, bundle_root, model)
+    if kept is None:
+        raise FileNotFoundError(f"the run {run} has no {model}")
+    config_file = [kept.config, bundle_root / "configs" / "evaluate.json"]
+    changes: dict[str, Any] = {"evaluated_network": MODELS[model][1], "checkpoint": kept.weights and str(kept.weights)}
+    config = json.loads(kept.config.read_text())
     if model == "teacher":
-        overlay = teacher_overlay(bundle_root, "evaluate", read_run_config(run / checkpoint))
+        overlay = teacher_overlay(bundle_root, "evaluate", config)
         config_file += [] if overlay is None else [overlay]
+    if kept.is_from_elsewhere and config.get("teacher_preprocessing"):
+        changes["evaluated_network"] = TEACHER_AS_ASKED
+    if kept.weights is None:
+        changes |= _without_loader(config_file)
     workflow = ConfigWorkflow(
         config_file=[str(path) for path in config_file],
         meta_file=str(bundle_root / "configs" / "metadata.json"),
         logging_file=False,
         bundle_root=str(bundle_root),
         ckpt_dir=str(run),
-        checkpoint=str(run / checkpoint),
-        evaluated_network=network,
         output_dir=str(output_dir),
+        **changes,
         **settings,
     )
     workflow.initialize()
@@ -72,6 +138,17 @@ def evaluation_workflow(
         by_image = {str(item[Keys.IMAGE]): item for item in dataset.data}
         dataset.data = [by_image[image] for image in images if image in by_image]
     return workflow
+
+
+def _without_loader(files: Sequence[Path]) -> dict[str, bool]:
+    """The overrides of an evaluation of a network that has its weights."""
+    handlers = "validate#handlers"
+    listed = next(own[handlers] for own in (json.loads(file.read_text()) for file in files[::-1]) if handlers in own)
+    return {
+        f"{handlers}#{number}#_disabled_": True
+        for number, handler in enumerate(listed)
+        if handler["_target_"] == "CheckpointLoader"
+    }
 
 
 def values_of(summary: Mapping[str, Any]) -> dict[str, float]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -14,7 +15,7 @@ from monai_kd.csv_tables import rounded
 from monai_kd.process_group import is_distributed
 
 from .case_values import Cases, read_cases
-from .evaluation import MODELS, compared_metrics, evaluation_workflow, values_of
+from .evaluation import MODELS, KeptNetwork, compared_metrics, evaluation_workflow, kept_network, values_of
 from .model_card import is_generated
 from .run_config import read_run_config
 from .tables import write_table
@@ -28,9 +29,11 @@ _HOPED_ORDER = (_ZEROFILLED, ALONE, DISTILLED, TEACHER)
 
 
 def tabulate_run(
-    run: str | os.PathLike, bundle_root: str | os.PathLike, keep: bool = False
+    run: str | os.PathLike, bundle_root: str | os.PathLike, keep: bool = False, teacher: bool = True
 ) -> dict[str, dict[str, Any]]:
-    """Evaluate every network that a run has trained on the test cases, and write and log a table of them.
+    """Evaluate every network of a run on the test cases, and write and log a table of them.
+
+    A teacher from elsewhere is among them, unless it cannot be tested as the student is, which is said.
 
     Under the table stands how the models compare by the bundle's ``compared_metrics``, with what chance allows, as a
     comparison says it. ``table.csv`` and ``table.md`` go into the run's folder, the values per case into
@@ -40,36 +43,44 @@ def tabulate_run(
         run: the run's folder.
         bundle_root: the bundle's directory.
         keep: take an evaluation that is newer than its checkpoint as it is.
+        teacher: whether a teacher from elsewhere is evaluated as well.
 
     Returns:
-        The summaries by model: ``teacher``, ``student_alone``, ``distilled_student``, as far as they were trained. None
+        The summaries by model: ``teacher``, ``student_alone``, ``distilled_student``, as far as they are there. None
         where several processes train together: one of them cannot evaluate while the others go on.
     """
     if is_distributed():
         return {}
     folder, root = Path(run), Path(bundle_root)
-    summaries = {
-        model: (keep and _evaluated(folder, model)) or _evaluate(folder, root, model)
-        for model, (checkpoint, _) in MODELS.items()
-        if (folder / checkpoint).is_file()
-    }
-    rows = [_row(model, summary, folder / MODELS[model][0]) for model, summary in summaries.items()]
+    summaries, rows = {}, []
+    for model in MODELS:
+        kept = kept_network(folder, root, model)
+        if kept is None or (kept.is_from_elsewhere and not teacher):
+            continue
+        summary = (keep and _evaluated(folder, kept, model)) or _evaluate(folder, root, kept, model)
+        if summary:
+            summaries[model] = summary
+            rows.append(_row(model, summary, kept.weights))
     title = "test cases: mean +- standard deviation over cases, or one value of all cases (with its interval)"
     write_table(folder / "table", rows, title, _notes(folder, root, rows) if rows else ())
     return summaries
 
 
-def _evaluated(run: Path, model: str) -> dict[str, Any] | None:
-    """The summary of an evaluation that was made since the model was trained."""
+def _evaluated(run: Path, kept: KeptNetwork, model: str) -> dict[str, Any]:
+    """The summary of an evaluation that was made since the model was trained; empty where there is none."""
     summary = run / "evaluation" / model / "summary.json"
-    if not summary.is_file() or summary.stat().st_mtime < (run / MODELS[model][0]).stat().st_mtime:
-        return None
-    return json.loads(summary.read_text())
+    return json.loads(summary.read_text()) if kept.is_older_than(summary) else {}
 
 
-def _evaluate(run: Path, bundle_root: Path, model: str) -> dict[str, Any]:
+def _evaluate(run: Path, bundle_root: Path, kept: KeptNetwork, model: str) -> dict[str, Any]:
     output_dir = run / "evaluation" / model
-    evaluation_workflow(run, bundle_root, model, output_dir).run()
+    try:
+        evaluation_workflow(run, bundle_root, model, output_dir).run()
+    except Exception as error:
+        if not kept.is_from_elsewhere:  # such a one may give other channels, which the terms of the loss choose from
+            raise
+        logging.getLogger("monai_kd").warning(f"the teacher cannot be tested as the student is: {error}")
+        return {}
     return json.loads((output_dir / "summary.json").read_text())
 
 
@@ -130,14 +141,11 @@ def _zerofilled(cases: Cases) -> Cases:
     return Cases(cases.inputs, cases.groups, values)
 
 
-def _row(model: str, summary: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
+def _row(model: str, summary: dict[str, Any], weights: Path | None) -> dict[str, Any]:
     values = values_of(summary)
-    row: dict[str, Any] = {
-        "model": model,
-        "parameters": summary["parameters"],
-        "megabytes": round(checkpoint.stat().st_size / 1e6, 2),
-        "cases": summary[next(iter(values))]["cases"],
-    }
+    row: dict[str, Any] = {"model": model, "parameters": summary["parameters"]}
+    row |= {} if weights is None else {"megabytes": round(weights.stat().st_size / 1e6, 2)}
+    row["cases"] = summary[next(iter(values))]["cases"]
     for name, value in values.items():
         spread = {f"{name}_{key}": rounded(summary[name][key], like=value) for key in _SPREADS if key in summary[name]}
         row |= {name: rounded(value), **spread}

@@ -202,6 +202,31 @@ def test_a_comparison_without_a_teacher_to_train_trains_both_students(slices, tm
         assert "seed_0 student_alone" in plan and "seed_0 distillation" in plan and "seed_0 teacher" not in plan
 
 
+def test_a_teacher_from_elsewhere_stands_in_the_comparison_unless_it_gives_something_else(slices, tmp_path, capsys):
+    out, theirs = tmp_path / "out", tmp_path / "theirs.pt"
+    words = ["compare", *slices.words[1:], "--seeds", "1", *as_words(batch_size=4)]
+    assert main([*words, "--terms", "--out", str(out), *as_words(**_ensemble(slices))]) == 0
+    models = json.loads((out / "results.json").read_text())["models"]
+    assert list(models)[:3] == ["teacher", "student_alone", "distilled_student"]
+    assert models["teacher"]["effort"]["parameters"] > models["distilled_student"]["effort"]["parameters"]
+    assert models["distilled_student"]["metrics"]["dice"]["retained_percent"] is not None
+    assert not list(out.glob("seed_0/terms/*/evaluation/teacher"))
+
+    torch.save(SegResNet(2, 8, 3, 2).state_dict(), theirs)
+    settings = {**tumors.TINY, **SHORT, "teacher_checkpoint": str(theirs), "fusion_weight": 0}
+    settings["distillation#terms#logits#teacher_projector"] = {
+        "_target_": "monai_kd.networks.SelectChannels",
+        "channels": [1],
+    }
+    definition = {"_target_": "SegResNet", "spatial_dims": 2, "init_filters": 8, "in_channels": 3, "out_channels": 2}
+    capsys.readouterr()
+    words += as_words(**settings, teacher_def=definition)
+    assert main([*words, "--out", str(tmp_path / "other")]) == 0
+    assert "the teacher cannot be tested as the student is" in capsys.readouterr().out
+    models = json.loads((tmp_path / "other" / "results.json").read_text())["models"]
+    assert list(models) == ["student_alone", "distilled_student"]
+
+
 def test_the_teachers_verb_needs_a_run_with_a_teacher(slices, tmp_path, capsys):
     words = ["infer", tumors.NAME, str(slices.data), str(tmp_path / "out"), "--teacher"]
     assert main(words) == 2

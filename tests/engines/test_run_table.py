@@ -25,7 +25,7 @@ def run(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "evaluate.json").write_text(json.dumps({"compared_metrics": {"dice": "higher"}}))
     planted = {"distilled_student": SUMMARY, "student_alone": {**SUMMARY, "dice": {**SUMMARY["dice"], "mean": 0.7}}}
-    monkeypatch.setattr(run_table, "_evaluate", lambda run, bundle_root, model: planted[model])
+    monkeypatch.setattr(run_table, "_evaluate", lambda run, bundle_root, kept, model: planted[model])
     return tmp_path
 
 
