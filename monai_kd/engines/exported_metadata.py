@@ -136,10 +136,16 @@ def _describe_input(
     size = list(data_format["spatial_shape"])
     if "image_size" in config:
         size[:2] = [parser["image_size"]] * 2
+    inferer: Any = parser.get_parsed_content("inferer") if "inferer" in config else None
+    inferer = getattr(inferer, "inferer", inferer)
+    windows = isinstance(inferer, SlidingWindowInferer)
+    if windows:
+        window = ensure_tuple(inferer.roi_size)  # its axes are the network's, where a bundle takes flat images too
+        size = list(ensure_tuple_rep(inferer.roi_size, len(size) if len(window) == 1 else len(window)))
     mask: Any = parser.get_parsed_content("mask") if "Undersample" in arguments else None
     described = {
         "axes": _axes(size),
-        "axis_order": _PICTURES if len(size) == 2 else _VOLUMES,
+        "axis_order": _PICTURES if len(data_format["spatial_shape"]) == 2 else _VOLUMES,
         "dtype": data_format["dtype"],
         "channels": data_format["num_channels"],
         "size": size,
@@ -150,10 +156,7 @@ def _describe_input(
         "orientation": arguments.get("Orientation", {}).get("axcodes"),
         "steps": _in_words(steps, **({} if mask is None else {"across": "xy"[mask.axis]})),
     }
-    inferer: Any = parser.get_parsed_content("inferer") if "inferer" in config else None
-    inferer = getattr(inferer, "inferer", inferer)
-    if isinstance(inferer, SlidingWindowInferer):
-        described["size"] = list(ensure_tuple_rep(inferer.roi_size, len(size)))
+    if windows:
         described["window"] = {"overlap": inferer.overlap, "weights": str(inferer.mode), "average_of": "logits"}
     if mask is not None:
         described["acquired_lines"] = mask(size[mask.axis]).nonzero().flatten().tolist()

@@ -18,7 +18,7 @@ from skimage.morphology import skeletonize
 import monai_kd
 from monai_kd.cli import main
 from monai_kd.data import VesselGenerator, vessel_datalist
-from monai_kd.engines import tabulate_run
+from monai_kd.engines import read_metadata, tabulate_run
 from monai_kd.networks import FeatureTap
 
 from .runs import as_words, check_failures, check_kept_answers_change_nothing, read_curves, read_rows, read_weights
@@ -473,6 +473,16 @@ def test_flat_images_go_through_the_bundle(data, tmp_path):
     assert nib.load(tmp_path / "out" / "flat_pred.nii.gz").shape == (32, 24)
     assert (tmp_path / "out" / "flat_overlay.png").is_file()
     check_failures(tmp_path / "out", {"picture.png": "does not say how large its voxels are"})
+
+    exported = tmp_path / "flat.ts"
+    assert main(["export", NAME, str(exported), "--format", "torchscript", *run]) == 0
+    described = read_metadata(exported)
+    assert (described["input"]["axes"], described["input"]["size"]) == ("batch, channel, x, y", [16, 16])
+    words = ["--checkpoint", str(exported)]
+    assert main(["infer", NAME, str(inputs / "flat.nii.gz"), str(tmp_path / "again"), *words]) == 0
+    files = (tmp_path / folder / "flat_pred.nii.gz" for folder in ("out", "again"))
+    again, own = (np.asarray(nib.load(file).dataobj) for file in files)
+    assert np.mean(again != own) < 0.01
 
 
 def test_the_papers_crops_are_uniform_and_its_windows_do_not_overlap(workflow, data):
