@@ -3,7 +3,7 @@
 
     python -m monai_kd compare BUNDLE --seeds 1 --out FOLDER ...
     python tests/results/collect.py FOLDER METRIC "Title of the metric" "what was measured" [--first] [--decimals 3]
-        [--networks "A -> B"] [--note "..."] [--command "..."] [--teacher standard]
+        [--networks "A -> B"] [--note "..."] [--command "..."] [--teacher standard] [--variants]
 
 METRIC is a name of ``results.json``, such as ``dice``. The experiment with the same words for what was measured is
 replaced, with its note, networks and command kept where no new ones are given; another one is added at the end, or in
@@ -21,6 +21,7 @@ from typing import Any
 from tables import MODELS, RESULTS
 
 from monai_kd.comparison.results import Model, Results
+from monai_kd.engines.wording import DISTILLED, label
 
 
 def told(model: Model, metric: str, decimals: int) -> dict[str, Any]:
@@ -29,6 +30,8 @@ def told(model: Model, metric: str, decimals: int) -> dict[str, Any]:
     row: dict[str, Any] = {"value": round(score.mean, decimals)}
     if score.low is not None and score.high is not None:
         row["interval"] = [round(score.low, decimals), round(score.high, decimals)]
+    if score.gain_low is not None and score.gain_high is not None:
+        row["gain"] = [round(value, decimals) for value in (score.gain, score.gain_low, score.gain_high)]
     if effort is not None:
         row |= {"parameters": effort.parameters, "mb": round(effort.checkpoint_mb, 1)}
         if effort.multiply_accumulates:
@@ -38,8 +41,18 @@ def told(model: Model, metric: str, decimals: int) -> dict[str, Any]:
     return row
 
 
+def variants(results: Results, metric: str, decimals: int) -> dict[str, dict[str, Any]]:
+    """The other teachers, and the students of other teachers, methods and terms, by what a table calls them."""
+    found = {}
+    for name, model in results.models.items():
+        if name not in MODELS:
+            words = label(name) if name.endswith(")") or model.model != DISTILLED else f"{label(DISTILLED)} ({label(name)})"
+            found[words] = told(model, metric, decimals)
+    return found
+
+
 def experiment(
-    results: Results, metric: str, title: str, data: str, decimals: int, teacher: str | None
+    results: Results, metric: str, title: str, data: str, decimals: int, teacher: str | None, others: bool
 ) -> dict[str, Any]:
     """What a comparison found, by one metric."""
     names = {name: f"{name} ({teacher})" if f"{name} ({teacher})" in results.models else name for name in MODELS}
@@ -60,6 +73,7 @@ def experiment(
         "seeds": len(results.seeds),
         "cases": f"{groups.cases} cases{of}" + (f" in {results.folds} folds" if results.folds else ""),
         "models": models,
+        **({"variants": variants(results, metric, decimals)} if others else {}),
     }
 
 
@@ -71,6 +85,7 @@ def main() -> None:
     parser.add_argument("--first", action="store_true")
     parser.add_argument("--decimals", type=int, default=3)
     parser.add_argument("--teacher", help="another of the teachers that were compared, and its student")
+    parser.add_argument("--variants", action="store_true", help="all else that was compared, below the three models")
     kept = ("note", "networks", "command")
     for name in kept:
         parser.add_argument(f"--{name}")
@@ -78,7 +93,8 @@ def main() -> None:
     results = Results.read(options.comparison / "results.json")
     file = RESULTS / f"{results.bundle}.json"
     content = json.loads(file.read_text("utf-8"))
-    own = experiment(results, options.metric, options.title, options.data, options.decimals, options.teacher)
+    asked = (options.metric, options.title, options.data, options.decimals, options.teacher, options.variants)
+    own = experiment(results, *asked)
     places = [index for index, known in enumerate(content["experiments"]) if known["data"] == options.data]
     known = content["experiments"][places[0]] if places else {}
     own |= {name: words for name in kept if (words := getattr(options, name) or known.get(name))}

@@ -11,8 +11,8 @@ table for each experiment, docs/results.md).
 A file has `bundle` and `experiments`, a list of `data`, `metric`, `models`, and as far as known `seeds`, `cases`,
 `note`, `command`, `networks` (where they are not the bundle's own) and `settings` (where they stand); the first one is
 that of README.md. `models` has `teacher`, `student_alone` and `distilled_student`, which have `value` (null: not
-measured) and as far as measured `interval` (of 95 %), `p` (against the student alone), `parameters`, `macs`, `ms` and
-`mb`.
+measured) and as far as measured `interval` (of 95 %), `gain` over the student alone with its interval, `p` (against the
+student alone), `parameters`, `macs`, `ms` and `mb`. `variants`, by name, are what else was compared, in the same form.
 """
 
 from __future__ import annotations
@@ -74,6 +74,14 @@ def gain(told: dict[str, Any]) -> str:
     return f"{distilled - alone:+.{digits}f} {metric}{chance}"
 
 
+def gain_in_words(row: dict[str, Any], digits: int) -> str:
+    """By how much a student differs from the one alone, with its interval; nothing where that is not known."""
+    if "gain" not in row:
+        return ""
+    value, low, high = (f"{number:+.{digits}f}" for number in row["gain"])
+    return f"{value} ({low} to {high})"
+
+
 def bundles_table() -> str:
     """A row for each bundle, with its first experiment."""
     lines = ["| bundle | does | teacher -> student | gain | smaller | faster | weights |"]
@@ -107,13 +115,15 @@ def long_tables(bundle: str) -> str:
     """A table for each experiment with all that was measured, and how."""
     blocks, last = [], ""
     for told in experiments(bundle):
-        models = [told["models"][model] for model in MODELS]
+        others = told.get("variants", {})
+        models = [*(told["models"][model] for model in MODELS), *others.values()]
         columns = {
-            "": list(MODELS.values()),
+            "": [*MODELS.values(), *others],
             told["metric"]: [written(row["value"], digits_of(told)) for row in models],
             "95 % interval": [
                 " to ".join(written(end, digits_of(told)) for end in row.get("interval", ())) for row in models
             ],
+            "gain": [gain_in_words(row, digits_of(told)) for row in models],
             "p against alone": [f"{row['p']:.2g}" if "p" in row else "" for row in models],
         }
         columns |= {title: [f"{row[key]:,}" if key in row else "" for row in models] for key, title in COLUMNS.items()}
