@@ -46,7 +46,8 @@ def variants(results: Results, metric: str, decimals: int) -> dict[str, dict[str
     found = {}
     for name, model in results.models.items():
         if name not in MODELS:
-            words = label(name) if name.endswith(")") or model.model != DISTILLED else f"{label(DISTILLED)} ({label(name)})"
+            says_it = name.endswith(")") or model.model != DISTILLED
+            words = label(name) if says_it else f"{label(DISTILLED)} ({label(name)})"
             found[words] = told(model, metric, decimals)
     return found
 
