@@ -198,9 +198,18 @@ class Bundle:
             )
         return folder
 
-    def model_of(self, run: str) -> dict[str, Any]:
-        """Overrides of inference.json that give the student of a run."""
-        own = self._student_config(run)
+    def model_of(self, run: str | None, weights: Path | None = None) -> dict[str, Any]:
+        """Overrides of inference.json that give the student of a run, or the network of other weights.
+
+        Other weights go by the configuration that is kept beside them, and where there is none by the run's; weights
+        of no run, with none beside them, by the bundle's.
+        """
+        if weights is not None and monai_kd.engines.read_run_config(weights):
+            own = weights.with_suffix(".json")
+        elif run is None:
+            return {}
+        else:
+            own = self._student_config(run)
         trained, folder = read_json(own), own.parent
         self.check_origin(folder, trained)
         ids = self.config("inference.json")["model_ids"]
@@ -208,7 +217,8 @@ class Bundle:
         # A setting that came later has a default by which this bundle's earlier runs stay what they were.
         if missing and trained.get("_meta_", {}).get("identity") != self.identity:
             raise ValueError(f"the run {folder} is of another bundle or an earlier version: no {', '.join(missing)}")
-        return {"checkpoint": str(folder / "model.pt"), **{key: trained[key] for key in ids if key in trained}}
+        checkpoint = folder / "model.pt" if weights is None else weights
+        return {"checkpoint": str(checkpoint), **{key: trained[key] for key in ids if key in trained}}
 
     def check_origin(self, made: Path, config: Mapping[str, Any]) -> None:
         """Refuse what another bundle made, by the metadata kept with it: its classes may have other meanings.
@@ -244,17 +254,18 @@ class Bundle:
             name = weights.stem if weights.stem != "model" else f"{weights.resolve().parent.name}_model"
             settings["output_dir"] = str(scores / f"evaluation_{'published' if checkpoint is None else name}")
         files: list[str | Path] = ["train.json", "evaluate.json"]
-        if run is None:
+        own = weights.with_suffix(".json")  # a run can hold networks of several settings
+        if monai_kd.engines.read_run_config(weights):
+            files[0] = own
+        elif run is not None:
+            files[0] = self._student_config(run)
+        else:
             inference = self.config("inference.json")  # what is of no run is used as `infer` uses it
             settings |= {key: inference[key] for key in inference.get("free_ids", ())}
-        else:
-            settings["ckpt_dir"] = str(folder)
-            own = weights.with_suffix(".json")  # a run can hold networks of several settings
-            own = own if own.is_file() else self._student_config(run)
-            files[0] = own
         config = read_json(self.root / "configs" / files[0])
-        if run is not None:
-            self.check_origin(folder, config)
+        if files[0] != "train.json":
+            settings["ckpt_dir"] = str(weights.parent if run is None else folder)
+            self.check_origin(weights.parent if run is None else folder, config)
         dealt = config.get("datalist", {})
         if datalist is not None and dealt.get("_target_") == monai_kd.engines.CROSS_VALIDATED:
             settings["datalist"] = dealt["datalist"]

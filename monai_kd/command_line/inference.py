@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import monai_kd
 from monai_kd.bundle import Bundle, plain_path, read_json
@@ -15,6 +15,9 @@ from .output import say
 from .teachers import activation_of, teacher_of, without_layers
 from .trust import check_script, say_whose_code
 from .words import config_settings, given, parse, paths, value_of
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
 
 __all__ = ["evaluate", "infer"]
 
@@ -66,17 +69,18 @@ def infer(
         options: the same as key=value, as --key value.
     """
     bundle = Bundle(name)
-    say_whose_code(bundle, run)
+    say_whose_code(bundle, run, checkpoint)
     from_files, wanted = config_settings(config, bundle, "inference.json"), parse(overrides, options)
     teacher = value_of(teacher)
     if teacher and (run is None or checkpoint is not None):
         raise ValueError("--teacher needs --run RUN, whose teacher it is, and no --checkpoint")
-    settings: dict[str, Any] = {} if run is None else teacher_of(bundle, run) if teacher else bundle.model_of(run)
-    if checkpoint is None and run is not None:
-        bundle.check_made(Path(settings["checkpoint"]))
-    if checkpoint is not None:
-        weights = Path(plain_path(checkpoint))
+    weights = None if checkpoint is None else Path(plain_path(checkpoint))
+    if weights is not None:
         bundle.check_student(weights)
+    settings = teacher_of(bundle, str(run)) if teacher else bundle.model_of(run, weights)
+    if weights is None and run is not None:
+        bundle.check_made(Path(settings["checkpoint"]))
+    if weights is not None:
         check_script(weights, value_of(trust))
         settings.update(bundle.settings_in(weights, {**from_files, **wanted}))
     settings.update(from_files)
@@ -132,6 +136,7 @@ def evaluate(
     settings.update(paths(dataset_dir=dataset_dir, datalist_file=datalist, output_dir=output))
     settings.update(parse(overrides, options))
     workflow = bundle.workflow(*files, overrides=settings)
+    _say_whom_it_has_seen(workflow.parser, Path(settings["checkpoint"]))
     # Or what is wrong with them would be said less well.
     check_finite_weights(monai_kd.engines.read_weights(settings["checkpoint"]), str(settings["checkpoint"]))
     workflow.run()
@@ -145,3 +150,11 @@ def evaluate(
     precision = monai_kd.engines.precision_of(workflow.parser)
     say(f"computed in {precision}; cases.csv and summary.json are in {folder}")
     return DONE
+
+
+def _say_whom_it_has_seen(parser: ConfigParser, weights: Path) -> None:
+    """Say that cases are of patients whom the weights have learned from: what they score tells nothing about others."""
+    items = parser.get_parsed_content("validate#dataset#data")
+    if seen := monai_kd.engines.seen_patients(weights, items):
+        shown = ", ".join(seen[:3]) + (" ..." if len(seen) > 3 else "")
+        say(f"{weights} was trained on {len(seen)} of these patients ({shown}): this is no test")

@@ -89,7 +89,8 @@ def teacher_of(bundle: Bundle, run: str) -> dict[str, Any]:
     """
     own = bundle.existing_run(run) / "teacher.json"
     weights: Path | None = own.with_suffix(".pt")
-    if not own.is_file() and own.with_name("model.json").is_file():  # a teacher from elsewhere
+    kept = monai_kd.engines.kept_network(own.parent, bundle.root, "teacher")
+    if own.with_name("model.json").is_file() and (kept is None or kept.is_from_elsewhere):
         own, weights = own.with_name("model.json"), teacher_file(bundle, run)
         if weights is None:
             raise FileNotFoundError(

@@ -86,7 +86,7 @@ def say_whose_code(bundle: Bundle, run: str | None, checkpoint: str | None = Non
         checkpoint: weights, beside which a configuration may lie.
     """
     places = [] if run is None else [bundle.existing_run(run)]
-    if checkpoint is not None and run is not None and Path(checkpoint).with_suffix(".json").is_file():
+    if checkpoint is not None and Path(checkpoint).with_suffix(".json").is_file():
         places.append(Path(plain_path(checkpoint)).parent)
     own = Path(monai_kd.run_dir(bundle.root, "")).resolve()
     for place in dict.fromkeys(places):

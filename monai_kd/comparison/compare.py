@@ -259,7 +259,8 @@ def _trainings(
         ]
         for variant, changes in others.items():
             home = own / variant
-            changes = {**changes, "teacher_checkpoint": _teacher_in(home), **data}
+            own_images = {"teacher_preprocessing": None} if config.get("teacher_preprocessing") else {}
+            changes = {**changes, **own_images, "teacher_checkpoint": _teacher_in(home), **data}
             trainings.append(_Training(home, seed, _WITH_TEACHER, variant, changes, own.name))
     return trainings
 

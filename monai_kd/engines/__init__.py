@@ -26,7 +26,7 @@ from .placement import place_network
 from .planar_inferer import PlanarInferer
 from .precision import PRECISIONS, PrecisionInferer, choose_precision, has_bfloat16, precision_of
 from .processes import process_device, start_processes
-from .provenance import TRAINED_ON, check_data, check_origin
+from .provenance import TRAINED_ON, check_data, check_origin, seen_patients
 from .rehearsal import rehearse
 from .reproduction import reproduce
 from .run_config import CROSS_VALIDATED, plain_settings, read_run_config, running_config, write_json, write_run_config
@@ -101,6 +101,7 @@ __all__ = [
     "run_steps",
     "running_config",
     "score_text",
+    "seen_patients",
     "serve_if_better",
     "start_processes",
     "tabulate_run",

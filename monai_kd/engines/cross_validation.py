@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from monai.bundle import ConfigParser
 
 from monai_kd.csv_tables import rounded
 from monai_kd.process_group import is_distributed
 
 from .evaluation import values_of
 from .nested_run import keep_settings, train_run
+from .provenance import patients_of
 from .run_config import running_config
 from .run_table import tabulate_run
 from .tables import write_table
@@ -47,7 +49,8 @@ def cross_validate(
         The rows of the table: ``model``, and ``<metric>`` and ``<metric>_std`` for every metric.
 
     Raises:
-        ValueError: when there are fewer than two folds, or when the folder holds folds of other settings.
+        ValueError: when there are fewer than two folds, when the split has none, or when the folder holds folds of
+            other settings.
         RuntimeError: under `torch.distributed`, or when no configuration is running.
     """
     if len(set(folds)) < 2:
@@ -61,6 +64,7 @@ def cross_validate(
         raise RuntimeError(
             f"cross_validate belongs into the configuration of a bundle, which it runs for every {setting}"
         )
+    _check_splits(config, folds[:2], dataset_dir, setting)
     folder = Path(run)
     shared = keep_settings(folder / "cross_validation", config, "cross-validation")
     values: dict[str, dict[str, list[float]]] = {}
@@ -75,6 +79,23 @@ def cross_validate(
     rows = [_row(model, metrics, f"{setting}s") for model, metrics in values.items()]
     write_table(folder / "cross_validation", rows, f"mean and standard deviation over {len(folds)} {setting}s")
     return rows
+
+
+def _check_splits(
+    config: Mapping[str, Any], folds: Sequence[int], dataset_dir: str | os.PathLike, setting: str
+) -> None:
+    """Refuse a split that is the same for every fold, as that of a list or of one seed is."""
+    if "datalist" not in config:
+        return
+    tested = []
+    for fold in folds:
+        parser = ConfigParser({**config, "dataset_dir": str(dataset_dir), setting: fold})
+        tested.append(patients_of(parser.get_parsed_content("datalist")["test"]))
+    if tested[0] == tested[1]:
+        raise ValueError(
+            f"{setting}s {folds[0]} and {folds[1]} test the same patients: this split has no {setting}s; "
+            "`compare --folds 5` deals any data list by patient"
+        )
 
 
 def _row(model: str, metrics: dict[str, list[float]], numbers: str) -> dict[str, Any]:

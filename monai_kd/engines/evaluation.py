@@ -56,7 +56,9 @@ class KeptNetwork:
 
     def is_older_than(self, file: Path) -> bool:
         """Whether a file was written, and that since the network is what it is."""
-        return file.is_file() and file.stat().st_mtime >= (self.weights or self.config).stat().st_mtime
+        # An own network's configuration is written before its weights, and that of its student may come at any time.
+        made_by = [self.weights or self.config, *([self.config] if self.is_from_elsewhere else [])]
+        return file.is_file() and file.stat().st_mtime >= max(path.stat().st_mtime for path in made_by)
 
 
 def kept_network(run: Path, bundle_root: str | os.PathLike, model: str) -> KeptNetwork | None:
@@ -71,16 +73,15 @@ def kept_network(run: Path, bundle_root: str | os.PathLike, model: str) -> KeptN
         None where there is none, as where a teacher's answers are files.
     """
     own = run / MODELS[model][0]
-    if own.is_file():
-        return KeptNetwork(own.with_suffix(".json"), own)
     student = (run / MODELS["distilled_student"][0]).with_suffix(".json")
-    if model != "teacher" or not student.is_file():
+    config = json.loads(student.read_text()) if model == "teacher" and student.is_file() else {}
+    if config.get("teacher_dir") is not None:
         return None
-    config = json.loads(student.read_text())
-    if "teacher_checkpoint" not in config or config.get("teacher_dir") is not None:
-        return None
-    weights = teacher_checkpoint(run, bundle_root)
-    return KeptNetwork(student, weights, True) if weights is None or weights.is_file() else None
+    if "teacher_checkpoint" in config:
+        weights = teacher_checkpoint(run, bundle_root)
+        if weights is None or (weights.is_file() and weights.resolve() != own.resolve()):
+            return KeptNetwork(student, weights, True)
+    return KeptNetwork(own.with_suffix(".json"), own) if own.is_file() else None
 
 
 def evaluation_workflow(

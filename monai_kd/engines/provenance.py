@@ -31,6 +31,7 @@ __all__ = [
     "made_by",
     "patients_behind",
     "patients_of",
+    "seen_patients",
     "sign",
     "value_of_id",
 ]
@@ -87,14 +88,18 @@ def check_patients(checkpoint: Path, datalist: Datalist | None) -> None:
     Raises:
         ValueError: naming these patients.
     """
-    others = patients_of(item for side in ("validation", "test") for item in (datalist or {}).get(side, ()))
-    seen = sorted(others & (patients_behind(checkpoint) or set()))
-    if seen:
+    others = [item for side in ("validation", "test") for item in (datalist or {}).get(side, ())]
+    if seen := seen_patients(checkpoint, others):
         raise ValueError(
             f"{checkpoint} was trained on {', '.join(seen[:3])}{' ...' if len(seen) > 3 else ''}, who validate or test "
             "here: use the data set and the split that it was trained with, or train anew in another run (if these are "
             f"other people by the same names, move {checkpoint.with_suffix('.json').name} away)"
         )
+
+
+def seen_patients(checkpoint: Path, items: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Who of some items' patients a network has learned of, as far as that is kept beside its checkpoint; sorted."""
+    return sorted(patients_of(items) & (patients_behind(checkpoint) or set()))
 
 
 def patients_behind(checkpoint: Path) -> set[str] | None:

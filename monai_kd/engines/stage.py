@@ -236,6 +236,11 @@ class Stage:
                 self._check_settings(self.checkpoint)
             self._say_trained_already()
             return
+        if self.skip_if_trained and (running_config() or {}).get("teacher_preprocessing"):
+            raise ValueError(
+                f"teacher_preprocessing is for a teacher that comes with its weights, but {self.checkpoint} is to be "
+                "trained here, on images as the student sees them: leave it out, or name the teacher's weights"
+            )
         folder = self.checkpoint.parent
         folder.mkdir(parents=True, exist_ok=True)
         if not self._writes:
