@@ -220,6 +220,31 @@ class Bundle:
         checkpoint = folder / "model.pt" if weights is None else weights
         return {"checkpoint": str(checkpoint), **{key: trained[key] for key in ids if key in trained}}
 
+    def not_applied(self, weights: Path) -> list[str]:
+        """What `infer` leaves out of the preprocessing and the inferer that weights were trained with.
+
+        Empty where all that was changed are settings that inference.json has, and where nothing is kept of them.
+        """
+        from monai.bundle import ConfigParser
+
+        trained, inference = monai_kd.engines.read_run_config(weights), self.config("inference.json")
+        if not trained:
+            return []
+        parsers = [ConfigParser(config) for config in (trained, self.config("train.json"))]
+        for parser in parsers:
+            parser.resolve_macro_and_relative_ids()
+        looked_at = ["validate#preprocessing", "validate#inferer"]
+        names = monai_kd.engines.differing_settings(*(parser.get() for parser in parsers), looked_at)
+        return [name for name in names if name.partition("#")[0] not in inference]
+
+    def check_applied(self, weights: Path) -> None:
+        """Refuse weights of which :meth:`not_applied` names something: they would see other images than they know."""
+        if names := self.not_applied(weights):
+            raise ValueError(
+                f"{weights} was trained with {', '.join(names)} of its own, which inference.json has in its own way: "
+                "copy the bundle, change both files, and train there"
+            )
+
     def check_origin(self, made: Path, config: Mapping[str, Any]) -> None:
         """Refuse what another bundle made, by the metadata kept with it: its classes may have other meanings.
 

@@ -59,6 +59,7 @@ def export(
     files, settings = bundle.evaluation_of(run, checkpoint, datalist)
     bundle.check_made(Path(settings["checkpoint"]))
     bundle.check_student(Path(settings["checkpoint"]))
+    bundle.check_applied(Path(settings["checkpoint"]))  # or the file would describe another preprocessing
     needs_data = format == "int8" or dataset_dir is not None or datalist is not None
     settings.update(config_settings(config, bundle, *files))
     settings.update(paths(dataset_dir=dataset_dir, datalist_file=datalist))

@@ -80,6 +80,11 @@ def infer(
     settings = teacher_of(bundle, str(run)) if teacher else bundle.model_of(run, weights)
     if weights is None and run is not None:
         bundle.check_made(Path(settings["checkpoint"]))
+    if not teacher and settings and (names := bundle.not_applied(Path(settings["checkpoint"]))):
+        say(
+            f"{settings['checkpoint']} was trained with {', '.join(names)} of its own, which infer has in its own way: "
+            "`evaluate` measures another student than this one"
+        )
     if weights is not None:
         check_script(weights, value_of(trust))
         settings.update(bundle.settings_in(weights, {**from_files, **wanted}))

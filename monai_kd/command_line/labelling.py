@@ -78,6 +78,7 @@ def label_app(dir: str, bundles: str | None = None, run: str | None = None) -> i
             bundle.check_made(bundle.completed_run(run) / "model.pt")
             say_whose_code(bundle, run)
             _check_networks(bundle, run)
+            bundle.check_applied(bundle.existing_run(run) / "model.pt")
         elif not bundle.has_weights:
             raise FileNotFoundError(f"{bundle.root.name} has no models/model.pt; name the --run of a student")
     models = target / "model"

@@ -40,6 +40,7 @@ def publish(name: str, run: str, data: str | None = None) -> int:
     folder = bundle.completed_run(run)
     say_whose_code(bundle, run)
     monai_kd.engines.check_origin(folder / "model.pt")
+    bundle.check_applied(folder / "model.pt")
     own, trained = bundle.config("inference.json"), bundle.model_of(run)
     differing = [key for key, value in trained.items() if key != "checkpoint" and value != own.get(key)]
     if others := ", ".join(key for key in differing if key not in own.get("free_ids", ())):

@@ -26,7 +26,7 @@ from .placement import place_network
 from .planar_inferer import PlanarInferer
 from .precision import PRECISIONS, PrecisionInferer, choose_precision, has_bfloat16, precision_of
 from .processes import process_device, start_processes
-from .provenance import TRAINED_ON, check_data, check_origin, seen_patients
+from .provenance import TRAINED_ON, check_data, check_origin, differing_settings, seen_patients
 from .rehearsal import rehearse
 from .reproduction import reproduce
 from .run_config import CROSS_VALIDATED, plain_settings, read_run_config, running_config, write_json, write_run_config
@@ -69,6 +69,7 @@ __all__ = [
     "describe_model",
     "describe_network",
     "describe_other_teacher",
+    "differing_settings",
     "embedded_config",
     "ensemble",
     "evaluation_workflow",

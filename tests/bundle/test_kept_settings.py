@@ -87,3 +87,19 @@ def test_a_split_without_folds_is_not_cross_validated(made, tmp_path, capsys):
     assert main([*made.words, *words]) == 2
     assert "this split has no folds" in capsys.readouterr().err
     assert not (tmp_path / "run" / "fold_1").exists()
+
+
+def test_a_preprocessing_that_only_the_training_knows_is_said_and_not_given_on(made, tmp_path, capsys):
+    part = "train#normalisation#1#subtrahend"
+    run, again = ["--run", str(tmp_path / "run")], ["infer", NAME, made.image, str(tmp_path / "out"), "--run"]
+    assert main([*made.words, *run, *as_words(**SHORT, **{part: [1000, 1000, 1000]})]) == 0
+    capsys.readouterr()
+    assert main([*again, str(made.run)]) == 0
+    assert "of its own" not in capsys.readouterr().out
+    assert main([*again, run[1]]) == 0
+    assert "trained with train#normalisation of its own" in capsys.readouterr().out
+    for words in (["export", NAME, str(tmp_path / "a.ts"), *run], ["label_app", str(tmp_path / "app"), *run]):
+        words += ["--bundles", NAME] if words[0] == "label_app" else ["--format", "torchscript"]
+        assert main(words) == 2
+        assert "trained with train#normalisation of its own" in capsys.readouterr().err
+    assert not (tmp_path / "a.ts").exists() and not (tmp_path / "app").exists()
