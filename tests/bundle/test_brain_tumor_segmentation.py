@@ -405,9 +405,10 @@ def test_a_list_without_test_cases_is_refused_before_three_trainings_that_end_wi
 
 
 def test_weights_of_another_network_are_refused_in_one_line(run, data, tmp_path, capfd):
+    shutil.copyfile(run / "model.pt", tmp_path / "model.pt")  # without what the run keeps of it
     for words in (
         ["evaluate", NAME, "--run", str(run), "--checkpoint", str(run / "model.pt"), "network_def#out_channels=2"],
-        ["infer", NAME, str(data / "1.mat"), str(tmp_path / "out"), "--checkpoint", str(run / "model.pt")],
+        ["infer", NAME, str(data / "1.mat"), str(tmp_path / "out"), "--checkpoint", str(tmp_path / "model.pt")],
     ):
         assert main(words) == 2
         shown = capfd.readouterr()
