@@ -204,7 +204,7 @@ class Bundle:
         Other weights go by the configuration that is kept beside them, and where there is none by the run's; weights
         of no run, with none beside them, by the bundle's.
         """
-        if weights is not None and monai_kd.engines.read_run_config(weights):
+        if weights is not None and _kept(weights):
             own = weights.with_suffix(".json")
         elif run is None:
             return {}
@@ -227,7 +227,7 @@ class Bundle:
         """
         from monai.bundle import ConfigParser
 
-        trained, inference = monai_kd.engines.read_run_config(weights), self.config("inference.json")
+        trained, inference = _kept(weights), self.config("inference.json")
         if not trained:
             return []
         parsers = [ConfigParser(config) for config in (trained, self.config("train.json"))]
@@ -280,7 +280,7 @@ class Bundle:
             settings["output_dir"] = str(scores / f"evaluation_{'published' if checkpoint is None else name}")
         files: list[str | Path] = ["train.json", "evaluate.json"]
         own = weights.with_suffix(".json")  # a run can hold networks of several settings
-        if monai_kd.engines.read_run_config(weights):
+        if _kept(weights):
             files[0] = own
         elif run is not None:
             files[0] = self._student_config(run)
@@ -355,6 +355,11 @@ def bundles_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     return [folder] if is_bundle(folder) else sorted(path for path in folder.iterdir() if is_bundle(path))
+
+
+def _kept(weights: Path) -> dict[str, Any]:
+    """The configuration beside weights; empty of an exported student, which has its own within."""
+    return {} if weights.suffix in monai_kd.engines.EXPORTED else monai_kd.engines.read_run_config(weights)
 
 
 def _names(config: Mapping[str, Any], weights: Path) -> bool:

@@ -24,7 +24,7 @@ ALLOWED = {
     "metrics": set(),
     "transforms": set(),
     "data": {"transforms"},
-    "handlers": {"losses.distillation", "networks.feature_tap"},
+    "handlers": {"losses.distillation", "networks.feature_tap", "networks.preprocessed"},
     "engines": {
         "handlers",
         "metrics",

@@ -79,6 +79,7 @@ def _evaluate(run: Path, bundle_root: Path, kept: KeptNetwork, model: str) -> di
     except Exception as error:
         if not kept.is_from_elsewhere:  # such a one may give other channels, which the terms of the loss choose from
             raise
+        (output_dir / "summary.json").unlink(missing_ok=True)  # of what it was before
         logging.getLogger("monai_kd").warning(f"the teacher cannot be tested as the student is: {error}")
         return {}
     return json.loads((output_dir / "summary.json").read_text())

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from monai_kd.locations import running_parser
 from monai_kd.losses.distillation import DistillationLoss
 from monai_kd.networks.feature_tap import FeatureTap
+from monai_kd.networks.preprocessed import transformed
 from monai_kd.process_group import is_distributed
 from monai_kd.term_switches import switches_of
 
@@ -116,7 +117,7 @@ class LiveTeacher:
             image = image.as_tensor() if isinstance(image, MetaTensor) else image
             image = image.to(engine.state.device, non_blocking=engine.non_blocking)
             if self.preprocessing is not None:
-                image = torch.stack([_plain(self.preprocessing(sample)) for sample in image])
+                image = transformed(image, self.preprocessing)
             inputs.append(image)
         if getattr(self.network, "out_of_fold", False):
             inputs.append(self._members(batch).to(engine.state.device))
@@ -307,10 +308,6 @@ def _check_layers(side: str, network: nn.Module, loss: DistillationLoss) -> None
 def _tapped(network: nn.Module) -> nn.Module:
     """The network whose layers a teacher's are: of one that is made of others, that which it says itself."""
     return network.tapped if hasattr(type(network), "tapped") else network  # type: ignore[return-value]
-
-
-def _plain(image: Any) -> Tensor:
-    return image.as_tensor() if isinstance(image, MetaTensor) else torch.as_tensor(image)
 
 
 def _check_needs_no_layers(loss: DistillationLoss, heads: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 from torch import Tensor, nn
 
-__all__ = ["preprocessed"]
+__all__ = ["preprocessed", "transformed"]
 
 
 def preprocessed(network: nn.Module, preprocessing: Sequence[Callable[[Tensor], Any]] | None) -> nn.Module:
@@ -32,11 +32,13 @@ def preprocessed(network: nn.Module, preprocessing: Sequence[Callable[[Tensor], 
 
         def prepare(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
             images, *others = inputs
-            return torch.stack([_plain(transform(image)) for image in images]), *others
+            return transformed(images, transform), *others
 
         network.register_forward_pre_hook(prepare)
     return network
 
 
-def _plain(image: Any) -> Tensor:
-    return image.as_tensor() if isinstance(image, MetaTensor) else torch.as_tensor(image)
+def transformed(images: Tensor, transform: Callable[[Tensor], Any]) -> Tensor:
+    """Images (B, C, *spatial), each behind an array transform, as a plain tensor."""
+    made = [transform(image) for image in images]
+    return torch.stack([own.as_tensor() if isinstance(own, MetaTensor) else torch.as_tensor(own) for own in made])
