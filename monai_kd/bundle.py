@@ -279,9 +279,8 @@ class Bundle:
             name = weights.stem if weights.stem != "model" else f"{weights.resolve().parent.name}_model"
             settings["output_dir"] = str(scores / f"evaluation_{'published' if checkpoint is None else name}")
         files: list[str | Path] = ["train.json", "evaluate.json"]
-        own = weights.with_suffix(".json")  # a run can hold networks of several settings
         if _kept(weights):
-            files[0] = own
+            files[0] = weights.with_suffix(".json")  # a run can hold networks of several settings
         elif run is not None:
             files[0] = self._student_config(run)
         else:
@@ -289,8 +288,9 @@ class Bundle:
             settings |= {key: inference[key] for key in inference.get("free_ids", ())}
         config = read_json(self.root / "configs" / files[0])
         if files[0] != "train.json":
-            settings["ckpt_dir"] = str(weights.parent if run is None else folder)
-            self.check_origin(weights.parent if run is None else folder, config)
+            made = weights.parent if run is None else folder
+            settings["ckpt_dir"] = str(made)
+            self.check_origin(made, config)
         dealt = config.get("datalist", {})
         if datalist is not None and dealt.get("_target_") == monai_kd.engines.CROSS_VALIDATED:
             settings["datalist"] = dealt["datalist"]

@@ -77,6 +77,7 @@ def infer(
     weights = None if checkpoint is None else Path(plain_path(checkpoint))
     if weights is not None:
         bundle.check_student(weights)
+        check_script(weights, value_of(trust))
     settings = teacher_of(bundle, str(run)) if teacher else bundle.model_of(run, weights)
     if weights is None and run is not None:
         bundle.check_made(Path(settings["checkpoint"]))
@@ -86,7 +87,6 @@ def infer(
             "`evaluate` measures another student than this one"
         )
     if weights is not None:
-        check_script(weights, value_of(trust))
         settings.update(bundle.settings_in(weights, {**from_files, **wanted}))
     settings.update(from_files)
     settings.update(dataset_dir=plain_path(input), output_dir=plain_path(output), **paths(checkpoint=checkpoint))

@@ -75,10 +75,11 @@ def label_app(dir: str, bundles: str | None = None, run: str | None = None) -> i
         if (target / "model" / bundle.root.name).exists():
             raise FileExistsError(f"{target} has {bundle.root.name} already; choose a new folder")
         if run is not None:
-            bundle.check_made(bundle.completed_run(run) / "model.pt")
+            student = bundle.completed_run(run) / "model.pt"
+            bundle.check_made(student)
             say_whose_code(bundle, run)
             _check_networks(bundle, run)
-            bundle.check_applied(bundle.existing_run(run) / "model.pt")
+            bundle.check_applied(student)
         elif not bundle.has_weights:
             raise FileNotFoundError(f"{bundle.root.name} has no models/model.pt; name the --run of a student")
     models = target / "model"

@@ -87,21 +87,20 @@ def teacher_of(bundle: Bundle, run: str) -> dict[str, Any]:
     Raises:
         FileNotFoundError: when it has none.
     """
-    own = bundle.existing_run(run) / "teacher.json"
-    weights: Path | None = own.with_suffix(".pt")
-    kept = monai_kd.engines.kept_network(own.parent, bundle.root, "teacher")
-    if own.with_name("model.json").is_file() and (kept is None or kept.is_from_elsewhere):
-        own, weights = own.with_name("model.json"), teacher_file(bundle, run)
-        if weights is None:
+    folder = bundle.existing_run(run)
+    kept = monai_kd.engines.kept_network(folder, bundle.root, "teacher")
+    if kept is None or kept.weights is None or not kept.config.is_file():
+        taught = (folder / "model.json").is_file()
+        told = teacher_file(bundle, run) if taught else None
+        if taught and (told is None or told.is_file()):
             raise FileNotFoundError(
-                f"the run {own.parent} has no teacher with a checkpoint: its teacher comes with its own weights, or is "
+                f"the run {folder} has no teacher with a checkpoint: its teacher comes with its own weights, or is "
                 "files; apply it where it comes from"
             )
-    if weights is None or not own.is_file() or not weights.is_file():
-        missing = f": {weights} is not there" if own.name == "model.json" else ""
-        raise FileNotFoundError(f"the run {own.parent} has no teacher{missing}: train one by --stages teacher")
-    trained, inference = read_json(own), bundle.config("inference.json")
-    bundle.check_origin(own.parent, trained)
+        missing = "" if told is None else f": {told} is not there"
+        raise FileNotFoundError(f"the run {folder} has no teacher{missing}: train one by --stages teacher")
+    trained, inference = read_json(kept.config), bundle.config("inference.json")
+    bundle.check_origin(folder, trained)
     settings = {key: trained[key] for key in inference["model_ids"] if key in trained}
     waiting = ["teacher"]
     while waiting:  # the network, and whatever it is made of
@@ -109,8 +108,8 @@ def teacher_of(bundle: Bundle, run: str) -> dict[str, Any]:
         if key in trained and key not in _PLACES and key not in settings.keys() - {"network_def"}:
             settings[key] = trained[key]
             waiting += [name.partition("#")[0] for name in references([trained[key]])]
-    settings |= {"network": settings.pop("teacher"), "checkpoint": str(weights)}
-    if own.name == "model.json" and trained.get("teacher_preprocessing"):  # as it was asked when it taught
+    settings |= {"network": settings.pop("teacher"), "checkpoint": str(kept.weights)}
+    if kept.is_from_elsewhere and trained.get("teacher_preprocessing"):  # as it was asked when it taught
         settings |= {"teacher": settings["network"], "teacher_preprocessing": trained["teacher_preprocessing"]}
         settings["network"] = monai_kd.engines.TEACHER_AS_ASKED
     settings["imports"] = list(dict.fromkeys([*inference.get("imports", []), *trained.get("imports", [])]))

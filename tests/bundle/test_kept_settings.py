@@ -67,6 +67,13 @@ def test_another_teacher_than_the_one_that_lies_in_the_run_is_the_students(made,
     capsys.readouterr()
     assert main(["infer", NAME, made.image, str(tmp_path / "soft"), "--run", str(run), "--teacher"]) == 2
     assert "comes with its own weights" in capsys.readouterr().err
+    config = json.loads((run / "model.json").read_text())
+    by_files = {**config, "teacher_dir": "soft", "teacher_checkpoint": str(run / "teacher.pt")}
+    (run / "model.json").write_text(json.dumps(by_files))
+    assert kept_network(run, bundle_root(NAME), "teacher") is None  # files taught, whatever lies there
+    assert main(["infer", NAME, made.image, str(tmp_path / "soft"), "--run", str(run), "--teacher"]) == 2
+    assert "or is files" in capsys.readouterr().err
+    (run / "model.json").write_text(json.dumps(config))
     # Its scores are those by the settings of now, not by those of an earlier student of the run.
     first = tabulate_run(run, bundle_root(NAME), keep=True)["teacher"]
     words += as_words(threshold=0.0)
