@@ -275,7 +275,10 @@ class Bundle:
         weights = folder / "model.pt" if checkpoint is None else Path(plain_path(checkpoint))
         settings = {"checkpoint": str(weights)}
         if run is None or weights.resolve() != (folder / "model.pt").resolve():  # what is known of its student stays
-            scores = Path(monai_kd.run_dir(self.root, "default")) if run is None else folder
+            if run is not None:
+                scores = folder
+            else:
+                scores = weights.parent if _kept(weights) else Path(monai_kd.run_dir(self.root, "default"))
             name = weights.stem if weights.stem != "model" else f"{weights.resolve().parent.name}_model"
             settings["output_dir"] = str(scores / f"evaluation_{'published' if checkpoint is None else name}")
         files: list[str | Path] = ["train.json", "evaluate.json"]

@@ -125,8 +125,8 @@ def evaluate(
         datalist: a Decathlon-style JSON list instead of the data set's own layout.
         run: name or path of a run, whose student, networks and split are used.
         checkpoint: other weights than models/model.pt or the run's; with teacher.pt, the teacher's network and images.
-        output: the folder of the two files; by default the run's `evaluation`, `evaluation_<name>` of other weights, or
-            `evaluation_published` of the bundle's own.
+        output: the folder of the two files; by default `evaluation` in the run's folder, there or beside its run's
+            other files `evaluation_<name>` of other weights, and `evaluation_published` of the bundle's own.
         config: a JSON or YAML file of settings, laid over the bundle's as key=value is, which it gives way to; several
             with commas between them, or as --config given several times.
         options: the same as key=value, as --key value.

@@ -46,6 +46,12 @@ def test_weights_are_applied_by_the_settings_that_are_kept_beside_them(weights, 
     assert (found["dice"]["mean"] > 0) == (share == 1)
 
 
+def test_scores_of_a_runs_weights_lie_in_its_folder_when_only_the_weights_are_named(made):
+    weights = str(made.run / "student_alone.pt")
+    assert main(["evaluate", NAME, "--checkpoint", weights, "--dataset_dir", str(made.data)]) == 0
+    assert (made.run / "evaluation_student_alone" / "summary.json").is_file()
+
+
 def test_a_test_on_patients_whom_the_weights_have_seen_is_said_to_be_none(made, tmp_path, capsys):
     words = ["evaluate", NAME, "--run", str(made.run), "--output"]
     assert main([*words, str(tmp_path / "own")]) == 0
