@@ -68,7 +68,10 @@ def decoder_stages(network: nn.Module) -> list[DecoderStage]:
     elif isinstance(network, EncoderUNet):
         layers = [f"decoder.{index}" for index in range(len(network.decoder))][-4:]
     else:
-        raise TypeError(f"the decoder of a {type(network).__name__} is not known; name layers of the terms yourself")
+        raise TypeError(
+            f"the decoder of a {type(network).__name__} is not known: leave the fusion out by fusion_weight=0, or give "
+            'four layers and their channels, coarsest first: student_stages=[["LAYER", 64], ...]'
+        )
     return [DecoderStage(layer, _channels(network.get_submodule(layer))) for layer in layers]
 
 
