@@ -17,13 +17,13 @@ from typing import Any
 
 import monai_kd
 
-from .files import write_json
+from .files import read_json, write_json, write_text
 from .idle_settings import without_effect
 from .locations import identity, is_bundle, teacher_overlay
 from .names import check_known
 from .overrides import check_choices, check_overrides
 
-__all__ = ["Bundle", "bundles_in", "plain_path", "read_json"]
+__all__ = ["Bundle", "bundles_in", "plain_path"]
 
 _README = """# {name}
 
@@ -111,9 +111,9 @@ class Bundle:
         write_json(target / "configs" / "metadata.json", {**before, **of_it})
         docs = target / "docs"
         os.replace(docs / "README.md", docs / "README_of_the_original.md")
-        (docs / "README.md").write_text(_README.format(name=target.name, original=self.identity))
+        write_text(docs / "README.md", _README.format(name=target.name, original=self.identity))
         licence = docs / "data_license.txt"
-        licence.write_text(_LICENCE.format(original=self.identity) + licence.read_text())
+        write_text(licence, _LICENCE.format(original=self.identity) + licence.read_text(encoding="utf-8"))
         self._settle(target, own, place or target)
 
     def _without_results(self) -> dict[str, Any]:
@@ -127,7 +127,8 @@ class Bundle:
             config = read_json(path)
             if "bundle_root" in config:
                 root = f"$monai_kd.bundle_root({own!r}, {str(place)!r})"
-                path.write_text(path.read_text().replace(json.dumps(config["bundle_root"]), json.dumps(root), 1))
+                text = path.read_text(encoding="utf-8")
+                write_text(path, text.replace(json.dumps(config["bundle_root"]), json.dumps(root), 1))
 
     def config_file(self, file: str | Path) -> str:
         """The path of a configuration file that is given by its name; another path as it is."""
@@ -406,19 +407,3 @@ def plain_path(text: str) -> str:
     if "#" in text:
         raise ValueError(f"{text}: MONAI reads the # in a path as a separator of ids; rename or link the folder")
     return os.path.abspath(os.path.expanduser(text))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The content of a JSON file that holds an object.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: when it is damaged, or holds anything else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged, or no JSON ({error}); copy it again, or make it again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold settings by id, got {type(content).__name__}; copy it again")
-    return content

@@ -26,6 +26,7 @@ except ImportError:  # not on Windows, where what a killed process leaves behind
 
 __all__ = [
     "put_in_place",
+    "read_json",
     "remove_unfinished",
     "temporary_folder",
     "whole_file",
@@ -102,9 +103,32 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
-    """Write ``content`` to ``path`` as JSON that people read: lists of numbers in one line."""
-    text = json.dumps(content, indent=4)
+    """Write ``content`` as JSON that people read, lists of numbers in one line; what JSON lacks becomes text."""
+    text = json.dumps(content, indent=4, default=str)
     write_text(path, _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n")
+
+
+def read_json(path: str | os.PathLike, kind: type = dict, encoding: str | None = "utf-8") -> Any:
+    """The content of a JSON file.
+
+    Args:
+        path: of the file.
+        kind: what it must hold, ``dict`` or ``list``; ``object`` for anything.
+        encoding: None for files that come from elsewhere: UTF-8, UTF-16 and UTF-32 with a mark and without.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when it is damaged, or holds anything else.
+    """
+    content = Path(path).read_bytes()
+    try:
+        found = json.loads(content if encoding is None else content.decode(encoding))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged, or no JSON ({error}); copy it again, or make it again") from error
+    if not isinstance(found, kind):
+        wanted = "a list" if kind is list else "settings by name"
+        raise ValueError(f"{path} must hold {wanted}, got {type(found).__name__}; copy it again, or make it again")
+    return found
 
 
 @contextlib.contextmanager

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import gc
 import inspect
-import json
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from .files import read_json
 
 __all__ = [
     "bundle_names",
@@ -50,7 +51,7 @@ def identity(root: Path) -> str:
 
     A moved bundle keeps it; what the verb ``copy`` makes has its own. Without one it is the folder's name.
     """
-    metadata = json.loads((root / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    metadata = read_json(root / "configs" / "metadata.json")
     return str(metadata.get("identity", root.name))
 
 

@@ -16,8 +16,9 @@ from typing import Any
 
 import monai_kd
 
-from .bundle import Bundle, read_json
+from .bundle import Bundle
 from .contract import broken_promises
+from .files import read_json
 
 __all__ = ["CHECKS", "EXPORTS", "LARGEST_MODEL", "check_run"]
 

@@ -14,6 +14,7 @@ import pytest
 from monai_kd import files
 from monai_kd.files import (
     put_in_place,
+    read_json,
     remove_unfinished,
     temporary_folder,
     whole_file,
@@ -49,6 +50,35 @@ def test_numbers_stand_in_one_line_and_nothing_else_changes(tmp_path):
     assert json.loads(text) == content and text.endswith("}\n")
     assert '"shape": [1, -2.5, 1e-07],' in text and '"mixed": [true, null],' in text and text.count("[1, 2]") == 1
     assert text.count("\n") == 11
+
+
+def test_what_json_lacks_is_written_as_text(tmp_path):
+    write_json(tmp_path / "a.json", {"folder": tmp_path, "pair": (1, 2)})
+    assert read_json(tmp_path / "a.json") == {"folder": str(tmp_path), "pair": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "message"),
+    [
+        (b"{", dict, "a.json is damaged, or no JSON"),
+        (b"\xff", object, "a.json is damaged, or no JSON"),
+        (b"[]", dict, "a.json must hold settings by name, got list"),
+        (b"{}", list, "a.json must hold a list, got dict"),
+    ],
+)
+def test_a_damaged_file_or_another_one_is_named(content, kind, message, tmp_path):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_json(tmp_path / "a.json", kind)
+
+
+def test_a_file_is_read_in_utf_8_whatever_the_machine_speaks_and_one_from_elsewhere_by_its_mark(tmp_path):
+    (tmp_path / "a.json").write_text('{"name": "Zoë"}', encoding="utf-8")
+    (tmp_path / "b.json").write_text('{"name": "Zoë"}', encoding="utf-16")
+    code = f"from monai_kd.files import read_json; print(ascii(read_json({str(tmp_path / 'a.json')!r})))"
+    other = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    said = subprocess.run([sys.executable, "-c", code], env=other, check=True, capture_output=True, text=True).stdout
+    assert said.strip() == ascii({"name": "Zoë"}) == ascii(read_json(tmp_path / "b.json", encoding=None))
 
 
 def test_a_file_has_the_rights_that_the_user_gives_new_files(tmp_path):

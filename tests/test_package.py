@@ -106,6 +106,12 @@ def test_no_configuration_names_timm_or_torchvision():
             assert not {"timm", "torchvision"} & set(re.findall(r"\w+", file.read_text())), file
 
 
+def test_json_files_are_read_by_one_function():
+    """Which takes them for UTF-8 on every machine, and says which one is damaged."""
+    for file in PACKAGE.rglob("*.py"):
+        assert file.name == "files.py" or not re.search(r"json\.loads?\(.*(read_|open)", file.read_text()), file
+
+
 def test_every_subpackage_is_installed():
     if not (ROOT / "setup.cfg").is_file():
         pytest.skip("not a checkout")

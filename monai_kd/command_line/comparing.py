@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import monai_kd
-from monai_kd.bundle import Bundle, plain_path, read_json
+from monai_kd.bundle import Bundle, plain_path
+from monai_kd.files import read_json
 
 from .errors import DONE
 from .output import say

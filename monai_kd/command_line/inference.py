@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import monai_kd
-from monai_kd.bundle import Bundle, plain_path, read_json
+from monai_kd.bundle import Bundle, plain_path
+from monai_kd.files import read_json
 
 from .errors import DONE, SOME_FAILED
 from .output import say

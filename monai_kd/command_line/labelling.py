@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 
 import monai_kd
-from monai_kd.bundle import Bundle, plain_path, read_json
-from monai_kd.files import remove_unfinished, whole_folder, write_text
+from monai_kd.bundle import Bundle, plain_path
+from monai_kd.files import read_json, remove_unfinished, whole_folder, write_json, write_text
 
 from .errors import DONE
 from .output import say
@@ -126,7 +126,7 @@ def _add_to_app(bundle: Bundle, target: Path, place: Path, run: str | None) -> N
     train["train"]["epochs"] = "@train#trainer#max_epochs"
     train["run"].append("$monai_kd.engines.serve_if_better(@train#stage, @bundle_root + '/models/model.pt')")
     for file, config in (("train.json", train), ("inference.json", inference)):
-        monai_kd.engines.write_json(target / "configs" / file, config)
+        write_json(target / "configs" / file, config)
 
 
 def _check_networks(bundle: Bundle, run: str) -> None:

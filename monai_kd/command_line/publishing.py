@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import monai_kd
-from monai_kd.bundle import Bundle, read_json
+from monai_kd.bundle import Bundle
 from monai_kd.csv_tables import rounded
-from monai_kd.files import remove_unfinished, whole_file, write_json
+from monai_kd.files import read_json, remove_unfinished, whole_file, write_json
 from monai_kd.verification import LARGEST_MODEL
 
 from .errors import DONE

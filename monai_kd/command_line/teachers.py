@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import monai_kd
-from monai_kd.bundle import Bundle, read_json
+from monai_kd.bundle import Bundle
+from monai_kd.files import read_json
 from monai_kd.locations import teacher_overlay
 from monai_kd.overrides import references
 from monai_kd.term_switches import switches_of

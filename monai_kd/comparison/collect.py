@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -37,6 +36,7 @@ from monai_kd.engines.case_values import TRUE_PROBABILITY, Cases, Row, pool_case
 from monai_kd.engines.run_config import CROSS_VALIDATED
 from monai_kd.engines.significance import ModelTest, answer, compare_pairs, patient_means, values_to_test
 from monai_kd.engines.wording import ALONE, DISTILLED, TEACHER
+from monai_kd.files import read_json
 
 from .effort import measure
 from .notes import notes
@@ -79,13 +79,13 @@ def collect_results(
         options: words of the command line that started it.
         folds: how many there are, if the models' runs are folds.
     """
-    overlay = json.loads((bundle_root / "configs" / "evaluate.json").read_text())
+    overlay = read_json(bundle_root / "configs" / "evaluate.json")
     group_by = overlay["compared_groups"]
     rows = [row for row in rows if all(file.is_file() for file in row.evaluation("summary.json"))]
     cases = _cases(rows, group_by)
     if overlay.get("compared_by_class"):
         directions = _with_classes(directions, cases)
-    metadata = json.loads((bundle_root / "configs" / "metadata.json").read_text())
+    metadata = read_json(bundle_root / "configs" / "metadata.json")
     split = {"_target_": CROSS_VALIDATED, "folds": folds}
     first = next(iter(cases.values()))
     if folds:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import logging
 import statistics
 import sys
@@ -24,7 +23,8 @@ from monai.engines import Evaluator
 from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer
 
-from monai_kd.engines import count_operations, evaluation_workflow, kept_network, write_json
+from monai_kd.engines import count_operations, evaluation_workflow, kept_network
+from monai_kd.files import read_json, write_json
 
 __all__ = ["Effort", "MeteredInferer", "Stopwatch", "effort_of", "measure"]
 
@@ -146,7 +146,7 @@ def measure(run: Path, bundle_root: Path, model: str, cases: int = 10) -> Effort
     """
     kept, network = run / "evaluation" / model / "effort.json", kept_network(run, bundle_root, model)
     if network is not None and network.is_older_than(kept):
-        return Effort(**json.loads(kept.read_text()))
+        return Effort(**read_json(kept))
     # Spawned, because a fork would count this process's memory as its own.
     with ProcessPoolExecutor(1, get_context("spawn"), say_only_what_goes_wrong) as process:
         measured = process.submit(effort_of, run, bundle_root, model, cases).result()

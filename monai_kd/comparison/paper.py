@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from monai.bundle import ConfigParser
 
 from monai_kd.engines.case_values import Row
 from monai_kd.engines.run_config import OWN_SPLIT
+from monai_kd.files import read_json
 
 __all__ = ["Paper", "PaperRow", "match_paper", "read_paper"]
 
@@ -61,7 +61,7 @@ def read_paper(file: Path) -> Paper:
     """
     if not file.is_file():
         raise FileNotFoundError(f"there are no published numbers at {file}; compare without --paper")
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json(file)
     rows = [PaperRow(**row) for row in content["results"]]
     for row in rows:
         if row.model is not None:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -24,6 +23,7 @@ from torch import Tensor
 from monai_kd.engines import MODELS, evaluation_workflow
 from monai_kd.engines.case_values import Cases, Row
 from monai_kd.engines.wording import DISTILLED, TEACHER
+from monai_kd.files import read_json
 
 from .results import Drawn
 
@@ -131,8 +131,8 @@ def _draw_by_evaluation(folder: Path, bundle_root: Path, run: Path, model: str, 
 def _inference(bundle_root: Path, checkpoint: Path) -> ConfigParser:
     """The bundle's inference with overlays, of a student of a run, ready to be read from."""
     path = bundle_root / "configs" / "inference.json"
-    trained = json.loads(checkpoint.with_suffix(".json").read_text())
-    ids = ("device", *json.loads(path.read_text())["model_ids"])
+    trained = read_json(checkpoint.with_suffix(".json"))
+    ids = ("device", *read_json(path)["model_ids"])
     workflow = ConfigWorkflow(
         config_file=str(path),
         meta_file=str(path.with_name("metadata.json")),

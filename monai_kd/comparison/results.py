@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_kd.engines import write_json
 from monai_kd.engines.significance import ModelTest, Verdict
+from monai_kd.files import read_json, write_json
 
 from .effort import Effort
 from .paper import Paper
@@ -253,7 +252,7 @@ class Results:
         Raises:
             ValueError: when the file is of another format.
         """
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         found = content.pop("format", 1)
         if found != FORMAT:
             raise ValueError(

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +17,7 @@ from monai.utils import CommonKeys as Keys
 from monai_kd.engines.case_values import CORRECT, Cases, Row, column_means
 from monai_kd.engines.significance import LEVEL, values_to_test
 from monai_kd.engines.wording import ALONE, DISTILLED, TEACHER
+from monai_kd.files import read_json
 from monai_kd.metrics import score_intervals
 
 from .results import Bin, GroupCell, Score
@@ -102,7 +102,7 @@ def _of_all_cases(row: Row, cases: Cases, scores: ScoreFunction | None) -> dict[
     if row.by_fold:
         of_all = {} if scores is None else cases.scores(scores, np.arange(len(cases.inputs)))
         return {name: [value] for name, value in of_all.items()}
-    summaries = [json.loads(file.read_text()) for file in row.evaluation("summary.json")]
+    summaries = map(read_json, row.evaluation("summary.json"))
     found: dict[str, list[float]] = {}
     for summary in summaries:
         for name, entry in summary.items():

@@ -29,7 +29,7 @@ from .processes import process_device, start_processes
 from .provenance import TRAINED_ON, check_data, check_origin, differing_settings, seen_patients
 from .rehearsal import rehearse
 from .reproduction import reproduce
-from .run_config import CROSS_VALIDATED, plain_settings, read_run_config, running_config, write_json, write_run_config
+from .run_config import CROSS_VALIDATED, plain_settings, read_run_config, running_config, write_run_config
 from .run_table import tabulate_run
 from .serving import serve_if_better
 from .settings import check_settings
@@ -112,6 +112,5 @@ __all__ = [
     "train_run",
     "trained_network",
     "values_of",
-    "write_json",
     "write_run_config",
 ]

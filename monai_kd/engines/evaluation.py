@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 from monai.utils import CommonKeys as Keys
 
+from monai_kd.files import read_json
 from monai_kd.locations import teacher_overlay
 
 from .taught_by import teacher_checkpoint
@@ -74,7 +74,7 @@ def kept_network(run: Path, bundle_root: str | os.PathLike, model: str) -> KeptN
     """
     own = run / MODELS[model][0]
     student = (run / MODELS["distilled_student"][0]).with_suffix(".json")
-    config = json.loads(student.read_text()) if model == "teacher" and student.is_file() else {}
+    config = read_json(student) if model == "teacher" and student.is_file() else {}
     if config.get("teacher_dir") is not None:
         return None
     if "teacher_checkpoint" in config:
@@ -115,7 +115,7 @@ def evaluation_workflow(
         raise FileNotFoundError(f"the run {run} has no {model}")
     config_file = [kept.config, bundle_root / "configs" / "evaluate.json"]
     changes: dict[str, Any] = {"evaluated_network": MODELS[model][1], "checkpoint": kept.weights and str(kept.weights)}
-    config = json.loads(kept.config.read_text())
+    config = read_json(kept.config)
     if model == "teacher":
         overlay = teacher_overlay(bundle_root, "evaluate", config)
         config_file += [] if overlay is None else [overlay]
@@ -144,7 +144,7 @@ def evaluation_workflow(
 def _without_loader(files: Sequence[Path]) -> dict[str, bool]:
     """The overrides of an evaluation of a network that has its weights."""
     handlers = "validate#handlers"
-    listed = next(own[handlers] for own in (json.loads(file.read_text()) for file in files[::-1]) if handlers in own)
+    listed = next(own[handlers] for own in map(read_json, files[::-1]) if handlers in own)
     return {
         f"{handlers}#{number}#_disabled_": True
         for number, handler in enumerate(listed)
@@ -171,7 +171,7 @@ def compared_metrics(bundle_root: Path) -> dict[str, bool]:
     Raises:
         ValueError: when a metric's direction is neither ``higher`` nor ``lower``.
     """
-    named = json.loads((bundle_root / "configs" / "evaluate.json").read_text()).get("compared_metrics", {})
+    named = read_json(bundle_root / "configs" / "evaluate.json").get("compared_metrics", {})
     if not set(named.values()) <= {"higher", "lower"}:
         raise ValueError(f'the "compared_metrics" of evaluate.json are each "higher" or "lower", got {named}')
     return {name: direction == "higher" for name, direction in named.items()}
@@ -183,6 +183,6 @@ def tell_scores(output_dir: str | os.PathLike) -> None:
     Args:
         output_dir: the folder that ``evaluate.json`` wrote ``summary.json`` to.
     """
-    scores = values_of(json.loads((Path(output_dir) / "summary.json").read_text(encoding="utf-8")))
+    scores = values_of(read_json(Path(output_dir) / "summary.json"))
     measured = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
     logging.getLogger("monai_kd").info(f"{measured}: cases.csv and summary.json are in {output_dir}")

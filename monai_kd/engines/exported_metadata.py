@@ -15,6 +15,8 @@ from monai.bundle import ConfigParser
 from monai.inferers import SlidingWindowInferer
 from monai.utils import CommonKeys, ensure_tuple, ensure_tuple_rep
 
+from monai_kd.files import read_json
+
 from .evaluation import values_of
 from .export import FORMATS, load_exported
 from .model_card import describe_data, is_generated
@@ -258,7 +260,7 @@ def latest_scores(checkpoint: Path) -> dict[str, float]:
     if checkpoint.name != "model.pt" or not found:
         return {}
     newest = max(found, key=lambda place: place.stat().st_mtime)
-    return {name: round(value, 4) for name, value in values_of(json.loads(newest.read_text(encoding="utf-8"))).items()}
+    return {name: round(value, 4) for name, value in values_of(read_json(newest)).items()}
 
 
 def read_metadata(file: str | os.PathLike) -> dict[str, Any]:

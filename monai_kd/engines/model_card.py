@@ -11,6 +11,8 @@ from typing import Any
 
 from monai.utils import CommonKeys, ensure_tuple
 
+from monai_kd.files import read_json
+
 from .provenance import TRAINED_ON
 
 __all__ = ["describe_data", "describe_licence", "describe_model", "generated_by", "generation_of", "is_generated"]
@@ -113,7 +115,7 @@ def is_generated(config: Mapping[str, Any]) -> bool:
 def generated_by(dataset_dir: str | os.PathLike) -> dict[str, Any] | None:
     """What a generated data set says about its making (``generated.json``); None of real data."""
     file = Path(dataset_dir) / "generated.json"
-    return json.loads(file.read_text()) if file.is_file() else None
+    return read_json(file) if file.is_file() else None
 
 
 def generation_of(items: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
+from monai_kd.files import read_json
+
 from .run_config import write_run_config
 
 __all__ = ["STAGES", "keep_settings", "rehearse_run", "run_steps", "train_run"]
@@ -39,7 +41,7 @@ def keep_settings(path: Path, config: dict[str, Any], kind: str, free: Collectio
     """
     kept = path.with_suffix(".json")
     if kept.is_file():
-        before, now = json.loads(kept.read_text()), json.loads(json.dumps(config, default=str))
+        before, now = read_json(kept), json.loads(json.dumps(config, default=str))
         differing = sorted(key for key in {*before, *now} - _PLACES - {*free} if before.get(key) != now.get(key))
         if differing:
             raise ValueError(

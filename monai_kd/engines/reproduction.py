@@ -14,6 +14,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 import monai_kd
+from monai_kd.files import read_json
 
 from .model_card import generated_by
 from .nested_run import STAGES, run_steps
@@ -129,7 +130,7 @@ def _is_overlaid(bundle_root: Path, file: str, config: Mapping[str, Any]) -> boo
     files = [bundle_root / "configs" / name for name in ("train.json", file)]
     if not files[1].is_file():
         return False
-    train, overlay = (json.loads(file.read_text()) for file in files)
+    train, overlay = map(read_json, files)
     own = {key for key in overlay.keys() - train.keys() if "#" not in key}
     return bool(own) and own <= config.keys()
 

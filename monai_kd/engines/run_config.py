@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_kd.files import write_text
+from monai_kd.files import read_json, write_json
 from monai_kd.locations import identity, is_bundle, running_parser
 
 __all__ = [
@@ -18,7 +17,6 @@ __all__ = [
     "plain_settings",
     "read_run_config",
     "running_config",
-    "write_json",
     "write_run_config",
 ]
 
@@ -45,7 +43,9 @@ def write_run_config(checkpoint: Path, config: dict[str, Any]) -> Path:
     A run can be moved, and so can the bundle that it lies in: the run's folder and the bundle's are kept as expressions
     that find them again.
     """
-    return write_json(checkpoint.with_suffix(".json"), {**config, **_places(checkpoint.parent, config)})
+    kept = checkpoint.with_suffix(".json")
+    write_json(kept, {**config, **_places(checkpoint.parent, config)})
+    return kept
 
 
 def _places(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
@@ -68,17 +68,8 @@ def read_run_config(checkpoint: Path) -> dict[str, Any]:
         ValueError: when it is damaged.
     """
     kept = checkpoint.with_suffix(".json")
-    try:
-        config = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    except ValueError as error:
-        raise ValueError(f"{kept} is damaged, or no JSON ({error}); copy it again, or train again") from error
+    config = read_json(kept, object) if kept.is_file() else {}
     return config if isinstance(config, dict) else {}
-
-
-def write_json(path: Path, content: Any) -> Path:
-    """Write a JSON file as a whole or not at all; what JSON lacks becomes text. The file's path."""
-    write_text(path, json.dumps(content, indent=2, default=str))
-    return path
 
 
 def plain_settings(config: Mapping[str, Any], tables: bool = False) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_kd.csv_tables import rounded
+from monai_kd.files import read_json
 from monai_kd.process_group import is_distributed
 
 from .case_values import Cases, read_cases
@@ -69,7 +69,7 @@ def tabulate_run(
 def _evaluated(run: Path, kept: KeptNetwork, model: str) -> dict[str, Any]:
     """The summary of an evaluation that was made since the model was trained; empty where there is none."""
     summary = run / "evaluation" / model / "summary.json"
-    return json.loads(summary.read_text()) if kept.is_older_than(summary) else {}
+    return read_json(summary) if kept.is_older_than(summary) else {}
 
 
 def _evaluate(run: Path, bundle_root: Path, kept: KeptNetwork, model: str) -> dict[str, Any]:
@@ -82,12 +82,12 @@ def _evaluate(run: Path, bundle_root: Path, kept: KeptNetwork, model: str) -> di
         (output_dir / "summary.json").unlink(missing_ok=True)  # of what it was before
         logging.getLogger("monai_kd").warning(f"the teacher cannot be tested as the student is: {error}")
         return {}
-    return json.loads((output_dir / "summary.json").read_text())
+    return read_json(output_dir / "summary.json")
 
 
 def _notes(run: Path, bundle_root: Path, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What stands under a run's table."""
-    evaluation = json.loads((bundle_root / "configs" / "evaluate.json").read_text())
+    evaluation = read_json(bundle_root / "configs" / "evaluate.json")
     files = {str(row["model"]): run / "evaluation" / str(row["model"]) / "cases.csv" for row in rows}
     group_by = evaluation.get("compared_groups", "patient")
     cases = {model: read_cases([file], group_by) for model, file in files.items() if file.is_file()}

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from monai_kd.data.datalists.splits import UNLABELLED, check_no_patient_leaks
 from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData, explain_empty_sides, unavailable
 from monai_kd.data.datalists.unlabelled import beside
 from monai_kd.data.readers.image_file import image_stem
+from monai_kd.files import read_json
 
 from .installed import nnunet
 from .plans import read_description
@@ -234,7 +234,7 @@ def _fold(file: Path, fold: int | str, cases: Sequence[str]) -> dict[str, set[st
         raise ValueError(f"{file.parent}: nnU-Net splits five or more cases, got {len(cases)}; write {file} yourself")
     if file.is_file():
         try:
-            folds = json.loads(file.read_bytes())
+            folds = read_json(file, list, encoding=None)
             sides = [{side: set(own[side]) for side in ("train", "val")} for own in folds]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{file}: expected a list of folds with `train` and `val`, as nnU-Net has it") from error

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from monai_kd.engines.export_parity import evaluate_network
-from monai_kd.files import whole_file, write_text
+from monai_kd.files import whole_file, write_json, write_text
 
 from .network import NnunetNetwork
 from .plans import MIRROR_AXES, STANDARD_TRAINER, NnunetPlans, configuration_of, student_plans
@@ -82,8 +81,8 @@ class ModelFolder:
         (place / "validation").mkdir(parents=True, exist_ok=True)
         description = {**self.description, "numTraining": 0, "name": plans["dataset_name"]}
         for name, content in (("plans.json", plans), ("dataset.json", description)):
-            write_text(folder / name, json.dumps(content, indent=4))
-        fingerprint = self.fingerprint.read_text() if self.fingerprint.is_file() else "{}"
+            write_json(folder / name, content)
+        fingerprint = self.fingerprint.read_text(encoding="utf-8") if self.fingerprint.is_file() else "{}"
         write_text(folder / _FINGERPRINT, fingerprint)
         axes = NnunetRecipe(known).mirror_axes
         arguments = {"plans": plans, "configuration": configuration, "fold": self.fold, "dataset_json": description}
@@ -97,7 +96,7 @@ class ModelFolder:
             torch.save(checkpoint, written)
         _draw_progress(place / "progress.png", plans["plans_name"])
         scores = _scores(network, evaluator) if evaluator is not None else []
-        write_text(place / "validation" / "summary.json", json.dumps(_summary(scores, known), indent=4))
+        write_json(place / "validation" / "summary.json", _summary(scores, known))
         number = plans["dataset_name"].partition("_")[0].removeprefix("Dataset")
         command = f"nnUNetv2_predict -d {number} -c {configuration} -p {plans['plans_name']} -f {self.fold}"
         return [str(folder), f"with nnUNet_results={results}: {command} -i IMAGES -o OUTPUT"]

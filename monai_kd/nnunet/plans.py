@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from monai_kd.files import read_json
+
 from .installed import nnunet
 
 __all__ = [
@@ -234,13 +236,7 @@ def drawing_order(description: Mapping[str, Any]) -> list[int]:
 def _read(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"there is no {file}, which nnU-Net writes; name the folder that holds it")
-    try:
-        content = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged, or no JSON ({error}); copy it again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file}: expected settings by name, as nnU-Net writes them, got {type(content).__name__}")
-    return content
+    return read_json(file, encoding=None)
 
 
 def _without_warnings() -> Any:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 
-from monai_kd.engines import describe_data, describe_licence, describe_model, generated_by, is_generated, write_json
+from monai_kd.engines import describe_data, describe_licence, describe_model, generated_by, is_generated
 from monai_kd.engines.model_card import generation_of
+from monai_kd.files import write_json
 
 METADATA = {
     "name": "Masks",

@@ -46,6 +46,7 @@ from monai_kd.data import (
     read_figshare_header,
 )
 from monai_kd.data.datalists.nnunet import is_task_folder
+from monai_kd.files import read_json
 from monai_kd.inspection import find_code
 from monai_kd.transforms import CheckImaged
 
@@ -299,7 +300,7 @@ def _networks() -> dict[str, Sample]:
 
     def read_config(path: str) -> Any:
         find_code(Path(path))
-        return monai_kd.bundle.read_json(Path(path))
+        return read_json(path)
 
     samples = {
         "weights": Sample({"a.pt": weights.getvalue()}, "a.pt", read),

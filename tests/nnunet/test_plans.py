@@ -91,7 +91,7 @@ def test_code_of_anybody_else_is_not_run(plans, place, name, description):
 
 
 def test_files_that_are_no_plans_or_no_description_say_so(tmp_path):
-    for content, words in (("{", "damaged"), ("[]", "expected settings"), ('{"plans_per_stage": {}}', "those of v1")):
+    for content, words in (("{", "damaged"), ("[]", "must hold settings"), ('{"plans_per_stage": {}}', "those of v1")):
         (tmp_path / "plans.json").write_text(content)
         with pytest.raises(ValueError, match=words):
             read_plans(tmp_path / "plans.json", "2d")

@@ -17,6 +17,7 @@ from monai_kd.data.datalists.patient import bids_subject
 from monai_kd.data.datalists.splits import SIDES, UNLABELLED, check_no_patient_leaks
 from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData, explain_empty_sides, unavailable
 from monai_kd.data.datalists.unlabelled import without_label
+from monai_kd.files import read_json
 
 __all__ = ["load_datalist"]
 
@@ -106,10 +107,7 @@ def load_datalist(
 
 def _read_lists(path: Path) -> dict[str, Any]:
     """The content of a datalist, whose sides are lists."""
-    try:
-        content = json.loads(path.read_bytes())  # of bytes it knows UTF-8, UTF-16 and UTF-32, with a mark and without
-    except ValueError as error:
-        raise ValueError(f"{path}: not a JSON file: {error}") from error
+    content = read_json(path, object, encoding=None)
     if isinstance(content, dict) and "testing" in content:
         if "test" in content:
             raise ValueError(f"{path}: both `test` and `testing`, which are one: leave one of them")

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from monai.config import PathLike
 from monai.utils import CommonKeys
@@ -20,6 +18,7 @@ from monai_kd.data.datalists.patient import bids_subject
 from monai_kd.data.datalists.splits import split_by_side, without_test
 from monai_kd.data.datalists.unavailable import Datalist, Item, UnavailableData
 from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, image_stem
+from monai_kd.files import read_json
 
 __all__ = ["TaskFolder", "case_of", "is_task_folder", "patient_of_case"]
 
@@ -58,7 +57,7 @@ class TaskFolder:
 
     def __init__(self, folder: Path, several_channels: bool = False) -> None:
         self.folder = folder
-        description = _read_json(folder / _DESCRIPTION, dict)
+        description = read_json(folder / _DESCRIPTION, encoding=None)
         names = description.get("channel_names") or description.get("modality") or {}
         self.channel_names = {str(number): str(name) for number, name in names.items()} if names else {}
         self.several_channels = several_channels
@@ -146,7 +145,7 @@ class TaskFolder:
     def _folds(self, cases: set[str]) -> list[tuple[list[str], list[str]]]:
         file = self.folder / _FOLDS
         folds = []
-        for number, fold in enumerate(_read_json(file, list)):
+        for number, fold in enumerate(read_json(file, list, encoding=None)):
             if not isinstance(fold, dict) or not all(isinstance(fold.get(side), list) for side in ("train", "val")):
                 raise ValueError(f"{file}: expected folds with lists `train` and `val`, got {str(fold)[:60]}")
             unknown = sorted({*fold["train"], *fold["val"]} - cases)
@@ -173,13 +172,3 @@ def patient_of_case(image: PathLike) -> str:
     """
     case = case_of(image)
     return bids_subject(case) or case
-
-
-def _read_json(file: Path, kind: type) -> Any:
-    try:
-        content = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{file}: not a JSON file: {error}") from error
-    if not isinstance(content, kind):
-        raise ValueError(f"{file}: expected {'an object' if kind is dict else 'a list of folds'}, as nnU-Net writes it")
-    return content

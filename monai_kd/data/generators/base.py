@@ -17,7 +17,7 @@ import numpy as np
 from monai.utils import ensure_tuple, ensure_tuple_rep
 
 from monai_kd.data.datalists.index import INDEX
-from monai_kd.files import remove_unfinished, temporary_folder, write_text
+from monai_kd.files import read_json, remove_unfinished, temporary_folder, write_json
 
 __all__ = [
     "GENERATED",
@@ -62,7 +62,7 @@ class DatasetGenerator(ABC):
         out_dir = Path(out_dir)
         self._clear(out_dir)
         # First of all, so that an interrupted data set can be generated again.
-        write_text(out_dir / GENERATED, json.dumps(self._settings(cases, seed), indent=2))
+        write_json(out_dir / GENERATED, self._settings(cases, seed))
         with temporary_folder(out_dir) as temporary:
             for name in self._write(temporary, cases, seed):
                 (out_dir / name).parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ class DatasetGenerator(ABC):
             return str(out_dir)
         settings, marker = self._settings(cases, seed), Path(out_dir) / GENERATED
         complete = marker.is_file() and (marker.parent / self._names(settings)[-1]).is_file()
-        if not complete or json.loads(marker.read_text()) != settings:
+        if not complete or read_json(marker) != settings:
             self(out_dir, cases, seed)
         return str(out_dir)
 
@@ -113,7 +113,7 @@ class DatasetGenerator(ABC):
         if not any(folder.iterdir()):
             return
         marker = folder / GENERATED
-        settings = json.loads(marker.read_text()) if marker.is_file() else {}
+        settings = read_json(marker) if marker.is_file() else {}
         if settings.get("generator") != cls.__name__:
             raise FileExistsError(
                 f"{folder} is not empty and holds no data set of {cls.__name__}: choose a new folder, or empty this one"

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from monai_kd.data.generators.base import DatasetGenerator, case_name, check_choices, check_grid, make_nifti
+from monai_kd.files import write_json
 
 __all__ = ["KidneyGenerator"]
 
@@ -93,7 +93,7 @@ class KidneyGenerator(DatasetGenerator):
                 nib.save(volumes[kind], folder / name)
                 yield name
         taught = sum(not _is_test(index) for index in range(cases))
-        (folder / _DESCRIPTION).write_text(json.dumps(self._description(taught), indent=4))
+        write_json(folder / _DESCRIPTION, self._description(taught))
         yield _DESCRIPTION
 
     def _description(self, taught: int) -> dict[str, Any]:

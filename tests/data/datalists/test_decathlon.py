@@ -96,7 +96,7 @@ def test_datalist_with_a_leak_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "datalist.json: not a JSON file"),
+        ("{", "datalist.json is damaged, or no JSON"),
         ("[]", "datalist.json: a datalist is a JSON object with the lists training, validation, test"),
         ('{"train": []}', "a JSON object with the lists"),
         ('{"training": [{"label": "1.png"}]}', r'training\[0\]: expected {"image": path'),

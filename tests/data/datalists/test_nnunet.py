@@ -100,9 +100,9 @@ def test_channels_are_contrasts_of_a_head_and_nothing_for_the_others(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("dataset.json", "{", "dataset.json: not a JSON file"),
-        ("dataset.json", "[]", "dataset.json: expected an object, as nnU-Net writes it"),
-        ("splits_final.json", "{}", "splits_final.json: expected a list of folds"),
+        ("dataset.json", "{", "dataset.json is damaged, or no JSON"),
+        ("dataset.json", "[]", "dataset.json must hold settings by name, got list"),
+        ("splits_final.json", "{}", "splits_final.json must hold a list, got dict"),
         ("splits_final.json", '[{"train": []}]', "expected folds with lists `train` and `val`, got"),
         ("splits_final.json", '[{"train": ["x"], "val": []}]', "fold 1 names x, which has no image with a label"),
     ],
