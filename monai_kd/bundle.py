@@ -22,6 +22,7 @@ from .idle_settings import without_effect
 from .locations import identity, is_bundle, teacher_overlay
 from .names import check_known
 from .overrides import check_choices, check_overrides
+from .stage_names import is_run
 
 __all__ = ["Bundle", "bundles_in", "plain_path"]
 
@@ -180,12 +181,12 @@ class Bundle:
     def run_folder(self, run: str) -> Path:
         """A run's folder: a path as it is, a bare name in the bundle's own place for runs."""
         path = Path(plain_path(run))
-        return path if os.sep in run or _is_run(path) else Path(monai_kd.run_dir(self.root, run))
+        return path if os.sep in run or is_run(path) else Path(monai_kd.run_dir(self.root, run))
 
     def existing_run(self, run: str) -> Path:
         """The folder of a run that has begun."""
         folder = self.run_folder(run)
-        if not _is_run(folder):
+        if not is_run(folder):
             known = ", ".join(_runs(folder.parent)) or "none"
             raise FileNotFoundError(f"{folder} is not the folder of a run; there are: {known}")
         return folder
@@ -372,12 +373,8 @@ def _names(config: Mapping[str, Any], weights: Path) -> bool:
     return isinstance(kept, str) and Path(kept).resolve() == weights.resolve()
 
 
-def _is_run(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("teacher.json", "student_alone.json", "model.json"))
-
-
 def _runs(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("*") if _is_run(path))
+    return sorted(path.name for path in folder.glob("*") if is_run(path))
 
 
 def _check_device(device: Any) -> None:

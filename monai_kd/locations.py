@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import read_json
+from .stage_names import is_run
 
 __all__ = [
     "bundle_names",
@@ -26,7 +27,6 @@ __all__ = [
 ]
 
 _PACKAGE = Path(__file__).resolve().parent
-_KEPT = ("teacher.json", "student_alone.json", "model.json")  # what a run keeps of the configuration that made it
 
 
 def _bundles() -> Path:
@@ -121,7 +121,7 @@ def ckpt_dir(last: str) -> str:
         last: where it lay when it was kept; taken where the running configuration is no kept one.
     """
     for folder in _running_folders():
-        if folder.name != "configs" and any((folder / name).is_file() for name in _KEPT):
+        if folder.name != "configs" and is_run(folder):
             return str(folder)
     return last
 

@@ -19,6 +19,7 @@ import monai_kd
 from .bundle import Bundle
 from .contract import broken_promises
 from .files import read_json
+from .stage_names import MODELS
 
 __all__ = ["CHECKS", "EXPORTS", "LARGEST_MODEL", "check_run"]
 
@@ -214,16 +215,16 @@ def check_run(bundle: Bundle, run: Path) -> None:
     """
     from monai_kd.finite import check_finite_weights
 
-    done = [name for name in ("teacher", "student_alone", "model") if (run / f"{name}.pt").is_file()]
+    done = [name for name, _ in MODELS.values() if (run / name).is_file()]
     if not done:
         raise FileNotFoundError(f"the run {run} has completed nothing")
     for name in done:
-        monai_kd.engines.check_origin(run / f"{name}.pt")
+        monai_kd.engines.check_origin(run / name)
     for name in done:
-        weights = run / f"{name}.pt"
+        weights = run / name
         files, settings = bundle.evaluation_of(str(run), str(weights))
         parser = bundle.workflow(*files, overrides={**settings, "device": "cpu"}).parser
-        network = parser.get_parsed_content("teacher" if name == "teacher" else "network_def")
+        network = parser.get_parsed_content("teacher" if name == "teacher.pt" else "network_def")
         monai_kd.engines.load_weights(network, weights)
         check_finite_weights(network, str(weights))
 

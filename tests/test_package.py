@@ -38,7 +38,7 @@ ALLOWED = {
 }
 # What every subpackage may use, and needs nothing of this package itself.
 COMMON = {"csv_tables", "files", "finite", "folder_lock", "inspection", "locations", "names", "overrides"}
-COMMON |= {"contract", "idle_settings", "process_group", "term_switches"}
+COMMON |= {"contract", "id_roles", "idle_settings", "process_group", "stage_names", "term_switches"}
 
 
 def _imports(file: Path) -> set[str]:

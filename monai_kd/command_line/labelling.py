@@ -11,10 +11,11 @@ from pathlib import Path
 import monai_kd
 from monai_kd.bundle import Bundle, plain_path
 from monai_kd.files import read_json, remove_unfinished, whole_folder, write_json, write_text
+from monai_kd.id_roles import CALL, FILES, PLACES, STEPS
+from monai_kd.stage_names import SECTIONS
 
 from .errors import DONE
 from .output import say
-from .stages import STAGES
 from .teachers import teacher_file
 from .trust import say_whose_code
 
@@ -27,8 +28,7 @@ import_timm()  # MONAI Label imports torchvision, which this cures where it was 
 from monai_kd.label_app import LabelApp  # noqa: E402, F401
 """
 # What a run's configuration says of one place and one call, and not of the networks and their training.
-_OF_THE_CALL = ["bundle_root", "ckpt_dir", "dataset_dir", "datalist_file", "teacher_checkpoint"]
-_OF_THE_CALL += ["device", "resume", "run", "training"]
+_OF_THE_CALL = PLACES | FILES | CALL | STEPS | {"device"}
 
 
 def label_app(dir: str, bundles: str | None = None, run: str | None = None) -> int:
@@ -110,10 +110,10 @@ def _add_to_app(bundle: Bundle, target: Path, place: Path, run: str | None) -> N
         trained = read_json(bundle.existing_run(run) / "model.json")
         teacher = teacher_file(bundle, run)
         trained.pop(monai_kd.engines.TRAINED_ON, None)  # an app may go to others, and these are names of patients
-        train = {**trained, **{key: train[key] for key in _OF_THE_CALL}}
+        train = {**trained, **{key: train[key] for key in sorted(_OF_THE_CALL)}}
         if teacher is None:
             train["teacher_checkpoint"] = None
-            train["run"] = monai_kd.engines.run_steps([STAGES["distill"]])
+            train["run"] = monai_kd.engines.run_steps([SECTIONS["distill"]])
         elif teacher.is_file():
             # Without its configuration, which would be compared with that of the new data.
             (target / "runs" / "default").mkdir(parents=True)

@@ -3,24 +3,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import monai_kd
+from monai_kd.stage_names import SECTIONS, stages_of
 
-__all__ = ["STAGES", "check_stages", "start_anew"]
-
-STAGES = {"teacher": "teacher_training", "student_alone": "student_alone", "distill": "train"}
-"""Sections of a bundle's train.json by the name of their stage."""
+__all__ = ["check_stages", "start_anew"]
 
 
 def check_stages(parser: Any, may_overwrite: bool) -> None:
     """Refuse to train over what a run has completed, and to distil without a completed teacher of the same data."""
-    trained = _trained(parser)
+    trained = {*stages_of(parser["run"])}
     if not (may_overwrite or parser.get_parsed_content("resume")):
         for stage in sorted(trained - {"teacher"}):  # a completed teacher is used again
-            checkpoint = Path(parser.get_parsed_content(f"{STAGES[stage]}#stage#checkpoint"))
+            checkpoint = Path(parser.get_parsed_content(f"{SECTIONS[stage]}#stage#checkpoint"))
             if checkpoint.is_file() and not _resume_file(parser, stage, checkpoint).is_file():
                 raise FileExistsError(
                     f"{checkpoint} is completed: keep it by --resume, train another --run, or replace it by --overwrite"
@@ -34,7 +31,7 @@ def check_stages(parser: Any, may_overwrite: bool) -> None:
             )
         if _resume_file(parser, "teacher", Path(teacher)).is_file():
             raise ValueError(f"{teacher} is not completed: go on with --stages teacher,distill --resume")
-        ids, datalist = parser[f"{STAGES['teacher']}#stage#data_ids"], parser.get_parsed_content("datalist")
+        ids, datalist = parser[f"{SECTIONS['teacher']}#stage#data_ids"], parser.get_parsed_content("datalist")
         monai_kd.engines.check_data(Path(teacher), parser.get(), ids, datalist)
 
 
@@ -44,18 +41,13 @@ def start_anew(parser: Any) -> None:
     A teacher elsewhere is shared, and stays.
     """
     folder = Path(parser.get_parsed_content("ckpt_dir")).resolve()
-    for stage in _trained(parser):
-        checkpoint = parser.get_parsed_content(f"{STAGES[stage]}#stage#checkpoint")
+    for stage in stages_of(parser["run"]):
+        checkpoint = parser.get_parsed_content(f"{SECTIONS[stage]}#stage#checkpoint")
         if checkpoint is not None and Path(checkpoint).resolve().parent == folder:
             for file in (Path(checkpoint), _resume_file(parser, stage, Path(checkpoint))):
                 file.unlink(missing_ok=True)
 
 
-def _trained(parser: Any) -> set[str]:
-    steps = json.dumps(parser["run"]).replace("::", "#")
-    return {stage for stage, section in STAGES.items() if f"@{section}#stage.run()" in steps}
-
-
 def _resume_file(parser: Any, stage: str, checkpoint: Path) -> Path:
     """What lies beside a checkpoint until its stage is completed."""
-    return checkpoint.with_name(f"{parser.get_parsed_content(f'{STAGES[stage]}#stage#name')}_resume.pt")
+    return checkpoint.with_name(f"{parser.get_parsed_content(f'{SECTIONS[stage]}#stage#name')}_resume.pt")

@@ -11,16 +11,16 @@ from typing import Any
 import monai_kd
 from monai_kd.bundle import Bundle
 from monai_kd.files import read_json
+from monai_kd.id_roles import PRECISION
 from monai_kd.locations import teacher_overlay
 from monai_kd.overrides import references
+from monai_kd.stage_names import SECTIONS
 from monai_kd.term_switches import switches_of
-
-from .stages import STAGES
 
 __all__ = ["activation_of", "taught_by_files", "teacher_file", "teacher_of", "without_layers", "without_teacher"]
 
 # Where and how a network computes, which is the caller's to say.
-_PLACES = {"amp", "bundle_root", "channels_last", "compute_precision", "device", "precision"}
+_OF_THE_CALL = PRECISION | {"bundle_root", "device"}
 
 
 def taught_by_files(settings: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def without_teacher(steps: list[str]) -> list[str]:
     >>> without_teacher(["$monai_kd.engines.rehearse(@teacher_training#stage, @train#stage)", "$@train#stage.run()"])
     ['$monai_kd.engines.rehearse(@train#stage)', '$@train#stage.run()']
     """
-    stage = f"@{STAGES['teacher']}#stage"
+    stage = f"@{SECTIONS['teacher']}#stage"
     return [re.sub(rf"{stage}(, )?", "", step) for step in steps if step != f"${stage}.run()"]
 
 
@@ -106,7 +106,7 @@ def teacher_of(bundle: Bundle, run: str) -> dict[str, Any]:
     waiting = ["teacher"]
     while waiting:  # the network, and whatever it is made of
         key = waiting.pop()
-        if key in trained and key not in _PLACES and key not in settings.keys() - {"network_def"}:
+        if key in trained and key not in _OF_THE_CALL and key not in settings.keys() - {"network_def"}:
             settings[key] = trained[key]
             waiting += [name.partition("#")[0] for name in references([trained[key]])]
     settings |= {"network": settings.pop("teacher"), "checkpoint": str(kept.weights)}

@@ -10,10 +10,11 @@ import monai_kd
 from monai_kd.bundle import Bundle
 from monai_kd.folder_lock import held_by_this_process
 from monai_kd.names import check_known
+from monai_kd.stage_names import SECTIONS
 
 from .errors import DONE
 from .output import say
-from .stages import STAGES, check_stages, start_anew
+from .stages import check_stages, start_anew
 from .teachers import taught_by_files, without_teacher
 from .trust import check_scripts
 from .words import config_settings, given, parse, paths, value_of
@@ -62,8 +63,8 @@ def train(
     if stages is not None:
         chosen = stages.split(",")
         for stage in chosen:
-            check_known(stage, STAGES, "stage")
-        settings["run"] = monai_kd.engines.run_steps([STAGES[stage] for stage in STAGES if stage in chosen])
+            check_known(stage, SECTIONS, "stage")
+        settings["run"] = monai_kd.engines.run_steps([SECTIONS[stage] for stage in SECTIONS if stage in chosen])
         if "distill" not in chosen and "distillation_checks" in bundle.config("train.json"):
             settings["distillation_checks"] = []
     demo, cross_validation, overwrite = (value_of(switch) for switch in (demo, cross_validation, overwrite))

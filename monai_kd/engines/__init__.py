@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What MONAI's engines lack: stages of a distillation, batch preparation, inference and evaluation of bundles."""
 
+from monai_kd.stage_names import MODELS, STAGES
+
 from .batch import plain_batch
 from .batch_inference import BatchInference, BatchReport
 from .cross_validation import cross_validate
 from .ensemble import ensemble, trained_network
 from .epoch_table import EPOCH_COLUMNS, read_epochs
 from .evaluation import (
-    MODELS,
     TEACHER_AS_ASKED,
     KeptNetwork,
     compared_metrics,
@@ -19,7 +20,7 @@ from .evaluation import (
 from .export import EXPORTED, ExportReport, export_network, load_exported
 from .exported_metadata import describe_network, embedded_config, latest_scores, read_metadata
 from .model_card import describe_data, describe_licence, describe_model, generated_by, is_generated
-from .nested_run import STAGES, keep_settings, rehearse_run, run_steps, train_run
+from .nested_run import keep_settings, rehearse_run, run_steps, train_run
 from .operations import count_operations
 from .parameters import parameters
 from .placement import place_network

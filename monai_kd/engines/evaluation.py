@@ -15,11 +15,11 @@ from monai.utils import CommonKeys as Keys
 
 from monai_kd.files import read_json
 from monai_kd.locations import teacher_overlay
+from monai_kd.stage_names import MODELS
 
 from .taught_by import teacher_checkpoint
 
 __all__ = [
-    "MODELS",
     "TEACHER_AS_ASKED",
     "KeptNetwork",
     "compared_metrics",
@@ -28,13 +28,6 @@ __all__ = [
     "tell_scores",
     "values_of",
 ]
-
-MODELS = {
-    "teacher": ("teacher.pt", "@teacher"),
-    "student_alone": ("student_alone.pt", "@network"),
-    "distilled_student": ("model.pt", "@network"),
-}
-"""What each stage leaves in the run's folder, and the network of the configuration that it belongs to, by model."""
 
 TEACHER_AS_ASKED = "$monai_kd.networks.preprocessed(@teacher, @teacher_preprocessing)"
 """The network of a teacher from elsewhere, on its own copy of the images, as an expression of a configuration."""

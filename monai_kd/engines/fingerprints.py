@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from monai_kd.id_roles import CALL, MACHINE, NOTES, OF_INFERENCE, PLACES, STEPS
+
 from .batch_case import Case
 from .run_config import running_config
 
 __all__ = ["Fingerprints", "here", "signed"]
 
-# Settings that say where and how the work is done, and change nothing in its results.
-_NO_INFLUENCE = {"bundle_root", "dataset_dir", "output_dir", "checkpoint", "device", "batch_size", "num_workers"}
-_NO_INFLUENCE |= {"resume", "part", "run", "_meta_"}
+_NO_INFLUENCE = PLACES | MACHINE | CALL | STEPS | NOTES | OF_INFERENCE
 
 
 class Fingerprints:

@@ -12,16 +12,14 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 
 from monai_kd.files import read_json
+from monai_kd.id_roles import CACHES, CALL, MACHINE, NOTES, PLACES
+from monai_kd.stage_names import STAGES
 
 from .run_config import write_run_config
 
-__all__ = ["STAGES", "keep_settings", "rehearse_run", "run_steps", "train_run"]
+__all__ = ["keep_settings", "rehearse_run", "run_steps", "train_run"]
 
-STAGES = ("teacher_training", "student_alone", "train")
-"""Sections of a bundle's configuration that have a stage, in the order in which they are trained."""
-
-# `_meta_` too: to publish a student of a comparison changes what the bundle says of itself.
-_PLACES = {"ckpt_dir", "dataset_dir", "bundle_root", "device", "num_workers", "cache_rate", "resume", "_meta_"}
+_NO_INFLUENCE = PLACES | MACHINE | CACHES | CALL | NOTES
 
 
 def keep_settings(path: Path, config: dict[str, Any], kind: str, free: Collection[str] = ()) -> Path:
@@ -42,7 +40,7 @@ def keep_settings(path: Path, config: dict[str, Any], kind: str, free: Collectio
     kept = path.with_suffix(".json")
     if kept.is_file():
         before, now = read_json(kept), json.loads(json.dumps(config, default=str))
-        differing = sorted(key for key in {*before, *now} - _PLACES - {*free} if before.get(key) != now.get(key))
+        differing = sorted(key for key in {*before, *now} - _NO_INFLUENCE - {*free} if before.get(key) != now.get(key))
         if differing:
             raise ValueError(
                 f"{kept.parent} holds a {kind} with other settings ({', '.join(differing)}); choose another run"

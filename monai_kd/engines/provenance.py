@@ -14,6 +14,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 from monai.utils import CommonKeys
 
+from monai_kd.id_roles import CACHES, CALL, MACHINE, NOTES, PLACES, PROGRAM, STEPS, TRAINED_ON
 from monai_kd.overrides import references
 
 from .run_config import read_run_config
@@ -38,15 +39,10 @@ __all__ = [
 
 Datalist = Mapping[str, Sequence[Mapping[str, Any]]]
 
-TRAINED_ON = "trained_on"
-"""Id that a kept configuration is given beside its own: ``{"patients": [...]}``, who the network was trained on."""
-
 _MADE_BY = "made_by"  # in the metadata that PyTorch keeps with a state dictionary
 
-# Ids that say where and how the work is done, and decide nothing of what is learned.
-_NO_INFLUENCE = {"bundle_root", "ckpt_dir", "dataset_dir", "device", "num_workers", "cache_rate", "resume", "_meta_"}
-_NO_INFLUENCE |= {"imports", "initialize", "run", "training", "finalize", "teacher_checkpoint", TRAINED_ON}
-_NO_INFLUENCE |= {"teacher_cache", "teacher_cache_gb", "demo_cases"}
+# What decides nothing of what is learned. Hashes in checkpoints are of all else: it must stay as it is.
+_NO_INFLUENCE = PLACES | MACHINE | CACHES | CALL | STEPS | PROGRAM | NOTES | {"teacher_checkpoint", "demo_cases"}
 
 # Ids that a data list reads for a distillation alone: what a teacher has learned is the same with them and without.
 _OF_A_DISTILLATION = {"unlabelled_dir", "teacher_dir", "teacher_activation"}

@@ -15,20 +15,17 @@ from monai.bundle import ConfigParser
 
 import monai_kd
 from monai_kd.files import read_json
+from monai_kd.id_roles import CALL, MACHINE, NOTES, PLACES, PROGRAM, STEPS
+from monai_kd.stage_names import STAGES, stages_of
 
 from .model_card import generated_by
-from .nested_run import STAGES, run_steps
-from .stage import TRAINED_ON
+from .nested_run import run_steps
 
 __all__ = ["reproduce", "setting_words"]
 
 _PLACEHOLDER = "DATA"  # stands for the data set's folder, which is another one elsewhere
-_NO_SETTINGS = {
-    *("bundle_root", "ckpt_dir", "dataset_dir", "datalist_file", "device", "cache_rate", "resume"),
-    *("imports", "initialize", "run", "finalize", "training", TRAINED_ON),
-}
+_NO_SETTINGS = PLACES | MACHINE | CALL | STEPS | PROGRAM | NOTES | {"datalist_file"}
 _OVERLAYS = {"demo.json": ["--demo"], "shipped.json": ["--config", "shipped.json"]}
-_STAGE_WORDS = dict(zip(STAGES, ("teacher", "student_alone", "distill")))
 _WORD = re.compile(r"(?!(?:true|false|null|none|nan|infinity)$)[a-z_][\w./-]*", re.IGNORECASE)
 
 
@@ -67,7 +64,7 @@ def reproduce(
         if made is not None:
             commands.append(_generation(name, made))
         words += ["--dataset_dir", _PLACEHOLDER]
-    if verb == "train" and (stages := _stages(config["run"])) and stages != _stages(parser["run"]):
+    if verb == "train" and (stages := stages_of(config["run"])) and stages != stages_of(parser["run"]):
         words += ["--stages", ",".join(stages)]
     words += setting_words(parser.get(), config)
     commands.append(shlex.join(["python", "-m", "monai_kd", verb, name, *words]))
@@ -133,12 +130,6 @@ def _is_overlaid(bundle_root: Path, file: str, config: Mapping[str, Any]) -> boo
     train, overlay = map(read_json, files)
     own = {key for key in overlay.keys() - train.keys() if "#" not in key}
     return bool(own) and own <= config.keys()
-
-
-def _stages(steps: Any) -> list[str]:
-    """The stages that a list of steps runs, as `train --stages` calls them."""
-    text = json.dumps(steps).replace("::", "#")
-    return [word for section, word in _STAGE_WORDS.items() if f"@{section}#stage.run()" in text]
 
 
 def _generation(name: str, made: Mapping[str, Any]) -> str:

@@ -13,9 +13,10 @@ from typing import Any
 from monai_kd.csv_tables import rounded
 from monai_kd.files import read_json
 from monai_kd.process_group import is_distributed
+from monai_kd.stage_names import MODELS
 
 from .case_values import Cases, read_cases
-from .evaluation import MODELS, KeptNetwork, compared_metrics, evaluation_workflow, kept_network, values_of
+from .evaluation import KeptNetwork, compared_metrics, evaluation_workflow, kept_network, values_of
 from .model_card import is_generated
 from .run_config import read_run_config
 from .tables import write_table

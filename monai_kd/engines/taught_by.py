@@ -11,7 +11,8 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from .nested_run import STAGES
+from monai_kd.stage_names import STAGES
+
 from .provenance import differing_settings, value_of_id
 from .run_config import plain_settings, read_run_config
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from .evaluation import MODELS
+from monai_kd.stage_names import MODELS
 
 __all__ = ["ALONE", "DISTILLED", "GENERATED", "TEACHER", "label", "p_text", "score_text"]
 
