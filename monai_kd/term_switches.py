@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from monai_kd.locations import running_parser
 from monai_kd.overrides import references
 
-__all__ = ["switches_of"]
+__all__ = ["running_switches", "switches_of"]
 
 
 def switches_of(config: Mapping[str, Any] | None, names: Iterable[str]) -> str:
@@ -32,6 +33,12 @@ def switches_of(config: Mapping[str, Any] | None, names: Iterable[str]) -> str:
     unknown = [name for name, switch in found.items() if switch is None]
     known = list(dict.fromkeys(f"{switch}=0" for switch in found.values() if switch is not None))
     return " ".join([*known, *([f"weight=0 of {', '.join(unknown)}"] if unknown else [])])
+
+
+def running_switches(names: Iterable[str]) -> str:
+    """The same of the configuration that is being evaluated, if one is."""
+    parser = running_parser()
+    return switches_of(None if parser is None else parser.get(), names)
 
 
 def _switch(config: Mapping[str, Any], name: str) -> str | None:

@@ -78,7 +78,7 @@ def _has_unknown_teacher(stage: Stage) -> bool:
         return False
     for handler in stage.handlers:
         if isinstance(handler, DistillationHandler) and handler.loss.active_terms():
-            network = getattr(getattr(handler.teacher, "teacher", handler.teacher), "network", None)
+            network = handler.teacher.network
             if network is not None and not isinstance(network, EnsembleNetwork):
                 return True
     return False

@@ -18,7 +18,6 @@ from monai.bundle import ConfigParser
 from monai.utils import CommonKeys as Keys
 from torch import Tensor, nn
 
-from monai_kd.handlers.cached_teacher import CachedTeacher
 from monai_kd.handlers.distillation import DistillationHandler
 from monai_kd.handlers.file_teacher import FileTeacher
 from monai_kd.networks.ensemble_network import EnsembleNetwork
@@ -97,7 +96,7 @@ def _find_soft_labels(stage: Stage) -> None:
     """
     handlers = [handler for handler in stage.handlers if isinstance(handler, DistillationHandler)]
     waiting = [_dataset(stage.trainer.data_loader)] if handlers else []
-    is_by_files, key = any(map(_by_files, handlers)), FileTeacher().key
+    is_by_files, key = any(handler.teacher.network is None for handler in handlers), FileTeacher().key
     while waiting:
         dataset = waiting.pop()
         waiting += [*getattr(dataset, "datasets", ()), *([dataset.dataset] if hasattr(dataset, "dataset") else [])]
@@ -120,10 +119,6 @@ def _find_soft_labels(stage: Stage) -> None:
                 first(item)
 
 
-def _by_files(handler: DistillationHandler) -> bool:
-    return isinstance(handler.teacher, FileTeacher)
-
-
 def _try(stage: Stage, batch: Any, say_cost: bool) -> None:
     trainer, network = stage.trainer, unwrapped(stage.trainer.network)
     device = trainer.state.device
@@ -133,7 +128,7 @@ def _try(stage: Stage, batch: Any, say_cost: bool) -> None:
     )
     handlers = [handler for handler in stage.handlers if isinstance(handler, DistillationHandler)]
     # The cache is for what the trained teacher says.
-    handlers = [_without_cache(handler) for handler in handlers]
+    handlers = [DistillationHandler(handler.teacher.uncached, handler.loss) for handler in handlers]
     amp = torch.autocast(device.type, enabled=bool(trainer.amp) and device.type == "cuda")
     with torch.no_grad(), amp, warnings.catch_warnings():
         warnings.filterwarnings("error", message="Using a target size")  # torch would broadcast, and mean another loss
@@ -165,7 +160,7 @@ def _try(stage: Stage, batch: Any, say_cost: bool) -> None:
         _check_finite(stage, {Keys.PRED: "the network's output", Keys.LOSS: "the loss"}.get(name, name), value)
     for handler in handlers:
         _check_taught(stage, handler)
-        _check_ensemble(stage, getattr(handler.teacher, "network", None))
+        _check_ensemble(stage, handler.teacher.network)
 
 
 def _say_cost(stage: Stage, network: nn.Module, image: Tensor, operations: float, seconds: float) -> None:
@@ -176,11 +171,6 @@ def _say_cost(stage: Stage, network: nn.Module, image: Tensor, operations: float
         logging.getLogger("monai_kd").info(
             f"{stage.name}: {parameters:,} parameters, {counted}about {seconds:.2g} s for an image of {size}"
         )
-
-
-def _without_cache(handler: DistillationHandler) -> DistillationHandler:
-    teacher = handler.teacher.teacher if isinstance(handler.teacher, CachedTeacher) else handler.teacher
-    return DistillationHandler(teacher, handler.loss)
 
 
 @contextmanager
@@ -204,7 +194,7 @@ def _check_finite(stage: Stage, what: str, value: Any) -> None:
 
 def _check_taught(stage: Stage, handler: DistillationHandler) -> None:
     """Refuse a teacher that no training and no file gives its weights: made twice, it would have other ones."""
-    config, network = running_config() or {}, getattr(handler.teacher, "network", None)
+    config, network = running_config() or {}, handler.teacher.network
     if network is None or not handler.loss.active_terms() or config.get("teacher_checkpoint", "") is not None:
         return
     if "teacher_def" not in config:

@@ -23,6 +23,7 @@ from torch import nn
 from monai_kd.files import remove_unfinished, whole_file
 from monai_kd.finite import check_finite_weights
 from monai_kd.folder_lock import held_by_this_process
+from monai_kd.handlers.distillation import DistillationHandler
 from monai_kd.locations import running_parser
 from monai_kd.networks.ensemble_network import EnsembleNetwork
 from monai_kd.networks.feature_tap import unwrapped
@@ -298,8 +299,7 @@ class Stage:
         for file in [*self.starts_from, *begun]:
             patients |= patients_behind(file) or set()
         for handler in self.handlers:
-            teacher = getattr(handler, "teacher", None)
-            network = getattr(getattr(teacher, "teacher", teacher), "network", None)  # asked directly, or once an image
+            network = handler.teacher.network if isinstance(handler, DistillationHandler) else None
             if isinstance(network, EnsembleNetwork):
                 patients |= network.patients
         return sorted(patients)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import torch
 from ignite.engine import Engine, Events
-from torch import Tensor
+from torch import Tensor, nn
 
 from monai_kd.losses.distillation import DistillationLoss, KeptAnswer
 
+from .live_teacher import LiveTeacher
+from .teacher import Teacher
 from .teacher_cache import TeacherCache
 from .teacher_identity import add_tensor, new_hash, teacher_identity, teacher_tensors
 from .teacher_store import Answer, AnswerStore, FileStore
@@ -22,15 +24,13 @@ from .teacher_store import Answer, AnswerStore, FileStore
 if TYPE_CHECKING:
     from monai.engines import SupervisedTrainer
 
-    from .distillation import LiveTeacher
-
 __all__ = ["CachedTeacher"]
 
 _METRICS = ("teacher_cache_hits", "teacher_cache_gb", "teacher_cache_saved_seconds")
 _logger = logging.getLogger(__name__)
 
 
-class CachedTeacher:
+class CachedTeacher(Teacher):
     """Answer with what the teacher said about the very same images before, and ask it about the others.
 
     An answer's key is a hash of all that it depends on: the bytes of every image that the teacher would see, with their
@@ -51,10 +51,16 @@ class CachedTeacher:
 
     def __init__(self, teacher: LiveTeacher, loss: DistillationLoss, cache: TeacherCache) -> None:
         self.teacher = teacher
+        self.network: nn.Module = teacher.network
         self.loss = loss
         self.cache = cache
         self._store: AnswerStore | None = None
         self._begin()
+
+    @property
+    def uncached(self) -> Teacher:
+        """Whom it asks."""
+        return self.teacher
 
     def attach(self, engine: Engine) -> None:
         """
@@ -124,9 +130,9 @@ class CachedTeacher:
     def _question(self, device: torch.device) -> bytes:
         """Hash of all that an answer depends on beside the images."""
         if not self._identity:
-            self._tensors = [tensor for tensor in teacher_tensors(self.teacher.network) if not tensor.is_inference()]
+            self._tensors = [tensor for tensor in teacher_tensors(self.network) if not tensor.is_inference()]
             self._versions = _versions(self._tensors)
-            self._identity = teacher_identity(self.teacher.network, self.teacher.inferer)
+            self._identity = teacher_identity(self.network, self.teacher.inferer)
         elif self._versions != _versions(self._tensors):
             raise _NotReliable("the teacher's weights change while it teaches")
         autocast = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None

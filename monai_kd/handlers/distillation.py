@@ -3,131 +3,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
 from ignite.engine import Engine, Events
-from monai.data import MetaTensor
 from monai.engines.utils import IterationEvents
-from monai.inferers import Inferer, SimpleInferer
-from monai.transforms import Compose
+from monai.inferers import Inferer
 from monai.utils import CommonKeys as Keys
 from monai.utils import ensure_tuple
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from monai_kd.locations import running_parser
 from monai_kd.losses.distillation import DistillationLoss
 from monai_kd.networks.feature_tap import FeatureTap
-from monai_kd.networks.preprocessed import transformed
 from monai_kd.process_group import is_distributed
-from monai_kd.term_switches import switches_of
+from monai_kd.term_switches import running_switches
 
 from .cached_teacher import CachedTeacher
-from .file_teacher import FileTeacher
 from .labelled_rows import labelled_rows, task_loss
+from .live_teacher import LiveTeacher, tapped
+from .teacher import Teacher
 from .teacher_cache import TeacherCache
 
 if TYPE_CHECKING:
     from monai.engines import SupervisedTrainer
 
-__all__ = ["DistillationHandler", "LiveTeacher", "check_layers"]
-
-
-class LiveTeacher:
-    """A teacher's answer to a batch, from a forward pass in evaluation mode without gradients.
-
-    This is all that :class:`DistillationHandler` knows of a teacher, so anything with ``open``, ``__call__`` and
-    ``close`` can answer in its place.
-
-    Args:
-        network: the teacher: any module that maps images to a tensor, a TorchScript module included.
-        layers: names of the layers to give beside the prediction.
-        keys: keys of the batch that the teacher reads, in the order of its arguments.
-        inferer: how the teacher is applied; plainly by default.
-        preprocessing: array transforms that each of its images (C, *spatial) goes through, and no other's.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        layers: Sequence[str],
-        keys: Sequence[str],
-        inferer: Inferer | None = None,
-        preprocessing: Sequence[Callable[[Tensor], Any]] = (),
-    ) -> None:
-        # It is frozen, so it needs no synchronisation, and a process may ask it while another one has no need to.
-        self.network = network.module if isinstance(network, DistributedDataParallel) else network
-        self.layers = layers
-        self.keys = keys
-        self.inferer = SimpleInferer() if inferer is None else inferer
-        self.preprocessing = Compose(list(preprocessing)) if preprocessing else None
-        self._tap: FeatureTap | None = None
-
-    def open(self, device: torch.device) -> None:
-        """Move the teacher to ``device`` and start to capture its layers."""
-        self.close()
-        self.network.to(device).eval()
-        # TorchScript modules take no hooks below the top, and a teacher without tapped layers needs none.
-        self._tap = FeatureTap(_tapped(self.network), self.layers) if self.layers else None
-
-    def close(self) -> None:
-        """Take the hooks off. Harmless when there are none."""
-        if self._tap is not None:
-            self._tap.remove()
-            self._tap = None
-
-    def __call__(self, engine: SupervisedTrainer) -> dict[str, Tensor]:
-        """The teacher's tensors for the engine's current batch by layer name, its prediction under ``""``."""
-        return self.answer(self.inputs(engine))
-
-    def answer(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-        """The teacher's tensors for these images by layer name, its prediction under ``""``.
-
-        Args:
-            inputs: what the teacher reads, in the order of its arguments, on its device.
-        """
-        if self.network.training:  # looking is much cheaper than visiting every module in every step
-            self.network.eval()
-        image, *others = inputs
-        with torch.no_grad():
-            prediction = self.inferer(image, self.network, *others)
-        return {"": prediction, **(self._tap.pop() if self._tap is not None else {})}
-
-    def inputs(self, engine: SupervisedTrainer) -> list[Tensor]:
-        """What the teacher reads of the engine's current batch, as plain tensors on the engine's device.
-
-        Raises:
-            ValueError: when the batch lacks a key.
-        """
-        return self.inputs_of(engine, engine.state.batch, engine.state.output.get(Keys.IMAGE))
-
-    def inputs_of(self, engine: SupervisedTrainer, batch: Any, own: Tensor | None) -> list[Tensor]:
-        """The same of another batch; ``own`` is its image as the trainer has prepared it for the student."""
-        inputs = []
-        for key in self.keys:
-            # The trainer has prepared and moved its own image; other keys are still as the loader gave them.
-            image = own if key == Keys.IMAGE else batch.get(key)
-            if image is None:
-                raise ValueError(
-                    f"the teacher reads {key!r}, but the batch has only {sorted(batch)}; name an existing key in "
-                    "teacher_keys, or add it in the preprocessing"
-                )
-            image = image.as_tensor() if isinstance(image, MetaTensor) else image
-            image = image.to(engine.state.device, non_blocking=engine.non_blocking)
-            if self.preprocessing is not None:
-                image = transformed(image, self.preprocessing)
-            inputs.append(image)
-        if getattr(self.network, "out_of_fold", False):
-            inputs.append(self._members(batch).to(engine.state.device))
-        return inputs
-
-    def _members(self, batch: Mapping[str, Any]) -> Tensor:
-        """Who of an ensemble answers for each image: (B, M)."""
-        if "patient" not in batch:
-            raise ValueError("out_of_fold needs to know whose the images are: give them a `patient` in the datalist")
-        return self.network.members_for(batch["patient"])  # type: ignore[operator]
+__all__ = ["DistillationHandler", "check_layers"]
 
 
 class DistillationHandler:
@@ -151,7 +52,7 @@ class DistillationHandler:
 
     Args:
         teacher: any module that maps the images to a tensor. It is used in evaluation mode without gradients, and it is
-            part of no checkpoint. Something with the methods of :class:`LiveTeacher` is taken as it is.
+            part of no checkpoint. Any other :class:`Teacher` is taken as it is.
         loss: the terms. Give its parameters to the optimiser (``monai_kd.engines.parameters``).
         teacher_keys: keys of the batch that the teacher reads, in the order of its arguments. ``"image"`` is the
             student's own input.
@@ -167,7 +68,7 @@ class DistillationHandler:
 
     def __init__(
         self,
-        teacher: nn.Module | LiveTeacher | CachedTeacher | FileTeacher,
+        teacher: nn.Module | Teacher,
         loss: DistillationLoss,
         teacher_keys: Sequence[str] = (Keys.IMAGE,),
         teacher_inferer: Inferer | None = None,
@@ -184,8 +85,7 @@ class DistillationHandler:
             teacher = LiveTeacher(teacher, layers, keys, teacher_inferer, teacher_preprocessing or ())
             if cache is not None and cache.mode != "off":
                 teacher = CachedTeacher(teacher, loss, cache)
-        if isinstance(teacher, FileTeacher):
-            _check_needs_no_layers(loss, teacher.heads)
+        teacher.check(loss)
         self.teacher = teacher
         self.loss = loss
         self._synchronised_loss: nn.Module = loss
@@ -203,8 +103,7 @@ class DistillationHandler:
         engine.add_event_handler(Events.STARTED, self.started)
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self)
         engine.add_event_handler(Events.COMPLETED, self.completed)
-        if isinstance(self.teacher, CachedTeacher):
-            self.teacher.attach(engine)
+        self.teacher.attach(engine)
 
     def started(self, engine: SupervisedTrainer) -> None:
         """Open the taps on both networks."""
@@ -214,11 +113,11 @@ class DistillationHandler:
         _check_layers("student", engine.network, self.loss)
         # The student also runs in validation, perhaps under a sliding window: none of that may be captured.
         self._student = FeatureTap(engine.network, self.loss.student_layers(), training_only=True)
-        if isinstance(self.teacher, (LiveTeacher, CachedTeacher)) and self.loss.teacher_layers():
-            live = self.teacher.teacher if isinstance(self.teacher, CachedTeacher) else self.teacher
-            _check_layers("teacher", _tapped(live.network), self.loss)
+        network = self.teacher.network
+        if network is not None and self.loss.teacher_layers():
+            _check_layers("teacher", tapped(network), self.loss)
         self.teacher.open(engine.state.device)
-        if isinstance(self.teacher, (LiveTeacher, CachedTeacher)) and hasattr(engine, "inferer"):
+        if network is not None and hasattr(engine, "inferer"):
             self._ask_before(engine)
 
     def completed(self, engine: SupervisedTrainer) -> None:
@@ -289,7 +188,7 @@ def check_layers(student: nn.Module, teacher: nn.Module, loss: DistillationLoss)
         ValueError: naming the term, the layer, those that come closest to it, and how to leave the term out.
     """
     _check_layers("student", student, loss)
-    _check_layers("teacher", _tapped(teacher), loss)
+    _check_layers("teacher", tapped(teacher), loss)
 
 
 def _check_layers(side: str, network: nn.Module, loss: DistillationLoss) -> None:
@@ -301,28 +200,8 @@ def _check_layers(side: str, network: nn.Module, loss: DistillationLoss) -> None
         except ValueError as error:
             raise ValueError(
                 f"{side}_layer of the term {name}: {error}; name one of these, or leave the term out by "
-                f"{_switches([name])}"
+                f"{running_switches([name])}"
             ) from error
-
-
-def _tapped(network: nn.Module) -> nn.Module:
-    """The network whose layers a teacher's are: of one that is made of others, that which it says itself."""
-    return network.tapped if hasattr(type(network), "tapped") else network  # type: ignore[return-value]
-
-
-def _check_needs_no_layers(loss: DistillationLoss, heads: Sequence[str]) -> None:
-    known = {"", *heads}
-    looking = [name for name, term in loss.active_terms().items() if not {*ensure_tuple(term.teacher_layer)} <= known]
-    if looking:
-        raise ValueError(
-            f"the terms {', '.join(looking)} look at layers of the teacher, and soft labels from files have none: "
-            f"leave them out by {_switches(looking)}, or let the teacher's network teach"
-        )
-
-
-def _switches(terms: Sequence[str]) -> str:
-    parser = running_parser()
-    return switches_of(None if parser is None else parser.get(), terms)
 
 
 def _finest(label: Any) -> Any:

@@ -14,7 +14,11 @@ from monai.utils import CommonKeys as Keys
 from monai.utils import ensure_tuple
 from torch import Tensor
 
+from monai_kd.losses.distillation import DistillationLoss
 from monai_kd.names import check_known
+from monai_kd.term_switches import running_switches
+
+from .teacher import Teacher
 
 if TYPE_CHECKING:
     from monai.engines import SupervisedTrainer
@@ -26,7 +30,7 @@ _LEAST = 1e-5  # about what 16 bits tell from 0
 _UNLIKELY = math.log(_LEAST)
 
 
-class FileTeacher:
+class FileTeacher(Teacher):
     """Answer with the soft labels that :class:`monai_kd.data.LoadSoftLabeld` has put into the batch.
 
     They become logits, but for ``values``, which stay what they are. A probability p becomes ``log(p / (1 - p))`` for
@@ -54,11 +58,20 @@ class FileTeacher:
         self.key = key
         self.heads = tuple(heads)
 
-    def open(self, device: torch.device) -> None:
-        """Nothing has to be opened."""
+    def check(self, loss: DistillationLoss) -> None:
+        """Refuse terms that look at layers.
 
-    def close(self) -> None:
-        """Nor closed."""
+        Raises:
+            ValueError: naming these terms.
+        """
+        known = {"", *self.heads}
+        terms = loss.active_terms().items()
+        looking = [name for name, term in terms if not {*ensure_tuple(term.teacher_layer)} <= known]
+        if looking:
+            raise ValueError(
+                f"the terms {', '.join(looking)} look at layers of the teacher, and soft labels from files have none: "
+                f"leave them out by {running_switches(looking)}, or let the teacher's network teach"
+            )
 
     def __call__(self, engine: SupervisedTrainer) -> dict[str, Tensor]:
         """The soft labels of the engine's current batch under ``""``, (B, C, *spatial), or (B, C); and by head.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from monai_kd.losses.distillation import DistillationLoss
 from monai_kd.process_group import is_distributed, number_of_processes, spread
 
-from .distillation import LiveTeacher
+from .live_teacher import LiveTeacher
 
 __all__ = ["TrainParaphraser"]
 
