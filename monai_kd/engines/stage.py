@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ignite.engine import Events
 from ignite.handlers import ProgressBar
 from monai.data.utils import set_rnd
@@ -20,37 +19,23 @@ from monai.handlers import CheckpointLoader, LrScheduleHandler, ValidationHandle
 from monai.utils import set_determinism
 from torch import nn
 
-from monai_kd.files import remove_unfinished, whole_file
+from monai_kd.files import remove_unfinished
 from monai_kd.finite import check_finite_weights
 from monai_kd.folder_lock import held_by_this_process
-from monai_kd.handlers.distillation import DistillationHandler
-from monai_kd.locations import running_parser
-from monai_kd.networks.ensemble_network import EnsembleNetwork
 from monai_kd.networks.feature_tap import unwrapped
 from monai_kd.process_group import wait_for_all
 
 from .epoch_clock import EpochClock
 from .epoch_table import drop_epochs, read_epochs
-from .model_card import generation_of
-from .provenance import (
-    TRAINED_ON,
-    Datalist,
-    check_data,
-    check_patients,
-    check_settings,
-    differing_settings,
-    learned_from,
-    made_by,
-    patients_behind,
-    patients_of,
-    sign,
-)
-from .run_config import read_run_config, running_config, write_run_config
+from .provenance import Datalist
+from .run_config import running_config
 from .schedules import check_schedule
 from .stage_log import StageLog
-from .validation_choice import ALIKE, ValidationChoice
+from .stage_origin import StageOrigin
+from .stage_progress import StageProgress
+from .validation_choice import ValidationChoice
 from .weight_average import WeightAverage
-from .weights import read_progress
+from .weights import write_checkpoint
 
 __all__ = ["Stage"]
 
@@ -152,7 +137,6 @@ class Stage:
         self.resume = resume
         self.skip_if_trained = skip_if_trained
         self.state = {"optimizer": trainer.optimizer, **(state or {})}
-        self.data_ids = tuple(data_ids)
         self.datalist = datalist
         self.weights = weights
         self.handlers = tuple(handlers)
@@ -165,8 +149,8 @@ class Stage:
         self._average = None if weight_momentum is None else self._averaging(weight_momentum)
         self.logger = logging.getLogger("monai_kd")
         self._told: StageLog | None = None
-        self._saved: dict[str, Any] = {}
-        self._origin: dict[str, str] = {}
+        self._origin = StageOrigin(self.checkpoint, data_ids, datalist, distils="distillation" in self.state)
+        self._progress = StageProgress(self.resume_file, trainer, evaluator, self.state)
         self._choice = ValidationChoice(evaluator, name)
         self._clock = EpochClock()
         self._clock.attach(trainer)
@@ -233,9 +217,10 @@ class Stage:
         wait_for_all()  # or one process would see what another has just made or removed
         if is_done:
             self.check_data()
-            if self.resume and not self.skip_if_trained:
-                self._check_settings(self.checkpoint)
-            self._say_trained_already()
+            config = running_config()
+            if config is not None and self.resume and not self.skip_if_trained:
+                self._origin.check_settings(self.checkpoint, config)
+            self._say_trained_already(config)
             return
         if self.skip_if_trained and (running_config() or {}).get("teacher_preprocessing"):
             raise ValueError(
@@ -260,66 +245,31 @@ class Stage:
         """Refuse to use again, or to go on with, what was trained on other data than these."""
         config = running_config()
         if config is not None:
-            check_data(self.checkpoint, config, self.data_ids, self.datalist)
+            self._origin.check_data(config)
 
-    def _say_trained_already(self) -> None:
+    def _say_trained_already(self, config: Mapping[str, Any] | None) -> None:
         """A shared teacher need not be what this configuration would make; where it is not, that is said."""
-        said, config, parser = f"trained already, {self.checkpoint}", running_config(), running_parser()
-        if config is None or not (self.skip_if_trained and self._writes):
+        said = f"trained already, {self.checkpoint}"
+        others = ""
+        if config is not None and self.skip_if_trained and self._writes:
+            others = self._origin.other_settings(self, config)
+        if others:
+            self.logger.warning(f"{self.name}: {said}, {others}")
+        else:
             self._log(said)
-            return
-        own = [name for name, value in parser.ref_resolver.resolved_content.items() if value is self]
-        differing = differing_settings(read_run_config(self.checkpoint), config, own)
-        if not differing:
-            self._log(said)
-            return
-        names = f"{', '.join(differing[:5])}{' ...' if len(differing) > 5 else ''}"
-        self.logger.warning(
-            f"{self.name}: {said}, with other settings than these ({names}): it is used as it is, and what made it "
-            f"stands in {self.checkpoint.with_suffix('.json').name} beside it"
-        )
-
-    def _check_settings(self, begun: Path) -> None:
-        config = running_config()
-        if config is not None:
-            check_settings(begun, self.checkpoint, config, self._made_by(config))
-
-    def _made_by(self, config: Mapping[str, Any]) -> dict[str, str]:
-        """What makes this stage's checkpoint; only a distillation has a teacher, and a loss with a state."""
-        has_teacher = "distillation" in self.state and "teacher_checkpoint" in config
-        return made_by(config, running_parser().get_parsed_content("teacher_checkpoint") if has_teacher else None)
-
-    def _patients(self) -> list[str]:
-        """Whom it learns of: by its items, by the weights that it starts with, by its teacher and by what it had done.
-
-        A teacher hands on what it knows of its patients, and a stage may go on with fewer than it was begun with.
-        """
-        patients = patients_of(learned_from(self.datalist or {}, "distillation" in self.state))
-        begun = [self.checkpoint] if self.trainer.state.epoch else []
-        for file in [*self.starts_from, *begun]:
-            patients |= patients_behind(file) or set()
-        for handler in self.handlers:
-            network = handler.teacher.network if isinstance(handler, DistillationHandler) else None
-            if isinstance(network, EnsembleNetwork):
-                patients |= network.patients
-        return sorted(patients)
-
-    def _trained_on(self, patients: list[str]) -> dict[str, Any]:
-        """What is kept of its data, which may lie elsewhere or nowhere when somebody asks."""
-        made = generation_of((self.datalist or {}).get("training", ()))
-        return {"patients": patients, **({} if made is None else {"generated": made})}
 
     def _run(self) -> None:
         state = self.trainer.state
-        for file in self.starts_from:
-            check_patients(file, self.datalist)
+        self._origin.check_patients(self.starts_from)
         if self.resume and self.resume_file.is_file():
-            self.check_data()
-            self._check_settings(self.resume_file)
-            self._load_progress()
+            config = running_config()
+            if config is not None:
+                self._origin.check_data(config)
+                self._origin.check_settings(self.resume_file, config)
+            self._progress.load()
             self.logger.info(f"{self.name}: going on after epoch {state.epoch} of {state.max_epochs}")
             if state.epoch == state.max_epochs:
-                self._load_weights(self.trainer)  # which is not started any more, and these may be what is kept
+                self._progress.give_back()  # which is not started any more, and these may be what is kept
         if state.epoch < state.max_epochs:
             if state.epoch_length == 0:
                 raise ValueError(
@@ -340,9 +290,7 @@ class Stage:
 
     def _started(self, engine: Any) -> None:
         # The last handler of this event: what loads the teacher or weights to start from replaces nothing of this.
-        if self._saved:
-            self._load_weights(engine)
-        elif self._average is not None:
+        if not self._progress.give_back() and self._average is not None:
             self._average.restart()
         config = running_config()
         if self._writes and engine.state.epoch == 0:
@@ -351,12 +299,12 @@ class Stage:
             self.resume_file.unlink(missing_ok=True)
             self.checkpoint.unlink(missing_ok=True)
         if self._writes and config is not None:
-            self._origin = self._made_by(config)
-            write_run_config(self.checkpoint, {**config, TRAINED_ON: self._trained_on(self._patients())})
+            begun = [self.checkpoint] if engine.state.epoch else []
+            self._origin.begin(config, self.handlers, [*self.starts_from, *begun])
         if self._writes:
             drop_epochs(self.epoch_table, engine.state.epoch)
         if self._writes and engine.state.epoch == 0:
-            self._save_progress()
+            self._progress.save(self._origin.signed(self._network))
 
     def _set_random_states(self, engine: Any) -> None:
         # The process number makes augmentation differ between processes; the order of the data is the sampler's.
@@ -384,62 +332,11 @@ class Stage:
             # Before the progress: a stage that ends in between trains this epoch again, and its row is not missing.
             metrics = {**state.metrics, **(validation.metrics if validated else {})}
             self._told.report(self.trainer, validation, metrics, self._clock)  # type: ignore[union-attr]
-            self._save_progress()
-
-    def _save_progress(self) -> None:
-        state, scaler, best = self.trainer.state, self.trainer.scaler, self.evaluator.state
-        self._save(
-            self.resume_file,
-            {
-                "model": self._signed(self._network),
-                "trainer": {"epoch": state.epoch, "iteration": state.iteration},
-                # As a float, because loading with `weights_only` refuses NumPy's scalars.
-                "evaluator": {
-                    "best_metric": float(best.best_metric),
-                    "best_metric_epoch": best.best_metric_epoch,
-                    ALIKE: self._choice.alike,
-                },
-                "state": {name: value.state_dict() for name, value in self.state.items()},
-                "scaler": {} if scaler is None else scaler.state_dict(),
-            },
-        )
-
-    def _load_progress(self) -> None:
-        self._saved = read_progress(self.resume_file, self.trainer.state.device)
-        epoch, iteration = (self._saved["trainer"][name] for name in ("epoch", "iteration"))
-        if iteration != epoch * (self.trainer.state.epoch_length or 0):
-            raise ValueError(
-                f"{self.name}: {self.resume_file} was begun with {iteration // max(epoch, 1)} iterations an epoch, and "
-                f"now there are {self.trainer.state.epoch_length}: go on with as many processes and the same images, "
-                "or train anew"
-            )
-        for target, part in ((self.trainer.state, "trainer"), (self.evaluator.state, "evaluator")):
-            for name, value in self._saved[part].items():
-                setattr(target, name, value)
-
-    def _load_weights(self, engine: Any) -> None:
-        self._network.load_state_dict(self._saved["model"])
-        for name, value in self.state.items():
-            value.load_state_dict(self._saved["state"][name])
-        # MONAI makes the gradient scaler when the trainer is run, and none without mixed precision.
-        if self._saved["scaler"] and getattr(engine, "scaler", None) is not None:
-            engine.scaler.load_state_dict(self._saved["scaler"])
-        self._saved = {}
+            self._progress.save(self._origin.signed(self._network))
 
     def _save_weights(self) -> None:
         weights = {"model": self._kept} if self.weights is None else self.weights
-        self._save(self.checkpoint, {name: self._signed(module) for name, module in weights.items()})
-
-    def _signed(self, module: nn.Module) -> dict[str, Any]:
-        weights = module.state_dict()
-        if self._origin:
-            sign(weights, self._origin)
-        return weights
-
-    @staticmethod
-    def _save(path: Path, content: dict[str, Any]) -> None:
-        with whole_file(path) as written:
-            torch.save(content, written)
+        write_checkpoint(self.checkpoint, {name: self._origin.signed(module) for name, module in weights.items()})
 
     @property
     def _network(self) -> nn.Module:

@@ -161,5 +161,10 @@ def replace_weights(target: str | os.PathLike, checkpoint: str | os.PathLike) ->
     weights = read_weights(checkpoint)
     path = Path(target)
     path.parent.mkdir(exist_ok=True)
+    write_checkpoint(path, weights)
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write weights, or what else PyTorch can read as weights only, whole or not at all."""
     with whole_file(path) as written:
-        torch.save(weights, written)
+        torch.save(content, written)

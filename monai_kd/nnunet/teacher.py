@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from monai_kd.engines import Stage, running_config, write_run_config
-from monai_kd.engines.provenance import TRAINED_ON, check_data, patients_of
-from monai_kd.files import whole_file
+from monai_kd.engines import Stage, running_config
+from monai_kd.engines.provenance import patients_of
+from monai_kd.engines.weights import write_checkpoint
 from monai_kd.process_group import wait_for_all
 
 from .cases import nnunet_datalist
@@ -77,10 +76,9 @@ class NnunetTeacherStage(Stage):
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         config = running_config() or {}
         if self._writes:
-            write_run_config(self.checkpoint, {**config, TRAINED_ON: self._trained_on(sorted(self._seen()))})
-            check_data(self.checkpoint, config, self.data_ids, self.datalist)
-            with whole_file(self.checkpoint) as written:
-                torch.save({"model": self._network.state_dict()}, written)
+            self._origin.keep(config, self._seen())
+            self._origin.check_data(config)
+            write_checkpoint(self.checkpoint, {"model": self._network.state_dict()})
             self.logger.info(f"{self.name}: {trained.path}, fold {', '.join(map(str, folds))}")
 
     def _seen(self) -> set[str]:

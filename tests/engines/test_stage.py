@@ -434,7 +434,7 @@ def test_a_resumed_stage_goes_on_in_the_same_table(tmp_path):
         return [{**row, "seconds": 0, "waiting": 0} for row in read_epochs(tmp_path / folder / "student.csv")]
 
     stage = _stage(tmp_path / "broken")
-    stage.trainer.add_event_handler(Events.EPOCH_STARTED(once=2), lambda: setattr(stage, "_save_progress", _cut))
+    stage.trainer.add_event_handler(Events.EPOCH_STARTED(once=2), lambda: setattr(stage._progress, "save", _cut))
     with pytest.raises(RuntimeError, match="power cut"):
         stage.run()
     assert rows("broken") == rows("whole")[:2]  # though only the first epoch can be gone on from

@@ -71,7 +71,8 @@ def gain(told: dict[str, Any]) -> str:
         return f"{written(distilled, digits)} {metric}; alone: not measured"
     p = told["models"]["distilled_student"].get("p")
     chance = "" if p is None else f" (p = {p:.2g})"
-    difference = told["models"]["distilled_student"].get("gain", [distilled - alone])[0]  # of values that are not rounded
+    # The recorded gain is of values that are not rounded.
+    difference = told["models"]["distilled_student"].get("gain", [distilled - alone])[0]
     return f"{difference:+.{digits}f} {metric}{chance}"
 
 
