@@ -19,7 +19,7 @@ import monai_kd
 
 from .files import read_json, write_json, write_text
 from .idle_settings import without_effect
-from .locations import identity, is_bundle, teacher_overlay
+from .locations import identity, is_bundle, literal, teacher_overlay
 from .names import check_known
 from .overrides import check_choices, check_overrides
 from .stage_names import is_run
@@ -127,7 +127,7 @@ class Bundle:
         for path in (target / "configs").glob("*.json"):
             config = read_json(path)
             if "bundle_root" in config:
-                root = f"$monai_kd.bundle_root({own!r}, {str(place)!r})"
+                root = f"$monai_kd.bundle_root({literal(own)}, {literal(str(place))})"
                 text = path.read_text(encoding="utf-8")
                 write_text(path, text.replace(json.dumps(config["bundle_root"]), json.dumps(root), 1))
 

@@ -21,12 +21,22 @@ __all__ = [
     "data_dir",
     "identity",
     "is_bundle",
+    "literal",
     "run_dir",
     "running_parser",
     "teacher_overlay",
 ]
 
 _PACKAGE = Path(__file__).resolve().parent
+
+
+def literal(text: str) -> str:
+    r"""A text as Python writes it, for an expression of a configuration: MONAI reads an @ as a reference, even there.
+
+    >>> print(literal("/data/anna@home"))
+    '/data/anna\x40home'
+    """
+    return repr(text).replace("@", r"\x40")
 
 
 def _bundles() -> Path:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigParser
 
 from monai_kd.bundle import Bundle, _is_news, bundles_in, plain_path
 
@@ -54,6 +55,14 @@ def test_a_copy_is_another_bundle_without_weights_and_results(tmp_path):
     assert (copy.root / "docs" / "data_license.txt").read_text().startswith("What follows is about the data of the bun")
     published.derive_to(tmp_path / "again" / "nuclei_segmentation")
     assert Bundle(str(tmp_path / "again" / "nuclei_segmentation")).identity != copy.identity
+
+
+def test_a_copy_in_a_folder_with_an_at_sign_finds_itself(tmp_path):
+    """MONAI reads an @ as a reference, also in the text of an expression."""
+    Bundle("brain_tumor_segmentation").derive_to(tmp_path / "anna@home" / "copy")
+    parser = ConfigParser()
+    parser.read_config(tmp_path / "anna@home" / "copy" / "configs" / "inference.json")
+    assert parser.get_parsed_content("bundle_root") == str(tmp_path / "anna@home" / "copy")
 
 
 def test_runs_and_exported_students_of_another_bundle_are_refused(tmp_path):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -73,11 +74,11 @@ class Console:
     Where nobody reads any more, as behind ``| head``, it writes nothing: what was asked for is still done.
 
     Args:
-        stream: where it writes.
+        stream: where it writes; None, as Python has where a process is started without one, for nowhere.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream: TextIO = io.StringIO() if stream is None else stream
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -96,6 +97,8 @@ class Console:
     def _try(self, method: str, *arguments: str) -> Any:
         try:
             return getattr(self._stream, method)(*arguments)
+        except UnicodeEncodeError as error:  # a name that the terminal has no characters for
+            return self._try(method, arguments[0].encode(error.encoding, "backslashreplace").decode(error.encoding))
         except BrokenPipeError:  # Python would complain again when it ends, of what it could not write
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())

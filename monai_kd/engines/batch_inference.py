@@ -24,7 +24,7 @@ from monai_kd.folder_lock import locked_folder
 
 from .batch_case import Attempt, Case, ahead
 from .export import EXPORTED, load_exported
-from .fingerprints import Fingerprints, here, signed
+from .fingerprints import Fingerprints, here, signed, stem_of
 from .network_pass import NetworkPass
 from .output_names import contains, input_folder, input_names, output_stems, part_of
 from .result_tables import GrowingTable, finished_rows
@@ -146,12 +146,14 @@ class BatchInference:
         output = Path(output_dir)
         images = [str(item[Keys.IMAGE]) for item in data]
         files = {str(item[Keys.IMAGE]): item.get("files", [str(item[Keys.IMAGE])]) for item in data}
-        folders = {input_folder(images, input_root), Path(os.path.abspath(input_root))}
-        if not os.path.isfile(input_root) and Path(os.path.abspath(output)) in folders:
+        folders = {os.path.realpath(folder) for folder in (input_folder(images, input_root), input_root)}
+        if not os.path.isfile(input_root) and os.path.realpath(output) in folders:
             raise ValueError(f"{output} is the folder of the inputs; choose another one for the outputs")
         self._load_network()
         if not contains(output, input_root):  # the outputs of an earlier run are no inputs
-            images = [image for image in images if not contains(output, image)]
+            images, below = [image for image in images if not contains(output, os.path.dirname(image))], len(images)
+            if len(images) < below:
+                self.logger.warning(f"{below - len(images)} images in {output} are left out: outputs lie there")
         named_after = {str(item[Keys.IMAGE]): str(item.get("named_after", item[Keys.IMAGE])) for item in data}
         stems = output_stems(images, input_root, [named_after[image] for image in images])
         chosen = [part_of(name, self.parts) == self.part - 1 for name in input_names(images, input_root)]
@@ -167,10 +169,15 @@ class BatchInference:
         remove_unfinished(output, recursive=True)  # what a writer that was killed could not remove
         self._fingerprints = Fingerprints(self.checkpoint)
         finished = finished_rows(output.glob("summary*.csv")) if self.resume else {}
-        own = finished_rows([self._table(output, "summary")]) if self.resume else {}
+        own = finished_rows([self._table(output, "summary")])
         todo = self._todo(cases, finished)
         undone, given = {case.image for case in todo}, {case.image for case in cases}
-        kept = [row for image, row in own.items() if image not in given]
+        others = [row for image, row in own.items() if image not in given]
+        if others and not self.resume:
+            rows = "row of another input" if len(others) == 1 else f"{len(others)} rows of other inputs"
+            self.logger.warning(f"{self._table(output, 'summary')}: replaced, with the {rows}; --resume keeps them")
+        stems = {os.path.realpath(case.stem) for case in todo}
+        kept = [row for row in others if self.resume and os.path.realpath(stem_of(row)) not in stems]
         kept += [here(case, finished[case.image]) for case in cases if case.image not in undone]
         report = BatchReport(skipped=len(cases) - len(todo))
         precision = "float16" if self.amp else getattr(self.inferer, "precision", "float32")

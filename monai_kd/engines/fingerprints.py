@@ -15,7 +15,7 @@ from monai_kd.id_roles import CALL, MACHINE, NOTES, OF_INFERENCE, PLACES, STEPS
 from .batch_case import Case
 from .run_config import running_config
 
-__all__ = ["Fingerprints", "here", "signed"]
+__all__ = ["Fingerprints", "here", "signed", "stem_of"]
 
 _NO_INFLUENCE = PLACES | MACHINE | CALL | STEPS | NOTES | OF_INFERENCE
 
@@ -71,6 +71,17 @@ def signed(fingerprint: str, stem: Path, written: Sequence[Path]) -> str:
     """A fingerprint with the files that were written and their sizes, as :meth:`Fingerprints.is_done` reads it."""
     sizes = [f"{path.name.removeprefix(stem.name)}={path.stat().st_size}" for path in sorted(written)]
     return f"{fingerprint} {'/'.join(sizes)}".rstrip()
+
+
+def stem_of(row: Mapping[str, str]) -> str:
+    """The path, without endings, of what an earlier run's row wrote; the row's input where it wrote nothing.
+
+    >>> stem_of({"input": "a.png", "output": "out/a_trans.png", "fingerprint": "1f _trans.png=9/_trans_overlay.png=8"})
+    'out/a'
+    """
+    endings = [entry.rpartition("=")[0] for entry in row["fingerprint"].partition(" ")[2].split("/")]
+    of_output = [row["output"].removesuffix(ending) for ending in endings if ending and row["output"].endswith(ending)]
+    return min(of_output, key=len, default=row["input"])
 
 
 def _is_whole(stem: Path, written: str) -> bool:

@@ -64,7 +64,8 @@ def input_names(images: Sequence[str], input_root: str | os.PathLike) -> list[st
 
 
 def contains(folder: Path, path: str | os.PathLike) -> bool:
-    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
+    """Whether ``path`` is a folder or lies in it, by whichever links."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def input_folder(images: Sequence[str], input_root: str | os.PathLike) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_kd.files import read_json, write_json
-from monai_kd.locations import identity, is_bundle, running_parser
+from monai_kd.locations import identity, is_bundle, literal, running_parser
 
 __all__ = [
     "CROSS_VALIDATED",
@@ -53,11 +53,11 @@ def _places(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
     if parser is not None and "bundle_root" in config:
         root = Path(parser.get_parsed_content("bundle_root"))
         if is_bundle(root):
-            places["bundle_root"] = f"$monai_kd.bundle_root({identity(root)!r}, {str(root)!r})"
+            places["bundle_root"] = f"$monai_kd.bundle_root({literal(identity(root))}, {literal(str(root))})"
     if parser is not None and "ckpt_dir" in config:
         run = os.path.abspath(parser.get_parsed_content("ckpt_dir"))
         if run == os.path.abspath(folder):
-            places["ckpt_dir"] = f"$monai_kd.ckpt_dir({run!r})"
+            places["ckpt_dir"] = f"$monai_kd.ckpt_dir({literal(run)})"
     return places
 
 

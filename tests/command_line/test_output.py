@@ -71,6 +71,19 @@ def test_lines_between_progress_bars_leave_no_remains(monkeypatch):
     assert "training" in terminal.getvalue() and terminal.screen == ["epoch"] * 3 + ["done", ""]
 
 
+def test_a_terminal_without_a_names_letters_shows_their_numbers():
+    written = io.BytesIO()
+    console = Console(io.TextIOWrapper(written, "ascii"))
+    console.write("M\xfcller\n")
+    console.flush()
+    assert written.getvalue() == b"M\\xfcller\n"
+
+
+def test_without_a_stream_nothing_is_shown_and_nothing_fails():
+    console = Console(None)
+    assert console.write("text") == 4 and console.flush() is None
+
+
 @pytest.mark.parametrize("method", ["write", "flush"])
 def test_a_stream_that_nobody_reads_is_no_error(method, tmp_path):
     with open(tmp_path / "file", "w") as file:

@@ -250,6 +250,24 @@ def test_resume_keeps_the_rows_of_inputs_that_it_is_not_given(tmp_path):
     assert [row["input"] for row in _table(tmp_path / "out" / "summary.csv")] == [item["image"] for item in items]
 
 
+def test_what_another_input_of_the_same_name_has_replaced_is_done_again(tmp_path):
+    items = _images(tmp_path, 1, 2, names=["a/1.npy", "b/1.npy"])
+    for item, value in ((items[0], 3.0), (items[1], 6.0), (items[0], 3.0)):  # each in its own call
+        report = _inference(tmp_path, resume=True).run([item], item["image"], tmp_path / "out")
+        (row,) = _table(tmp_path / "out" / "summary.csv")
+        assert (report.done, row["input"], float(row["largest"])) == (1, item["image"], value)
+
+
+def test_rows_that_are_replaced_are_said(tmp_path, caplog):
+    items = _images(tmp_path, 1, 2, 3)
+    _run(tmp_path, items[:2], _inference(tmp_path))
+    with caplog.at_level("WARNING", "monai_kd"):
+        _run(tmp_path, items[2:], _inference(tmp_path))
+        _run(tmp_path, items[2:], _inference(tmp_path))
+    (warning,) = caplog.messages
+    assert "summary.csv: replaced, with the 2 rows of other inputs; --resume keeps them" in warning
+
+
 def test_rows_with_other_numbers_keep_them_in_one_table(tmp_path):
     items = _images(tmp_path, 1, 2, 3)
     for item, name in zip(items, ("tumor", "vessel", "tumor")):
@@ -719,10 +737,20 @@ def test_a_file_that_a_setting_names_is_part_of_the_fingerprint(tmp_path):
     assert [run(content) for content in ("101", "101", "110")] == [Counter(done=1), Counter(skipped=1), Counter(done=1)]
 
 
-def test_the_outputs_of_an_earlier_run_are_no_inputs(tmp_path):
+@pytest.mark.parametrize("place", ["images/predicted", "link"])
+def test_the_outputs_of_an_earlier_run_are_no_inputs(tmp_path, place, caplog):
     items = _images(tmp_path, 1, 2, names=["1.npy", "predicted/2.npy"])
-    report = _inference(tmp_path).run(items, tmp_path / "images", tmp_path / "images" / "predicted")
+    (tmp_path / "link").symlink_to(tmp_path / "images" / "predicted")
+    report = _inference(tmp_path).run(items, tmp_path / "images", tmp_path / place)
     assert (report.done, report.skipped, report.failed) == (1, 0, 0)
+    assert f"1 images in {tmp_path / place} are left out" in caplog.text
+
+
+def test_a_link_to_the_folder_of_the_inputs_takes_no_outputs(tmp_path):
+    items = _images(tmp_path, 1)
+    (tmp_path / "link").symlink_to(tmp_path / "images")
+    with pytest.raises(ValueError, match="link is the folder of the inputs"):
+        _inference(tmp_path).run(items, tmp_path / "images", tmp_path / "link")
 
 
 def test_inputs_may_lie_below_the_output_folder(tmp_path):

@@ -9,7 +9,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from itertools import takewhile
 from pathlib import Path
 
 from monai.config import PathLike
@@ -144,8 +143,10 @@ def _matching(path: Path) -> list[Path]:
     """A file or a folder, or what lies behind a glob pattern, without a system's own."""
     if path.exists():
         return [path]
-    named = len(list(takewhile(lambda part: not glob.has_magic(part), path.parts)))
-    found = map(Path, glob.glob(str(path), recursive=True))
+    # What is there by this very name is no pattern, whatever brackets it has.
+    folder = next(parent for parent in path.parents if parent.exists() or not parent.name)
+    named = len(folder.parts)
+    found = map(Path, glob.glob(os.path.join(glob.escape(str(folder)), *path.parts[named:]), recursive=True))
     return [match for match in found if not any(map(is_system_name, match.parts[named:]))]
 
 

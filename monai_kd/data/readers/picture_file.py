@@ -49,7 +49,8 @@ class PictureReader(PILReader):
 
         Raises:
             TooLarge: when a picture would fill the memory.
-            ValueError: when there are several pages, or a mask has colours, or shows something by its transparency.
+            ValueError: when there are several pages, or 16 bits for each of several channels, or a mask has colours, or
+                shows something by its transparency.
         """
         pictures = []
         for name in ensure_tuple(data):
@@ -62,6 +63,7 @@ class PictureReader(PILReader):
                     Image.MAX_IMAGE_PIXELS = limit
             with picture:  # Pillow keeps a damaged file open otherwise
                 check_size(picture.size, name, self.max_voxels)
+                _check_depth(picture)
                 pages = getattr(picture, "n_frames", 1)
                 if pages > 1:
                     raise ValueError(f"it holds {pages} pages where one is expected")
@@ -75,6 +77,13 @@ class PictureReader(PILReader):
         """
         image, meta = super().get_data(img)
         return np.array(image, order="C"), meta
+
+
+def _check_depth(picture: Image.Image) -> None:
+    """Refuse what Pillow keeps 8 of 16 bits of, in silence."""
+    modes = [mode[0] if isinstance(mode, tuple) and mode else mode for *_, mode in getattr(picture, "tile", [])]
+    if not _is_grey(picture) and any(isinstance(mode, str) and ";16" in mode for mode in modes):
+        raise ValueError("it has several channels of 16 bits, of which 8 would be lost: save it as 16-bit grey")
 
 
 def _load_grey(picture: Image.Image) -> Image.Image:

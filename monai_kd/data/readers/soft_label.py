@@ -17,7 +17,7 @@ from PIL import Image
 from monai_kd.data.datalists.csv_file import read_csv
 from monai_kd.data.readers.image_file import image_stem
 from monai_kd.data.readers.limits import check_size
-from monai_kd.data.readers.volume_file import VOLUME_SUFFIXES, affine_in_millimetres, load_volume
+from monai_kd.data.readers.volume_file import VOLUME_SUFFIXES, affine_in_millimetres, load_volume, read_whole
 
 __all__ = [
     "SOFT_LABEL_SUFFIXES",
@@ -72,6 +72,8 @@ def read_soft_label(file: str | os.PathLike, ndim: int, max_voxels: int | None =
         if name.endswith(VOLUME_SUFFIXES):
             image = load_volume(file, max_voxels)
             affine = affine_in_millimetres(image)
+            check_size(image.shape, file, max_voxels)
+            image = read_whole(image, file)
             values = _from_volume(image, ndim)
         elif name.endswith(".npz"):
             values = _from_npz(file)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from collections.abc import Sequence
 from typing import Any, cast
@@ -19,7 +20,7 @@ from monai_kd.data.readers.limits import check_size
 from monai_kd.data.readers.meta_image import META_IMAGE_SUFFIXES, read_meta_image
 
 __all__ = ["VOLUME_SUFFIXES", "SeveralVolumes", "UnusableVolume", "VolumeReader"]
-__all__ += ["affine_in_millimetres", "is_volume", "load_volume"]
+__all__ += ["affine_in_millimetres", "is_volume", "load_volume", "read_whole"]
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", *META_IMAGE_SUFFIXES)
 """Suffixes of the volumes with an affine, NIfTI and MetaImage, in lower case."""
@@ -58,6 +59,28 @@ def load_volume(name: PathLike, max_voxels: int | None = None) -> nib.Nifti1Imag
     if str(name).lower().endswith(META_IMAGE_SUFFIXES):
         return read_meta_image(name, max_voxels)
     return cast(nib.Nifti1Image, nib.load(name))
+
+
+def read_whole(image: nib.Nifti1Image, name: PathLike) -> nib.Nifti1Image:
+    """An image of a packed file with its voxels in memory, another one as it is.
+
+    nibabel stops at the last voxel, so what is damaged would give other voxels in silence: gzip's checksum lies behind.
+
+    Args:
+        image: what :func:`load_volume` gives.
+        name: its path.
+
+    Raises:
+        EOFError, OSError, zlib.error: when the file is damaged.
+    """
+    if not str(name).lower().endswith(".gz"):
+        return image
+    voxels: Any = image.dataobj
+    with gzip.open(name) as stream:
+        content = stream.read(voxels.offset + math.prod(image.shape) * voxels.dtype.itemsize)
+        while stream.read(2**20):  # up to the checksum
+            pass
+    return type(image).from_bytes(content)
 
 
 def affine_in_millimetres(image: nib.Nifti1Image) -> np.ndarray:
@@ -120,6 +143,7 @@ class VolumeReader(NibabelReader):
                 "one component, or their mean, as a volume of its own"
             )
         check_size(shape[:3] if self.first_volume else shape, name, self.max_voxels)
+        image = read_whole(image, name)
         affine = affine_in_millimetres(image)
         axes = affine[:3, :3]
         sizes = np.linalg.norm(axes, axis=0)

@@ -48,6 +48,14 @@ def test_find_images_takes_a_name_literally_when_it_exists(tmp_path):
     assert find_images(tmp_path / "scan[1].png") == [str(tmp_path / "scan[1].png")]
 
 
+def test_brackets_in_the_folder_of_a_pattern_are_its_name(tmp_path):
+    for folder in ("study[1]", "study1"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "scan.png").touch()
+    assert find_images(tmp_path / "study[1]" / "*.png") == [str(tmp_path / "study[1]" / "scan.png")]
+    assert find_images(tmp_path / "study[0-9]" / "*.png") == [str(tmp_path / "study1" / "scan.png")]
+
+
 @pytest.mark.parametrize("source", ["", "nowhere", "*.png", "cvind.mat", "notes.txt"])
 def test_find_images_finds_none(tmp_path, source):
     for name in ("cvind.mat", "notes.txt"):

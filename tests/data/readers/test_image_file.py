@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import os
 import struct
+import zlib
 
 import nibabel as nib
 import numpy as np
@@ -361,3 +362,45 @@ def test_what_is_no_plain_file_is_not_opened(tmp_path):
     (tmp_path / "b.png").symlink_to("nowhere.png")
     with pytest.raises(FileNotFoundError, match="b.png: is a link to nothing: fetch its content"):
         read(tmp_path / "b.png")
+
+
+def test_a_packed_volume_is_read_up_to_its_checksum(tmp_path):
+    path = tmp_path / "volume.nii.gz"
+    save_volume(path)
+    whole = read(path)
+    content = bytearray(path.read_bytes())
+    assert np.array_equal(whole, nib.load(path).get_fdata(dtype=np.float32))
+    content[-8] ^= 1  # of the checksum
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="volume.nii.gz: cannot be read as .*copy or save it again"):
+        read(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("key", ["image", "mask"])
+def test_several_channels_of_16_bits_are_refused(tmp_path, suffix, key):
+    path, array = tmp_path / f"colours{suffix}", np.stack([GREY.astype(np.uint16) * 257] * 3, axis=-1)
+    write_rgb_16(path, array)
+    with pytest.raises(ValueError, match="several channels of 16 bits.*save it as 16-bit grey"):
+        read(path, key)
+
+
+def write_rgb_16(path, array):
+    """Pillow writes no such pictures."""
+    height, width, _ = array.shape
+    if path.suffix == ".png":
+        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+        head = struct.pack(">2I5B", width, height, 16, 2, 0, 0, 0)
+        chunks = {b"IHDR": head, b"IDAT": zlib.compress(rows), b"IEND": b""}
+        parts = [
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+            for name, content in chunks.items()
+        ]
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    else:
+        content = array.astype("<u2").tobytes()
+        tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2)]
+        tags += [(273, 4, 1, 14), (277, 3, 1, 3), (278, 4, 1, height), (279, 4, 1, len(content))]
+        head = struct.pack("<2sHI", b"II", 42, 14 + len(content)) + struct.pack("<3H", 16, 16, 16)
+        ifd = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + bytes(4)
+        path.write_bytes(head + content + ifd)
