@@ -24,7 +24,8 @@ from .nested_run import run_steps
 __all__ = ["reproduce", "setting_words"]
 
 _PLACEHOLDER = "DATA"  # stands for the data set's folder, which is another one elsewhere
-_NO_SETTINGS = PLACES | MACHINE | CALL | STEPS | PROGRAM | NOTES | {"datalist_file"}
+# The number of workers stays: by it other random changes are drawn, and so other weights made.
+_NO_SETTINGS = (PLACES | MACHINE | CALL | STEPS | PROGRAM | NOTES | {"datalist_file"}) - {"num_workers"}
 _OVERLAYS = {"demo.json": ["--demo"], "shipped.json": ["--config", "shipped.json"]}
 _WORD = re.compile(r"(?!(?:true|false|null|none|nan|infinity)$)[a-z_][\w./-]*", re.IGNORECASE)
 
