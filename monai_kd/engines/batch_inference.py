@@ -151,9 +151,12 @@ class BatchInference:
             raise ValueError(f"{output} is the folder of the inputs; choose another one for the outputs")
         self._load_network()
         if not contains(output, input_root):  # the outputs of an earlier run are no inputs
-            images, below = [image for image in images if not contains(output, os.path.dirname(image))], len(images)
-            if len(images) < below:
-                self.logger.warning(f"{below - len(images)} images in {output} are left out: outputs lie there")
+            # A link is followed once for a folder, and not for each of its images.
+            lies_there = {folder: contains(output, folder) for folder in {*map(os.path.dirname, images), str(output)}}
+            below = {image for image in images if lies_there[os.path.dirname(image)] or lies_there.get(image)}
+            if below:
+                self.logger.warning(f"{len(below)} images in {output} are left out: outputs lie there")
+            images = [image for image in images if image not in below]
         named_after = {str(item[Keys.IMAGE]): str(item.get("named_after", item[Keys.IMAGE])) for item in data}
         stems = output_stems(images, input_root, [named_after[image] for image in images])
         chosen = [part_of(name, self.parts) == self.part - 1 for name in input_names(images, input_root)]
@@ -176,8 +179,10 @@ class BatchInference:
         if others and not self.resume:
             rows = "row of another input" if len(others) == 1 else f"{len(others)} rows of other inputs"
             self.logger.warning(f"{self._table(output, 'summary')}: replaced, with the {rows}; --resume keeps them")
-        stems = {os.path.realpath(case.stem) for case in todo}
-        kept = [row for row in others if self.resume and os.path.realpath(stem_of(row)) not in stems]
+        kept = []
+        if others and self.resume:
+            stems = {os.path.realpath(case.stem) for case in todo}
+            kept = [row for row in others if os.path.realpath(stem_of(row)) not in stems]
         kept += [here(case, finished[case.image]) for case in cases if case.image not in undone]
         report = BatchReport(skipped=len(cases) - len(todo))
         precision = "float16" if self.amp else getattr(self.inferer, "precision", "float32")

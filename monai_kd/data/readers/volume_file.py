@@ -61,7 +61,7 @@ def load_volume(name: PathLike, max_voxels: int | None = None) -> nib.Nifti1Imag
     return cast(nib.Nifti1Image, nib.load(name))
 
 
-def read_whole(image: nib.Nifti1Image, name: PathLike) -> nib.Nifti1Image:
+def read_whole(image: nib.Nifti1Image, name: PathLike, voxels: int | None = None) -> nib.Nifti1Image:
     """An image of a packed file with its voxels in memory, another one as it is.
 
     nibabel stops at the last voxel, so what is damaged would give other voxels in silence: gzip's checksum lies behind.
@@ -69,15 +69,17 @@ def read_whole(image: nib.Nifti1Image, name: PathLike) -> nib.Nifti1Image:
     Args:
         image: what :func:`load_volume` gives.
         name: its path.
+        voxels: how many of the first ones are wanted, and so kept in memory; all by default.
 
     Raises:
         EOFError, OSError, zlib.error: when the file is damaged.
     """
     if not str(name).lower().endswith(".gz"):
         return image
-    voxels: Any = image.dataobj
+    proxy: Any = image.dataobj
+    voxels = math.prod(image.shape) if voxels is None else voxels
     with gzip.open(name) as stream:
-        content = stream.read(voxels.offset + math.prod(image.shape) * voxels.dtype.itemsize)
+        content = stream.read(proxy.offset + voxels * proxy.dtype.itemsize)
         while stream.read(2**20):  # up to the checksum
             pass
     return type(image).from_bytes(content)
@@ -142,8 +144,9 @@ class VolumeReader(NibabelReader):
                 f"{name}: holds colours or vectors (shape {shape}, {dtype}), expected one grey value per voxel: save "
                 "one component, or their mean, as a volume of its own"
             )
-        check_size(shape[:3] if self.first_volume else shape, name, self.max_voxels)
-        image = read_whole(image, name)
+        wanted = shape[:3] if self.first_volume else shape
+        check_size(wanted, name, self.max_voxels)
+        image = read_whole(image, name, math.prod(wanted))
         affine = affine_in_millimetres(image)
         axes = affine[:3, :3]
         sizes = np.linalg.norm(axes, axis=0)
