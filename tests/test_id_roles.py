@@ -23,7 +23,8 @@ def test_what_decides_nothing_in_a_training_decides_nothing_in_a_comparison_of_t
     assert provenance._NO_INFLUENCE - nested_run._NO_INFLUENCE == of_a_stage | own_data
     assert nested_run._NO_INFLUENCE <= provenance._NO_INFLUENCE
     common = id_roles.PLACES | id_roles.MACHINE | id_roles.CALL
-    assert common <= fingerprints._NO_INFLUENCE & reproduction._NO_SETTINGS
+    assert common <= fingerprints._NO_INFLUENCE
+    assert common - reproduction._NO_SETTINGS == {"num_workers"}  # other random changes are drawn by it
 
 
 def test_hashes_of_earlier_checkpoints_are_of_the_same_settings():
