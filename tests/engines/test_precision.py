@@ -29,20 +29,23 @@ class Told(nn.Conv2d):
 
 @pytest.fixture
 def processor(monkeypatch):
-    def be(*flags: str) -> None:
-        monkeypatch.setattr(module, "_flags", lambda: set(flags))
+    def be(*flags: str, vendor: str = "GenuineIntel") -> None:
+        monkeypatch.setattr(module, "_processor", lambda: (vendor, set(flags)))
 
     return be
 
 
-@pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16", "bf16"])
-def test_auto_is_bfloat16_where_the_processor_has_it(processor, flag):
-    processor("avx512f", flag)
+@pytest.mark.parametrize(
+    "flag, vendor", [("avx512_bf16", "AuthenticAMD"), ("amx_bf16", "GenuineIntel"), ("bf16", "")]
+)
+def test_auto_is_bfloat16_where_the_processor_is_faster_in_it(processor, flag, vendor):
+    processor("avx512f", flag, vendor=vendor)
     assert has_bfloat16(CPU) and choose_precision("auto", "cpu") == "bfloat16"
 
 
-def test_auto_is_float32_on_another_processor(processor, caplog):
-    processor("avx512f", "avx512bw")
+@pytest.mark.parametrize("flag", ["avx512bw", "avx512_bf16"])
+def test_auto_is_float32_on_another_processor(processor, caplog, flag):
+    processor("avx512f", flag)
     assert choose_precision("auto", "cpu") == choose_precision("float32", "cpu") == "float32" and not caplog.messages
 
 
@@ -51,7 +54,22 @@ def test_bfloat16_on_another_processor_is_said_to_be_slower_once(processor, capl
     with caplog.at_level(logging.WARNING, "monai_kd"):
         assert choose_precision("bfloat16", "cpu") == "bfloat16"
     (message,) = caplog.messages
-    assert "no instructions for bfloat16: it works, and is slower than float32" in message
+    assert "no fast instructions for bfloat16: it works, and is slower than float32" in message
+
+
+@pytest.mark.parametrize(
+    "described, vendor, flags",
+    [
+        ("vendor_id : GenuineIntel\nflags : fpu\n\nvendor_id : Other\nflags : vme\n", "GenuineIntel", "fpu"),
+        ("processor : 0\nFeatures : fp asimd bf16\n", "", "fp asimd bf16"),
+        ("", "", ""),
+    ],
+)
+def test_a_processor_is_read_as_linux_describes_its_first_core(monkeypatch, tmp_path, described, vendor, flags):
+    (tmp_path / "cpuinfo").write_text(described)
+    monkeypatch.setattr(module, "Path", lambda _: tmp_path / "cpuinfo")
+    monkeypatch.setattr(module.platform, "system", lambda: "Linux")
+    assert module._processor() == (vendor, set(flags.split()))
 
 
 def test_a_processor_that_has_it_is_told_nothing(processor, caplog):
