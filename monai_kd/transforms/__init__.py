@@ -17,6 +17,7 @@ from .resize_in_plane import PLACED, ROWS_FIRST, ResizeInPlane, ResizeInPlaned, 
 from .scale_by_maximum import ScaleByMaximum, ScaleByMaximumd
 from .scale_intensity import ScaleIntensityInPlace, ScaleIntensityInPlaced
 from .to_input_grid import ToInputGrid, ToInputGridd
+from .training_compose import TrainingCompose
 from .undersample import (
     MASK_KEY,
     LowerResolution,
@@ -62,6 +63,7 @@ __all__ = [
     "ServedSpacingd",
     "ToInputGrid",
     "ToInputGridd",
+    "TrainingCompose",
     "Undersample",
     "Undersampled",
     "read_mask_file",

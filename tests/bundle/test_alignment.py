@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What lies in one place in the files lies in one place in the batches: image, label and soft label."""
 
+import itertools
 from pathlib import Path
 
 import nibabel as nib
@@ -15,6 +16,7 @@ from scipy import ndimage
 import monai_kd
 
 VOLUMES = ("brain_extraction", "vessel_segmentation")
+CLASSIFIERS = ("brain_tumor_classification", "chest_xray_classification")
 SETTINGS = {
     "brain_extraction": {"crop_size": [96, 112, 96], "spacing": [1.5, 1.5, 1.5]},
     "vessel_segmentation": {"spacing": [2.0, 2.0, 2.0], "crop_size": [32, 32, 32], "low_resolution_factor": 1},
@@ -80,3 +82,26 @@ def test_what_changes_grey_values_moves_nothing(bundle, overlays):
             inside, outside = changed[ball].mean(), changed[~ball].mean()
             seen = (changed > (inside + outside) / 2) == (inside > outside)
             assert ndimage.center_of_mass(seen) == pytest.approx(place, abs=0.2), type(transform).__name__
+
+
+@pytest.mark.parametrize(
+    "name, overlays",
+    [*RECIPES, *itertools.product(CLASSIFIERS, ((), ("shipped.json",)))],
+)
+def test_items_of_a_training_are_those_that_carry_metadata(name, overlays, tmp_path):
+    root, files = Path(monai_kd.bundle_root(name), "configs"), ["train.json", "demo.json", *overlays]
+    settings = {"bundle_root": str(root.parent), "ckpt_dir": str(tmp_path), "imagenet_weights": "none"}
+    drawn = []
+    for compose in ("monai_kd.transforms.TrainingCompose", "Compose"):
+        parser = ConfigParser(ConfigParser.load_config_files([root / file for file in files]))
+        parser.update({**settings, "demo_cases": 8, "num_workers": 0, "train#preprocessing#_target_": compose})
+        dataset = parser.get_parsed_content("train#dataset")
+        dataset.transform.set_random_state(3)
+        taken = [dataset[place] for _ in range(3) for place in range(2)]
+        drawn.append([item for own in taken for item in (own if isinstance(own, list) else [own])])
+    for plain, tracked in zip(*drawn, strict=True):
+        assert plain.keys() == tracked.keys() and isinstance(tracked["image"], MetaTensor)
+        for key, value in plain.items():
+            assert not isinstance(value, MetaTensor)
+            if isinstance(value, torch.Tensor):
+                assert torch.equal(value, torch.as_tensor(tracked[key]))
