@@ -213,7 +213,7 @@ class Bundle:
         else:
             own = self._student_config(run)
         trained, folder = read_json(own), own.parent
-        self.check_origin(folder, trained)
+        self.check_is_own(folder, trained)
         ids = self.config("inference.json")["model_ids"]
         missing = [key for key in ids if key not in trained]
         # A setting that came later has a default by which this bundle's earlier runs stay what they were.
@@ -247,7 +247,7 @@ class Bundle:
                 "copy the bundle, change both files, and train there"
             )
 
-    def check_origin(self, made: Path, config: Mapping[str, Any]) -> None:
+    def check_is_own(self, made: Path, config: Mapping[str, Any]) -> None:
         """Refuse what another bundle made, by the metadata kept with it: its classes may have other meanings.
 
         A copy takes what its original made while both mean the same.
@@ -295,7 +295,7 @@ class Bundle:
         if files[0] != "train.json":
             made = weights.parent if run is None else folder
             settings["ckpt_dir"] = str(made)
-            self.check_origin(made, config)
+            self.check_is_own(made, config)
         dealt = config.get("datalist", {})
         if datalist is not None and dealt.get("_target_") == monai_kd.engines.CROSS_VALIDATED:
             settings["datalist"] = dealt["datalist"]
@@ -316,7 +316,7 @@ class Bundle:
 
     def check_student(self, weights: Path) -> None:
         """Refuse another bundle's weights, and a teacher's: they may fit the student's network, and not its images."""
-        self.check_origin(weights, monai_kd.engines.read_run_config(weights))
+        self.check_is_own(weights, monai_kd.engines.read_run_config(weights))
         if self._is_teacher(weights):
             raise ValueError(
                 f"{weights} is a teacher, and a student is needed here: name its checkpoint, or `evaluate` the teacher"
@@ -335,7 +335,7 @@ class Bundle:
             return {}
         exported = monai_kd.engines.read_metadata(checkpoint)
         if exported.get("bundle") != self.metadata["name"]:  # which is what earlier versions wrote there
-            self.check_origin(checkpoint, {"_meta_": {"identity": exported.get("bundle", self.identity)}})
+            self.check_is_own(checkpoint, {"_meta_": {"identity": exported.get("bundle", self.identity)}})
         config = self.config("inference.json")
         known, fixed = exported.get("model_ids", {}), config.get("exported_ids", ())
         settings = monai_kd.engines.plain_settings(known, tables=True)

@@ -101,7 +101,7 @@ def teacher_of(bundle: Bundle, run: str) -> dict[str, Any]:
         missing = "" if told is None else f": {told} is not there"
         raise FileNotFoundError(f"the run {folder} has no teacher{missing}: train one by --stages teacher")
     trained, inference = read_json(kept.config), bundle.config("inference.json")
-    bundle.check_origin(folder, trained)
+    bundle.check_is_own(folder, trained)
     settings = {key: trained[key] for key in inference["model_ids"] if key in trained}
     waiting = ["teacher"]
     while waiting:  # the network, and whatever it is made of

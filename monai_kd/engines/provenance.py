@@ -26,7 +26,7 @@ __all__ = [
     "check_data",
     "check_origin",
     "check_patients",
-    "check_settings",
+    "check_same_settings",
     "differing_settings",
     "learned_from",
     "made_by",
@@ -148,7 +148,7 @@ def _origin_of(checkpoint: Path) -> dict[str, str] | None:
     return getattr(weights, "_metadata", {}).get("", {}).get(_MADE_BY)
 
 
-def check_settings(begun: Path, checkpoint: Path, config: Mapping[str, Any], own: Mapping[str, str]) -> None:
+def check_same_settings(begun: Path, checkpoint: Path, config: Mapping[str, Any], own: Mapping[str, str]) -> None:
     """Refuse to go on with other settings, or another teacher, than a stage was begun with.
 
     Args:

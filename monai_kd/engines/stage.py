@@ -219,7 +219,7 @@ class Stage:
             self.check_data()
             config = running_config()
             if config is not None and self.resume and not self.skip_if_trained:
-                self._origin.check_settings(self.checkpoint, config)
+                self._origin.check_same_settings(self.checkpoint, config)
             self._say_trained_already(config)
             return
         if self.skip_if_trained and (running_config() or {}).get("teacher_preprocessing"):
@@ -265,7 +265,7 @@ class Stage:
             config = running_config()
             if config is not None:
                 self._origin.check_data(config)
-                self._origin.check_settings(self.resume_file, config)
+                self._origin.check_same_settings(self.resume_file, config)
             self._progress.load()
             self.logger.info(f"{self.name}: going on after epoch {state.epoch} of {state.max_epochs}")
             if state.epoch == state.max_epochs:

@@ -19,7 +19,7 @@ from .provenance import (
     Datalist,
     check_data,
     check_patients,
-    check_settings,
+    check_same_settings,
     differing_settings,
     learned_from,
     made_by,
@@ -58,9 +58,9 @@ class StageOrigin:
         for file in files:
             check_patients(file, self.datalist)
 
-    def check_settings(self, begun: Path, config: Mapping[str, Any]) -> None:
+    def check_same_settings(self, begun: Path, config: Mapping[str, Any]) -> None:
         """Refuse to go on from ``begun`` with other settings, or another teacher, than it was begun with."""
-        check_settings(begun, self.checkpoint, config, self._makers(config))
+        check_same_settings(begun, self.checkpoint, config, self._makers(config))
 
     def other_settings(self, stage: object, config: Mapping[str, Any]) -> str:
         """What is to be said of a checkpoint that is used though ``config`` would make another, if it would.

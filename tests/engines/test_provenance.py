@@ -4,7 +4,7 @@ import json
 import pytest
 import torch
 
-from monai_kd.engines.provenance import check_settings, differing_settings
+from monai_kd.engines.provenance import check_same_settings, differing_settings
 
 KEPT = {"max_epochs": 3, "train": {"trainer": {"max_epochs": "@max_epochs"}}, "alone": {"epochs": "@max_epochs"}}
 
@@ -34,10 +34,10 @@ def checkpoint(tmp_path):
 )
 def test_settings_that_say_the_same_by_another_reference_are_the_same(checkpoint, changes, differing):
     if differing is None:
-        check_settings(checkpoint, checkpoint, {**KEPT, **changes}, {})
+        check_same_settings(checkpoint, checkpoint, {**KEPT, **changes}, {})
         return
     with pytest.raises(ValueError) as error:
-        check_settings(checkpoint, checkpoint, {**KEPT, **changes}, {})
+        check_same_settings(checkpoint, checkpoint, {**KEPT, **changes}, {})
     assert f"was begun with other settings ({differing}): resume it" in str(error.value)
 
 

@@ -189,8 +189,8 @@ class DatasetLayout(ABC):
             return unavailable(str(error), UnreadableFiles)
         if not items:
             return unavailable(
-                f"{dataset_dir}: no {self.kind} there: give dataset_dir=FOLDER, or generate a data set by "
-                f"`python -m monai_kd generate {bundle} {dataset_dir}`"
+                f"{dataset_dir}: no {self.kind} there: give dataset_dir=FOLDER or a list by --datalist, or generate a "
+                f"data set by `python -m monai_kd generate {bundle} {dataset_dir}`"
             )
         index = find_index(folder, split, list(seeds))
         ids_of = task.ids if task else self.ids
