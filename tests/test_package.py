@@ -37,7 +37,7 @@ ALLOWED = {
     "nnunet": {"data", "engines", "networks.ensemble_network", "transforms.check_image"},
 }
 # What every subpackage may use, and needs nothing of this package itself.
-COMMON = {"csv_tables", "files", "finite", "folder_lock", "inspection", "locations", "names", "overrides"}
+COMMON = {"components", "csv_tables", "files", "finite", "folder_lock", "inspection", "locations", "names", "overrides"}
 COMMON |= {"contract", "id_roles", "idle_settings", "process_group", "stage_names", "term_switches"}
 
 

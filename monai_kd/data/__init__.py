@@ -30,6 +30,7 @@ from monai_kd.data.generators.kidney import KidneyGenerator
 from monai_kd.data.generators.vessel import VesselGenerator
 from monai_kd.data.generators.xray import XrayGenerator
 from monai_kd.data.mixed_dataset import LABELLED, MixedDataset, RepeatedDataset, labelled_epoch, mixed_epoch
+from monai_kd.data.moved_soft_labels import with_soft_labels
 from monai_kd.data.readers.array_file import ArrayReader
 from monai_kd.data.readers.dicom import DicomReader
 from monai_kd.data.readers.dicom_folder import find_series
@@ -45,7 +46,7 @@ from monai_kd.data.readers.image_file import IMAGE_SUFFIXES, ImageFileReader
 from monai_kd.data.readers.mri import MRIReader
 from monai_kd.data.seeded_dataset import SeededDataset
 from monai_kd.data.slice_dataset import SliceDataset
-from monai_kd.data.soft_labels import SOFT_LABEL, FindSoftLabeld, LoadSoftLabeld, with_soft_labels
+from monai_kd.data.soft_labels import SOFT_LABEL, FindSoftLabeld, LoadSoftLabeld
 from monai_kd.data.writers.classification import ClassificationWriter
 from monai_kd.data.writers.reconstruction import ReconstructionWriter
 from monai_kd.data.writers.segmentation import SegmentationWriter

@@ -14,7 +14,8 @@ from monai.transforms import Compose
 from monai.utils import CommonKeys, convert_to_tensor, ensure_tuple
 from torch import Tensor
 
-from monai_kd.data.soft_labels import SOFT_LABEL, taken_along
+from monai_kd.data.moved_soft_labels import taken_along
+from monai_kd.data.soft_labels import SOFT_LABEL
 
 __all__ = ["SliceDataset"]
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from monai_kd.comparison.trainings import trainings_of
+
 module = importlib.import_module("monai_kd.comparison.compare")  # the package has a function of this name
 
 TERM = {"_target_": "monai_kd.losses.DistillationTerm", "loss": {"_target_": "torch.nn.MSELoss"}}
@@ -35,7 +37,7 @@ def config(monkeypatch, tmp_path) -> dict:
 
 
 def _trainings(config, seeds=1, effort="equal", terms=False, methods=False, teachers=False):
-    return module._trainings(config, Path("out"), seeds, effort, terms, methods, teachers)
+    return trainings_of(config, Path("out"), seeds, effort, terms, methods, teachers)
 
 
 def test_every_seed_is_a_run_of_all_stages(config):
