@@ -72,17 +72,19 @@ def rehearse(*stages: Stage) -> None:
 
 
 def _batches(loader: Any) -> Iterator[Any]:
-    """A batch of at most two items, and one of a single item if an epoch has such a batch."""
+    """A batch of at most three items, as relations between images need, and of fewer if an epoch ends with such."""
     size, dataset = getattr(loader, "batch_size", None), _dataset(loader)
     if not isinstance(size, int) or not hasattr(dataset, "__getitem__"):
         return
     count = len(loader.sampler)
     # The last beside the first, for it may be one without a label.
-    items = [dataset[index] for index in (0, len(dataset) - 1)[: min(size, count)]] if count else []
+    places = (0, len(dataset) - 1, len(dataset) // 2)
+    items = [dataset[place] for place in places[: min(size, count)]] if count else []
     if items:
         yield loader.collate_fn(items)
-    if len(items) > 1 and count % size == 1 and not loader.drop_last:
-        yield loader.collate_fn(items[:1])
+    rest = 0 if loader.drop_last else count % size
+    if 0 < rest < len(items):
+        yield loader.collate_fn(items[:rest])
 
 
 def _dataset(loader: Any) -> Any:

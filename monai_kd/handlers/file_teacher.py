@@ -102,7 +102,7 @@ class FileTeacher(Teacher):
     def _like(self, prediction: Tensor, values: Tensor) -> Tensor:
         """Logits with the classes of what the student predicts."""
         logits = self.logits(values)
-        if prediction.shape[1] == 1 and logits.shape[1] == 2:
+        if prediction.shape[1] == 1 and logits.shape[1] == 2 and self.activation != "values":
             return logits[:, 1:] if self.activation == "sigmoid" else logits[:, 1:] - logits[:, :1]
         return logits
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from monai_kd.losses.precision import at_least_float32
-from monai_kd.losses.shapes import check_same_space
+from monai_kd.losses.shapes import check_batch, check_same_space
 
 __all__ = ["AttentionTransferLoss", "attention_map"]
 
@@ -75,9 +75,12 @@ class AttentionTransferLoss(nn.Module):
             Scalar, >= 0; by default at most 2 / number of positions, or 2 with ``sum_positions``.
 
         Raises:
-            ValueError: when batch or spatial sizes differ, or there are no spatial axes.
+            ValueError: when batch or spatial sizes differ, or there are no spatial axes; with ``normalise="batch"``
+                also for a batch of one, in which every position has unit length.
         """
         check_same_space(self, student, teacher)
+        if self.normalise == "batch":
+            check_batch(self, student, teacher)
         axis = 1 if self.normalise == "sample" else 0
         s, t = (attention_map(features, self.p, axis) for features in (student, teacher))
         value = F.mse_loss(s, t) if self.difference == "squared" else F.l1_loss(s, t)

@@ -91,8 +91,10 @@ class MultiTaskAUROC(Cumulative):
         return pairs
 
     def aggregate(self) -> float:
-        """The mean of all batches since the last reset."""
+        """The mean of all batches since the last reset; NaN where the network's output is no number for a case."""
         predicted, labels = self.get_buffer().double().cpu().numpy().swapaxes(0, 1)
+        if np.isnan(predicted).any():
+            return float("nan")
         scores = multi_task_scores(predicted, labels, [*map(str, range(labels.shape[1] - 1)), "last"])
         tasks = [scores[name] for name in ("auroc_macro", "auroc_last") if name in scores]
         return float(np.mean(tasks)) if tasks else 0.5

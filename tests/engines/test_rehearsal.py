@@ -16,6 +16,7 @@ from torch import nn
 
 from monai_kd.data import FindSoftLabeld
 from monai_kd.engines import Stage, parameters, plain_batch, rehearse
+from monai_kd.engines.rehearsal import _batches
 from monai_kd.handlers import DistillationHandler, FileTeacher
 from monai_kd.losses import DistillationLoss, DistillationTerm, HintLoss, SimilarityPreservingLoss
 from monai_kd.networks import EnsembleNetwork
@@ -215,3 +216,15 @@ def test_soft_labels_that_are_named_where_a_network_teaches_are_said(tmp_path, c
 
 
 _NAMES = ("there", "there", "there", "gone", "there")
+
+
+@pytest.mark.parametrize(
+    "count, size, drop_last, tried",
+    [
+        *[(16, 8, False, [3]), (18, 8, False, [3, 2]), (17, 8, False, [3, 1]), (17, 8, True, [3])],
+        *[(5, 2, False, [2, 1]), (2, 8, False, [2])],
+    ],
+)
+def test_batches_of_three_are_tried_and_those_an_epoch_ends_with(count, size, drop_last, tried):
+    loader = DataLoader(torch.arange(count), batch_size=size, drop_last=drop_last)
+    assert [len(batch) for batch in _batches(loader)] == tried

@@ -85,3 +85,8 @@ def test_a_term_that_looks_at_layers_is_refused_by_name():
     }
     with pytest.raises(ValueError, match="the terms hint, all look at layers of the teacher, and soft labels"):
         DistillationHandler(FileTeacher(), DistillationLoss(terms))
+
+
+def test_values_of_two_channels_are_not_taken_for_two_classes():
+    with pytest.raises(ValueError, match=r"gives \(2, 2\).*predicts \(1, 2\)"):
+        FileTeacher("values")(_engine(torch.ones(1, 2, 2), 1))

@@ -120,3 +120,10 @@ def test_other_words_are_refused(setting):
     (name,) = setting
     with pytest.raises(ValueError, match=f"{name} must be '.*' or '.*', got"):
         AttentionTransferLoss(**setting)
+
+
+def test_a_batch_of_one_has_nothing_to_compare_over_the_batch():
+    student, teacher = features((1, 2, 4, 4), 0), features((1, 3, 4, 4), 1)
+    assert AttentionTransferLoss()(student, teacher) > 0
+    with pytest.raises(ValueError, match="use a batch size of 2 or more"):
+        AttentionTransferLoss(normalise="batch")(student, teacher)

@@ -78,3 +78,9 @@ def test_metric_is_the_mean_of_both_tasks_over_all_batches():
     metric.reset()
     metric(logits, torch.zeros(5, 4))
     assert metric.aggregate() == 0.5
+
+
+def test_an_output_that_is_no_number_gives_nan_and_ends_nothing():
+    metric = MultiTaskAUROC()
+    metric(torch.tensor([[float("nan"), 0.0], [1.0, 2.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    assert np.isnan(metric.aggregate())

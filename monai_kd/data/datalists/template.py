@@ -65,7 +65,12 @@ class DatasetLayout(ABC):
     def unlabelled(self, folder: Path) -> list[Item]:
         """The images below a folder whose images need no label, with ``patient``, by name if nothing else says it."""
         images = map(str, images_under(folder, IMAGE_SUFFIXES))
-        return [self.complete_unlabelled({CommonKeys.IMAGE: image}, image) for image in images]
+        items = [self.complete_unlabelled({CommonKeys.IMAGE: image}, image) for image in images]
+        for item in items:
+            image = item[CommonKeys.IMAGE]
+            if item["patient"] == image_stem(image):  # nothing but the file's name said it
+                item["patient"] = bids_subject(image, folder) or item["patient"]
+        return items
 
     def complete_unlabelled(self, item: Item, where: str) -> Item:
         """The same as :meth:`complete` for an item that needs no label: at least its ``patient``."""

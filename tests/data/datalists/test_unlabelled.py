@@ -212,3 +212,14 @@ def test_labels_are_asked_of_those_that_train_with_one(tmp_path):
     file = tmp_path / "list.json"
     file.write_text(json.dumps({"training": [{"image": "a.png", "label": "a_mask.png"}], UNLABELLED: ["b.png"]}))
     assert len(load_datalist(file, label_required=True)[UNLABELLED]) == 1
+
+
+def test_a_folder_says_whose_images_without_labels_are(tmp_path):
+    names = [f"sub-0{number}" for number in range(4)]
+    for number, name in enumerate(names):
+        touch(tmp_path, f"set/{name}/view_{number}.png", f"more/{name}/later_{number}.png")
+    rows = [f"view_{number},No finding" for number in range(4)]
+    (tmp_path / "set" / "labels.csv").write_text("\n".join(["image_id,class_name", *rows]))
+    (tmp_path / "set" / "index.csv").write_text("id,split\n" + "\n".join(f"view_{n},train" for n in range(4)))
+    lists = chest_xray_datalist(tmp_path / "set", findings=["Mass"], split="index", unlabelled_dir=tmp_path / "more")
+    assert [item["patient"] for item in lists[UNLABELLED]] == names
