@@ -221,5 +221,5 @@ def test_a_folder_says_whose_images_without_labels_are(tmp_path):
     rows = [f"view_{number},No finding" for number in range(4)]
     (tmp_path / "set" / "labels.csv").write_text("\n".join(["image_id,class_name", *rows]))
     (tmp_path / "set" / "index.csv").write_text("id,split\n" + "\n".join(f"view_{n},train" for n in range(4)))
-    lists = chest_xray_datalist(tmp_path / "set", findings=["Mass"], split="index", unlabelled_dir=tmp_path / "more")
+    lists = chest_xray_datalist(tmp_path / "set", findings=["Edema"], split="index", unlabelled_dir=tmp_path / "more")
     assert [item["patient"] for item in lists[UNLABELLED]] == names
