@@ -65,7 +65,7 @@ def test_a_file_says_what_the_teacher_says_wherever_its_image_went(taught, workf
     teacher = parser.get_parsed_content("teacher_def").eval()
     teacher.load_state_dict(torch.load(taught.run / "teacher.pt", weights_only=True)["model"])
     with torch.no_grad():
-        live = teacher(batch[taught.key].as_tensor())
+        live = teacher(batch[taught.key])
     filed = FileTeacher(taught.tiny["teacher_activation"]).logits(torch.as_tensor(batch["teacher"]))
     assert live.shape == filed.shape
     if live.ndim == 2:

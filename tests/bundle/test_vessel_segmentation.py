@@ -89,7 +89,7 @@ def test_the_loss_is_the_papers(parser):
 
 def test_the_teacher_sees_what_the_student_does_not(parser):
     batch = next(iter(parser.get_parsed_content("train#dataloader")))
-    low, high, label = (batch[key].as_tensor() for key in ("image", "image_hr", "label"))
+    low, high, label = (batch[key] for key in ("image", "image_hr", "label"))
     assert low.shape == high.shape == label.shape == (2, 1, 16, 16, 16)  # two crops of a case
     detail = [(volume[..., 1:] - volume[..., :-1]).abs().mean() for volume in (low, high)]
     assert detail[0] < 0.8 * detail[1]
@@ -115,7 +115,7 @@ def test_crops_are_weighted_to_vessels_and_turned_with_their_labels(workflow, da
     settings |= {"low_resolution_factor": 1, "train#dataset#data": items}
     for crop in workflow(NAME, "train.json", **settings).parser.get_parsed_content("train#dataset")[0]:
         for key in ("image", "image_hr"):
-            torch.testing.assert_close(crop[key].as_tensor(), crop["label"].as_tensor())
+            torch.testing.assert_close(crop[key], crop["label"])
 
 
 def test_student_alone_and_distilled_student_start_from_the_same_weights(parser):
