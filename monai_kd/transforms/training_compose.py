@@ -73,6 +73,8 @@ class TrainingCompose(Compose):
             return super().__call__(input_, start, end, threading, lazy)
         if start < first:
             input_ = super().__call__(input_, start, first, threading, lazy)
+        if end == first:  # what is cached, by several threads: tracking is switched for all of them
+            return _plain(input_)
         with _without_metadata():
             return super().__call__(_plain(input_), max(start, first), end, threading, lazy)
 

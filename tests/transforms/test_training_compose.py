@@ -74,3 +74,9 @@ def test_tracking_is_on_again_after_a_failure():
     with pytest.raises((ValueError, RuntimeError)):
         TrainingCompose([RandAffine(prob=1.0), fail])(MetaTensor(torch.zeros(1, 4, 4)))
     assert get_track_meta()
+
+
+def test_tracking_is_not_switched_while_threads_fill_a_cache(monkeypatch):
+    monkeypatch.setattr("monai_kd.transforms.training_compose.set_track_meta", lambda _: pytest.fail("switched"))
+    dataset = CacheDataset(_items(), TrainingCompose([SCALE, FLIP]), num_workers=3, progress=False)
+    assert all(type(item["image"]) is torch.Tensor for item in dataset._cache)
